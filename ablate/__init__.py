@@ -1,0 +1,16 @@
+"""A laboratory for the order in which a language model learns to be a diffusion language model.
+
+The nouns, in the order in which data flows through them (nothing flows back):
+
+    Corpus   one law of token sequences, with its exact Oracle where one exists       ablate.corpus
+    Objective.pose -> Problem   what the network reads, what it is scored on          ablate.objective
+    NoiseSchedule   the mask rate m(t); the weight of the bound is derived from it    ablate.schedule
+    Transformer(Shape)   logits under an attention pattern given as an argument       ablate.model
+    Stage, Regime   which objective, for how long, at which learning rate             ablate.regime
+    predict(tokens_BL) -> logp_BLV   all that decoding and probes see of a model      ablate.decode
+    Probe.measure -> rows   one tidy row per measurement                              ablate.probe
+    Run, train(run)   a resumable run that leaves records, manifest and checkpoint    ablate.run
+
+A noun is a plain dataclass and is its own configuration; treat it as immutable. Nothing is imported here, so
+that figures can read records without torch and `--help` answers without it.
+"""

@@ -1,0 +1,135 @@
+"""Protocols of what is learned: Corpus, Oracle, Query.
+
+Shapes: B sequences, L positions, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+
+class Domain(StrEnum):
+    """What a law is about: `general` is learned by the base model, `new` by the arms."""
+
+    general = "general"
+    new = "new"
+
+
+class Split(StrEnum):
+    """Which side of the held-out rule a law lies on."""
+
+    train = "train"
+    test = "test"
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Symbols and their ids. `mask_id` is a field because checkpoints bring their own.
+
+    `bytes_V` is the number of UTF-8 bytes that each token stands for (real text only).
+    """
+
+    symbols: tuple[str, ...]
+    mask_id: int
+    bytes_V: tuple[int, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.symbols)
+
+    def ids(self, symbols: Sequence[str]) -> list[int]:
+        """Ids of a sequence of symbols. Raises ValueError naming the first symbol that is not in the vocabulary."""
+        index = {symbol: i for i, symbol in enumerate(self.symbols)}
+        for place, symbol in enumerate(symbols):
+            if symbol not in index:
+                raise ValueError(f"Vocabulary.ids: {symbol!r} at place {place} is not among the {len(self)} symbols")
+        return [index[symbol] for symbol in symbols]
+
+    def text(self, ids: Sequence[int] | Tensor) -> str:
+        """The symbols of a row of ids, joined."""
+        return "".join(self.symbols[int(i)] for i in ids)
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Exact p_0(x_i | visible tokens) for every position at once; visible positions are one-hot.
+
+    p_BLV: float64. support_BLV: bool, decided exactly, never by a threshold. log_evidence_B: nats,
+    log p_0(visible tokens), float64.
+    """
+
+    p_BLV: Tensor
+    support_BLV: Tensor
+    log_evidence_B: Tensor
+
+
+@dataclass(frozen=True)
+class Query:
+    """Questions with an exact verifier.
+
+    tokens_BL: int64, the true sequences. answer_BL: bool, the positions to be decoded; all others are the prompt.
+    verify(decoded_BL) -> (B,) float64: share of each row's answer items that are right.
+    """
+
+    tokens_BL: Tensor
+    answer_BL: Tensor
+    verify: Callable[[Tensor], Tensor]
+
+    def prompt(self, mask_id: int) -> Tensor:
+        """The questions as a decoder receives them: the whole answer stands there as MASK."""
+        return self.tokens_BL.masked_fill(self.answer_BL, mask_id)
+
+
+class Oracle(Protocol):
+    """Exact inference for one law."""
+
+    def posterior(self, tokens_BL: Tensor) -> Posterior:
+        """Posterior given the visible tokens (MASK where unknown).
+
+        Raises ValueError for tokens of the wrong shape, dtype or range, and for a context of probability 0
+        (it names the row and the first offending position).
+        """
+        ...
+
+    def sample(self, tokens_BL: Tensor, rng: np.random.Generator) -> Tensor:
+        """Completions drawn exactly from p_0(all | visible tokens): (B, L) int64."""
+        ...
+
+
+class Corpus(Protocol):
+    """One law of sequences. Implementations are dataclasses, so `dataclasses.replace(corpus, split=...)` works."""
+
+    name: ClassVar[str]
+    domain: Domain
+    split: Split
+
+    @property
+    def vocabulary(self) -> Vocabulary: ...
+
+    @property
+    def length(self) -> int:
+        """Tokens in a sequence, L."""
+        ...
+
+    @property
+    def oracle(self) -> Oracle | None:
+        """Exact for this very law, its held-out rule included; None for real text."""
+        ...
+
+    def batch(self, indices: Sequence[int] | np.ndarray, seed: int) -> Tensor:
+        """(B, L) int64; row i depends on (seed, indices[i]) alone."""
+        ...
+
+    def queries(self, n: int, seed: int) -> Query:
+        """n questions, the same ones for every arm of a seed."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Hash of everything that determines the data; for real text, of the data itself."""
+        ...

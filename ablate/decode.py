@@ -1,0 +1,69 @@
+"""Decoding: what a model predicts, and one loop that reveals an answer.
+
+Shapes: B sequences, L positions, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ablate.model import Transformer
+from ablate.objective import Objective
+
+Predict = Callable[[Tensor], Tensor]
+PROTOCOL = "greedy; most confident first; one token a pass; answer as MASK"
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A network read as an objective reads it: predict(tokens_BL) -> logp_BLV, nats, float32.
+
+    Entry (b, i) is log p_theta(x_i | what stands in row b under the objective's attention); MASK has probability 0.
+    With shift nothing predicts position 0: it is given, and its entry is uniform.
+    """
+
+    network: Transformer
+    objective: Objective
+
+    def __call__(self, tokens_BL: Tensor) -> Tensor:
+        device = self.network.embedding.weight.device
+        with torch.inference_mode():
+            logits_BLV = self.network(tokens_BL.to(device), self.objective.attention).float()
+            logp_BLV = logits_BLV.log_softmax(-1)
+            if self.objective.shift:
+                logp_BLV = logp_BLV.roll(1, dims=1)
+                logp_BLV[:, 0] = -math.log(logp_BLV.shape[-1])
+            return logp_BLV.to(tokens_BL.device)
+
+
+def block_index(answer_BL: Tensor, size: int) -> Tensor:
+    """Which block of `size` answer tokens each position belongs to, counted from 0; -1 in the prompt."""
+    index_BL = (answer_BL.cumsum(1) - 1) // size
+    return index_BL.masked_fill(~answer_BL, -1)
+
+
+def decode(predict: Predict, prompt_BL: Tensor, answer_BL: Tensor, size: int, mask_id: int) -> Tensor:
+    """Fills the answers block by block, left to right; returns (B, L) int64.
+
+    Within a block the most confident open token is revealed first, one a forward pass (LLaDA, Nie et al., 2025).
+    Rows do not influence each other. Raises ValueError for a block size below 1.
+    """
+    if size < 1:
+        raise ValueError(f"decode: block size: wanted at least 1, got {size}")
+    tokens_BL = prompt_BL.clone()
+    block_BL = block_index(answer_BL, size)
+    for block in range(int(block_BL.max()) + 1):
+        open_BL = block_BL == block
+        for _ in range(int(open_BL.sum(1).max())):
+            confidence_BL, token_BL = predict(tokens_BL).max(-1)
+            chosen_B1 = confidence_BL.masked_fill(~open_BL, -math.inf).argmax(1, keepdim=True)
+            still_B1 = open_BL.any(1, keepdim=True)
+            value_B1 = torch.where(still_B1, token_BL.gather(1, chosen_B1), tokens_BL.gather(1, chosen_B1))
+            tokens_BL.scatter_(1, chosen_B1, value_B1)
+            open_BL.scatter_(1, chosen_B1, False)
+    return tokens_BL

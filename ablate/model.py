@@ -1,0 +1,105 @@
+"""The network: a Llama-style Transformer whose attention pattern is an argument of forward.
+
+Shapes: B batch, L positions, W width, H heads, D head width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ablate.attention import Attention, Form, attend
+from ablate.seeds import address
+from ablate.shape import Shape
+
+
+class Transformer(nn.Module):
+    """RMSNorm, rotary positions, SwiGLU, grouped queries, no biases (Touvron et al., 2023).
+
+    `mask_id` is read but never predicted: its logit is -inf, so that probabilities are over real tokens.
+    """
+
+    def __init__(self, shape: Shape, vocabulary: int, mask_id: int, form: Form = Form.sdpa):
+        super().__init__()
+        self.shape = shape
+        self.embedding = nn.Embedding(vocabulary, shape.width)
+        self.layers = nn.ModuleList(Layer(shape, form) for _ in range(shape.layers))
+        self.norm = nn.Parameter(torch.ones(shape.width))
+        self.head = nn.Linear(shape.width, vocabulary, bias=False)
+        if shape.tied:
+            self.head.weight = self.embedding.weight
+        self.register_buffer("allowed_V", torch.zeros(vocabulary), persistent=False)
+        self.register_buffer("frequencies", _frequencies(shape), persistent=False)
+        self.allowed_V[mask_id] = -math.inf
+
+    allowed_V: Tensor
+    frequencies: Tensor
+
+    def forward(self, tokens_BL: Tensor, attention: Attention, positions_L: Tensor | None = None) -> Tensor:
+        """Logits, (B, L, V). positions_L default to 0..L-1."""
+        if positions_L is None:
+            positions_L = torch.arange(tokens_BL.shape[1], device=tokens_BL.device)
+        angles_LD = torch.outer(positions_L.float(), self.frequencies)
+        x_BLW = self.embedding(tokens_BL)
+        turn = angles_LD.cos(), angles_LD.sin()
+        for layer in self.layers:
+            x_BLW = layer(x_BLW, turn, attention)
+        return F.linear(_rms(x_BLW, self.norm, self.shape), self.head.weight, self.allowed_V)
+
+
+class Layer(nn.Module):
+    """Attention and SwiGLU with pre-norms; projections that read the same input are one matrix."""
+
+    def __init__(self, shape: Shape, form: Form):
+        super().__init__()
+        self.shape, self.form = shape, form
+        heads = shape.heads + 2 * shape.kv_heads
+        self.norm_attention = nn.Parameter(torch.ones(shape.width))
+        self.norm_mlp = nn.Parameter(torch.ones(shape.width))
+        self.qkv = nn.Linear(shape.width, heads * shape.head_width, bias=False)
+        self.out = nn.Linear(shape.width, shape.width, bias=False)
+        self.gate_up = nn.Linear(shape.width, 2 * shape.hidden, bias=False)
+        self.down = nn.Linear(shape.hidden, shape.width, bias=False)
+
+    def forward(self, x_BLW: Tensor, turn: tuple[Tensor, Tensor], attention: Attention) -> Tensor:
+        s = self.shape
+        qkv_BHLD = self.qkv(_rms(x_BLW, self.norm_attention, s)).unflatten(-1, (-1, s.head_width)).transpose(1, 2)
+        qk_BHLD, v_BHLD = qkv_BHLD.split((s.heads + s.kv_heads, s.kv_heads), dim=1)
+        q_BHLD, k_BHLD = _rotate(qk_BHLD, *turn).split((s.heads, s.kv_heads), dim=1)
+        mixed_BHLD = attend(q_BHLD, k_BHLD, v_BHLD, attention, self.form)
+        x_BLW = x_BLW + self.out(mixed_BHLD.transpose(1, 2).flatten(-2))
+        gate_BLF, up_BLF = self.gate_up(_rms(x_BLW, self.norm_mlp, s)).chunk(2, dim=-1)
+        return x_BLW + self.down(F.silu(gate_BLF) * up_BLF)
+
+
+def initialise(network: Transformer, seed: int) -> None:
+    """Fills the weights: normal, deviation 0.02, residual outputs scaled by 1/sqrt(2 layers) (Radford et al., 2019).
+
+    Each tensor's numbers are addressed by its name, so that a further parameter changes no other.
+    """
+    residual = 0.02 / math.sqrt(2 * network.shape.layers)
+    for name, parameter in network.named_parameters():
+        if parameter.dim() < 2:
+            continue  # norm gains stay at 1
+        rng = torch.Generator().manual_seed(address(seed, f"weights/{name}") % 2**63)
+        scale = residual if name.endswith(("out.weight", "down.weight")) else 0.02
+        with torch.no_grad():
+            parameter.copy_(torch.randn(parameter.shape, generator=rng) * scale)
+
+
+def _frequencies(shape: Shape) -> Tensor:
+    return shape.rope_theta ** (-torch.arange(0, shape.head_width, 2).float() / shape.head_width)
+
+
+def _rotate(x_BHLD: Tensor, cos_LD: Tensor, sin_LD: Tensor) -> Tensor:
+    """Rotary positions (Su et al., 2021), pairs (i, i + D/2)."""
+    a, b = x_BHLD.chunk(2, dim=-1)
+    cos, sin = cos_LD.to(x_BHLD.dtype), sin_LD.to(x_BHLD.dtype)
+    return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
+
+
+def _rms(x_BLW: Tensor, gain_W: Tensor, shape: Shape) -> Tensor:
+    return F.rms_norm(x_BLW, (shape.width,), gain_W, shape.norm_eps)

@@ -1,0 +1,90 @@
+"""Stages and regimes: which objective, in which order, for how long, at which learning rate."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ablate.objective import Objective
+
+
+class OptimiserState(StrEnum):
+    """What a stage begins with: fresh AdamW moments, or those of the stage before."""
+
+    reset = "reset"
+    keep = "keep"
+
+
+class Decay(StrEnum):
+    """Shape of the learning rate after its warmup; `linear` and `cosine` end at 0."""
+
+    constant = "constant"
+    linear = "linear"
+    cosine = "cosine"
+
+
+@dataclass
+class Stage:
+    """A stretch of training under one objective.
+
+    share: of the budget's steps; `steps`, where not 0, overrides it. lr: peak learning rate. warmup: steps over which
+    the learning rate rises linearly. clip_norm: gradients of a larger norm are scaled down to it.
+    Raises ValueError for values out of range.
+    """
+
+    objective: Objective
+    share: float = 1.0
+    steps: int = 0
+    lr: float = 1e-3
+    warmup: int = 50
+    decay: Decay = Decay.constant
+    optimiser: OptimiserState = OptimiserState.reset
+    weight_decay: float = 0.1
+    clip_norm: float = 1.0
+
+    def __post_init__(self) -> None:
+        self.decay, self.optimiser = Decay(self.decay), OptimiserState(self.optimiser)
+        for name, ok, wanted in (
+            ("share", 0 <= self.share <= 1, "0..1"),
+            ("steps", self.steps >= 0, "0 (from share) or more"),
+            ("lr", 0 < self.lr < math.inf, "more than 0"),
+            ("warmup", self.warmup >= 0, "0 or more steps"),
+            ("weight_decay", 0 <= self.weight_decay < math.inf, "0 or more"),
+            ("clip_norm", 0 < self.clip_norm, "more than 0"),
+        ):
+            if not ok:
+                raise ValueError(f"stage.{name}: wanted {wanted}, got {getattr(self, name)}")
+
+    def rate(self, step: int, steps: int) -> float:
+        """Learning rate of step `step` (from 0) of `steps`."""
+        if step < self.warmup:
+            return self.lr * (step + 1) / self.warmup
+        left = 1 - (step - self.warmup) / max(steps - self.warmup, 1)
+        factor = {Decay.constant: 1.0, Decay.linear: left, Decay.cosine: 0.5 - 0.5 * math.cos(math.pi * left)}
+        return self.lr * factor[self.decay]
+
+
+@dataclass
+class Regime:
+    """An order of learning: the stages that follow the AR base model. Raises ValueError for illegal combinations."""
+
+    name: str
+    stages: list[Stage]
+
+    def __post_init__(self) -> None:
+        if not self.stages:
+            raise ValueError(f"regime {self.name}: wanted at least one stage, got none")
+        if self.stages[0].optimiser is OptimiserState.keep:
+            raise ValueError(
+                "regime.stages.0.optimiser=keep: the base model is cached as weights alone, so its optimiser state "
+                "does not exist; use regime.stages.0.optimiser=reset"
+            )
+
+    def steps(self, total: int) -> list[int]:
+        """Steps of each stage when the budget allows `total`: rounded ends, so that shares of 1 fill it exactly."""
+        ends, reached = [0], 0.0
+        for stage in self.stages:
+            reached += stage.share
+            ends.append(round(total * reached))
+        return [stage.steps or b - a for stage, a, b in zip(self.stages, ends[:-1], ends[1:], strict=True)]

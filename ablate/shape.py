@@ -1,0 +1,57 @@
+"""Shape of a Transformer: the numbers that fix its parameters, apart from the vocabulary."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class Shape:
+    """Llama-style decoder shape. Widths in numbers of features.
+
+    `vocabulary` 0 means: as many tokens as the corpus has. `hidden` 0 means: 8/3 of the width, rounded up to a
+    multiple of 8, which gives SwiGLU the parameters of a 4x two-matrix layer (Shazeer, 2020).
+    Raises ValueError for sizes that do not divide.
+    """
+
+    width: int
+    layers: int
+    heads: int
+    kv_heads: int
+    hidden: int = 0
+    vocabulary: int = 0
+    tied: bool = False
+    rope_theta: float = 10_000.0
+    norm_eps: float = 1e-6
+
+    def __post_init__(self) -> None:
+        for name in ("width", "layers", "heads", "kv_heads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"model.{name}: wanted a number of at least 1, got {getattr(self, name)}")
+        if self.width % (2 * self.heads):
+            raise ValueError(
+                f"model.heads={self.heads} with model.width={self.width}: wanted an even head width "
+                f"(rotary embeddings turn pairs), got {self.width / self.heads:g}; try model.heads={_divisor(self)}"
+            )
+        if self.heads % self.kv_heads:
+            raise ValueError(
+                f"model.kv_heads={self.kv_heads}: must divide model.heads={self.heads}; try model.kv_heads={self.heads}"
+            )
+        if min(self.hidden, self.vocabulary) < 0:
+            raise ValueError("model.hidden and model.vocabulary: wanted 0 (derived) or more")
+        self.hidden = self.hidden or -(-self.width * 8 // 3 // 8) * 8
+
+    @property
+    def head_width(self) -> int:
+        return self.width // self.heads
+
+    def flops(self, length: int, vocabulary: int) -> int:
+        """Floating-point operations of training on one token at context `length`: 6 a matrix parameter, plus
+        12 * layers * width * length for full attention scores (Kaplan et al., 2020; Chowdhery et al., 2022)."""
+        projections = self.width * (2 * self.width + 2 * self.kv_heads * self.head_width)
+        matrices = self.layers * (projections + 3 * self.width * self.hidden) + self.width * vocabulary
+        return 6 * matrices + 12 * self.layers * self.width * length
+
+
+def _divisor(shape: Shape) -> int:
+    return max(h for h in range(1, shape.heads + 1) if shape.width % (2 * h) == 0) if shape.width % 2 == 0 else 1

@@ -1,0 +1,22 @@
+"""Synthetic rule worlds whose exact posterior is known under any mask."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ablate.corpus import Corpus
+from synthetic_data.arithmetic import Arithmetic
+from synthetic_data.trace import Trace
+
+WORLDS: dict[str, type] = {world.name: world for world in (Arithmetic, Trace)}
+
+
+def make(name: str, **parameters: Any) -> Corpus:
+    """The named world with the given fields (domain, split and its own). Raises ValueError naming what is unknown."""
+    if name not in WORLDS:
+        raise ValueError(f"synthetic_data.make: wanted one of {', '.join(sorted(WORLDS))}, got {name!r}")
+    known = list(WORLDS[name].__dataclass_fields__)
+    for parameter in parameters:
+        if parameter not in known:
+            raise ValueError(f"synthetic_data.make({name!r}): no parameter {parameter!r}; it has {', '.join(known)}")
+    return WORLDS[name](**parameters)

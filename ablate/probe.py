@@ -30,20 +30,18 @@ class Probe:
 
     def prepare(self, corpus: Corpus, seed: int) -> Exam:
         """The probe's questions on `corpus`, the law of its domain and split, with the oracle's answers."""
-        mask_id = corpus.vocabulary.mask_id
-        query = corpus.queries(max(self.contexts, self.questions), seed)
-        everything_BL = torch.ones_like(query.answer_BL)
+        pool = corpus.queries(self.contexts, seed)
+        everything_BL = torch.ones_like(pool.answer_BL)
         everything_BL[:, 0] = False
-        laws = [("ar", 0, everything_BL, 1), ("random", 0, everything_BL, query.tokens_BL.shape[1])]
-        laws += [("block", size, query.answer_BL, size) for size in self.block_sizes]
+        laws = [("ar", None, everything_BL, 1), ("random", None, everything_BL, corpus.length)]
+        laws += [("block", size, pool.answer_BL, size) for size in self.block_sizes]
         papers = []
         for name, block_size, scored_BL, size in laws:
-            contexts = block_contexts(
-                query.tokens_BL[: self.contexts], scored_BL[: self.contexts], size, mask_id, seed
-            )
-            papers.append(Paper(name, block_size or None, contexts, _answers(corpus, contexts),
-                                _tokens_per_byte(corpus, query.tokens_BL, scored_BL)))  # fmt: skip
-        return Exam(self, query, papers, mask_id)
+            contexts = block_contexts(pool.tokens_BL, scored_BL, size, corpus.vocabulary.mask_id, seed)
+            answers = None if corpus.oracle is None else corpus.oracle.posterior(contexts.inputs_BL)
+            rate = _tokens_per_byte(corpus, pool.tokens_BL, scored_BL)
+            papers.append(Paper(name, block_size, contexts, answers, rate))
+        return Exam(self, corpus.queries(self.questions, seed), papers, corpus.vocabulary.mask_id)
 
     def measure(self, predict: Predict, corpus: Corpus, seed: int, left_to_right: bool = False) -> list[Row]:
         """Rows of one measurement; see `Exam.measure`."""
@@ -86,11 +84,8 @@ class Exam:
 
     def _scores(self, predict: Predict, size: int) -> list[Row]:
         """Decoding scores: the share of answer items right, and of answers right as a whole."""
-        n = self.probe.questions
         prompt_BL = self.query.prompt(self.mask_id)
-        padding = self.query.tokens_BL[n:]  # the verifier knows all questions; those not decoded are left out below
-        decoded_BL = decode(predict, prompt_BL[:n], self.query.answer_BL[:n], size, self.mask_id)
-        right_B = self.query.verify(torch.cat((decoded_BL, padding)))[:n]
+        right_B = self.query.verify(decode(predict, prompt_BL, self.query.answer_BL, size, self.mask_id))
         common = {"contexts": "decode", "block_size": size, "protocol": PROTOCOL}
         return [
             {"metric": "score", **common, "value": float(right_B.mean())},
@@ -132,10 +127,6 @@ def _exact_bits(predict: Predict, paper: Paper) -> float:
     tokens_BL = paper.contexts.targets_BL
     logp_BL = predict(tokens_BL).double().gather(-1, tokens_BL[..., None])[..., 0]
     return -float(logp_BL[:, 1:].mean()) / math.log(2)
-
-
-def _answers(corpus: Corpus, contexts: Contexts) -> Posterior | None:
-    return None if corpus.oracle is None else corpus.oracle.posterior(contexts.inputs_BL)
 
 
 def _tokens_per_byte(corpus: Corpus, tokens_BL: Tensor, scored_BL: Tensor) -> float | None:

@@ -34,13 +34,13 @@ DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUV"
 
 @dataclass
 class Trace:
-    """Traces of random programs. Sizes in numbers of symbols; `steps` is n. Raises ValueError for sizes out of range."""
+    """Traces of random programs. Sizes in numbers of symbols; `operations` is n. Raises ValueError for sizes out of range."""
 
     name: ClassVar[str] = "trace"
     values: int = 10
     general_operators: int = 4
     new_operators: int = 16
-    steps: int = 8
+    operations: int = 8
     checksum: int = 5
     world: int = 0
     domain: Domain = Domain.new
@@ -49,14 +49,14 @@ class Trace:
     def __post_init__(self) -> None:
         self.domain, self.split = Domain(self.domain), Split(self.split)
         require_range(self, values=(2, len(DIGITS)), general_operators=(1, 500), new_operators=(1, 500),
-                      steps=(1, 64), checksum=(2, 64))  # fmt: skip
+                      operations=(1, 64), checksum=(2, 64))  # fmt: skip
         fewest = min(self.general_operators, self.new_operators)
         if fewest < 2:
             raise ValueError(f"corpus.general_operators and corpus.new_operators: wanted at least 2, got {fewest}")
 
     @property
     def length(self) -> int:
-        return 2 * self.steps + 3
+        return 2 * self.operations + 3
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -67,7 +67,7 @@ class Trace:
     @cached_property
     def oracle(self) -> ChainOracle:
         bos, bar = self.vocabulary.ids(["<bos>", "|"])
-        constants = Clique((0, self.steps + 2), np.array([[bos, bar]]))
+        constants = Clique((0, self.operations + 2), np.array([[bos, bar]]))
         return ChainOracle([[constants], self._machine()], self.length, self.vocabulary)
 
     def batch(self, indices: Sequence[int] | Array, seed: int) -> Tensor:
@@ -78,10 +78,10 @@ class Trace:
 
         tokens_BL = self._draw(range(n), seed, "queries")
         answer_BL = torch.zeros_like(tokens_BL, dtype=torch.bool)
-        answer_BL[:, self.steps + 3 :] = True
+        answer_BL[:, self.operations + 3 :] = True
 
         def verify(decoded_BL: Tensor) -> Tensor:
-            return (decoded_BL == tokens_BL)[:, self.steps + 3 :].double().mean(1)
+            return (decoded_BL == tokens_BL)[:, self.operations + 3 :].double().mean(1)
 
         return Query(tokens_BL, answer_BL, verify)
 
@@ -110,24 +110,24 @@ class Trace:
         import torch
 
         stream = f"trace/{stream}/{self.domain}/{self.split}"
-        u = uniform(seed, stream, np.asarray(indices), (self.steps + 1,)).numpy()
+        u = uniform(seed, stream, np.asarray(indices), (self.operations + 1,)).numpy()
         programs = draw_sequences(u[:, 1:], self._operators, self.checksum, self.split)
         value = np.floor(u[:, 0] * self.values).astype(np.int64)
         first_value, first_operator = self._first_ids
         tokens = np.empty((len(u), self.length), dtype=np.int64)
-        tokens[:, 0], tokens[:, self.steps + 2] = 0, 1
-        tokens[:, 1 : self.steps + 1] = first_operator + programs
-        tokens[:, self.steps + 1] = first_value + value
-        for i in range(self.steps):
+        tokens[:, 0], tokens[:, self.operations + 2] = 0, 1
+        tokens[:, 1 : self.operations + 1] = first_operator + programs
+        tokens[:, self.operations + 1] = first_value + value
+        for i in range(self.operations):
             value = self._tables[programs[:, i], value]
-            tokens[:, self.steps + 3 + i] = first_value + value
+            tokens[:, self.operations + 3 + i] = first_value + value
         return torch.from_numpy(tokens)
 
     def _machine(self) -> list[Clique]:
         """The running value and the checksum's residue as one state."""
         first_value, first_operator = self._first_ids
         values = np.arange(self.values)
-        start = Clique((self.steps + 1,), (first_value + values)[:, None], target_R=values)
+        start = Clique((self.operations + 1,), (first_value + values)[:, None], target_R=values)
         residue, operator, value = (
             x.ravel() for x in np.meshgrid(range(self.checksum), range(self._operators), values, indexing="ij")
         )
@@ -136,13 +136,13 @@ class Trace:
         tokens_RK = np.stack((first_operator + operator, first_value + after), axis=1)
         source_R, target_R = residue * self.values + value, residue_after * self.values + after
         cliques = [start]
-        for i in range(self.steps):
+        for i in range(self.operations):
             keep = np.ones(len(source_R), dtype=bool)
             if i == 0:
                 keep &= residue == 0
-            if i == self.steps - 1:
+            if i == self.operations - 1:
                 keep &= accepted(residue_after, self.split)
-            positions = (1 + i, self.steps + 3 + i)
+            positions = (1 + i, self.operations + 3 + i)
             cliques.append(Clique(positions, tokens_RK[keep], source_R[keep], target_R[keep]))
         return cliques
 

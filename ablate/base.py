@@ -1,0 +1,90 @@
+"""The AR base model that every arm of a seed starts from, cached under a fingerprint of all that determines it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from torch import Tensor
+
+from ablate.checkpoint import locked, weights_hash
+from ablate.corpus import Domain, Split
+from ablate.learner import Feed, Learner, Progressed, Watch, fit
+from ablate.machine import Compile, attention_form
+from ablate.model import Transformer, initialise
+from ablate.run import Run, base_key, digest
+
+Weights = dict[str, Tensor]
+
+
+def build_network(run: Run) -> Transformer:
+    """The network of a resolved run, weights initialised from its seed."""
+    vocabulary = run.corpus.vocabulary
+    size = run.model.vocabulary or len(vocabulary)
+    if size < len(vocabulary):
+        raise ValueError(f"model.vocabulary={size}: the corpus has {len(vocabulary)} tokens; type model.vocabulary=0")
+    network = Transformer(run.model, size, vocabulary.mask_id, attention_form(run.device, run.precision))
+    initialise(network, run.seed)
+    return network
+
+
+def base_weights(run: Run, console: Console) -> Weights:
+    """Weights of the run's base model: from the cache if whole and current, else trained and put there.
+
+    Of two processes that need the same base, one builds it and the other waits.
+    """
+    key = base_key(run)
+    folder = Path(run.cache) / digest(key)[:16]
+    if int(os.environ.get("RANK", "0")):  # the processes of one run train it together; the first one keeps it
+        return _read(folder, console) or _train(run, console)
+    with locked(folder.with_suffix(".lock"), waiting=f"waiting for the base model that another process trains ({folder})"):
+        weights = _read(folder, console)
+        if weights is None:
+            weights = _train(run, console)
+            _write(folder, weights, key)
+    return weights
+
+
+def _train(run: Run, console: Console) -> Weights:
+    network, steps = build_network(run), run.base_steps
+    corpus = run.law(Domain.general, Split.train)
+    feed = Feed(corpus, run.seed, run.batch, run.accumulate, 0, steps, *run.ranks)
+    learner = Learner(network, run.base, steps, 0, corpus.vocabulary.mask_id, run.compile is Compile.always)
+    watch = Watch("base model", Progressed(), run.budget.every, frozenset(), run.batch * corpus.length,
+                  lambda *_: None, console)  # fmt: skip
+    fit(learner, feed, watch, run)
+    return {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
+
+
+def _write(folder: Path, weights: Weights, key: dict[str, Any]) -> None:
+    from safetensors.torch import save_file
+
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+    temporary.mkdir(parents=True)
+    save_file(weights, temporary / "model.safetensors")
+    (temporary / "base.json").write_text(json.dumps({"weights": weights_hash(weights), "key": key}, indent=1))
+    shutil.rmtree(folder, ignore_errors=True)
+    temporary.rename(folder)
+
+
+def _read(folder: Path, console: Console) -> Weights | None:
+    """The cached weights; None if there are none or if they are not what was written."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not folder.exists():
+        return None
+    try:
+        recorded = json.loads((folder / "base.json").read_text())["weights"]
+        weights = load_file(folder / "model.safetensors")
+        if weights_hash(weights) == recorded:
+            return weights
+    except (OSError, ValueError, KeyError, SafetensorError):
+        pass
+    console.print(f"[yellow]{folder}: cached base model is damaged; training it again")
+    return None
+

@@ -1,0 +1,209 @@
+"""The Lightning side: a thin module, the data feed, and one callback. What can be called without Lightning is elsewhere.
+
+Shapes: B rows of this process and micro-batch, L positions, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import lightning.pytorch as lightning
+import numpy as np
+import torch
+import torch.nn.functional as F
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from ablate.corpus import Corpus
+from ablate.machine import Precision
+from ablate.model import Transformer
+from ablate.objective import Objective, Problem, Rows
+from ablate.regime import Stage
+from ablate.run import Run
+
+
+@dataclass(frozen=True)
+class Feed(Dataset):
+    """Micro-batches of the training steps first..first+steps: item i is (tokens_BL, Rows), whichever process asks."""
+
+    corpus: Corpus
+    seed: int
+    batch: int
+    accumulate: int
+    first: int
+    steps: int
+    rank: int = 0
+    world: int = 1
+
+    def __len__(self) -> int:
+        return self.steps * self.accumulate
+
+    def __getitem__(self, i: int) -> tuple[Tensor, Rows]:
+        step, part = divmod(i, self.accumulate)
+        size = self.batch // (self.accumulate * self.world)
+        start = (part * self.world + self.rank) * size
+        rows = Rows(self.seed, self.first + step, np.arange(start, start + size), self.batch)
+        return self.corpus.batch(rows.addresses, self.seed), rows
+
+
+def loss_of(network: Callable[..., Tensor], problem: Problem, global_batch: int) -> Tensor:
+    """This micro-batch's part of the loss, nats a scored token: the parts of a global batch add up to its loss."""
+    logits_BLV = network(problem.inputs_BL, problem.attention)
+    nats_N = F.cross_entropy(logits_BLV.flatten(0, 1).float(), problem.targets_BL.flatten(), reduction="none")
+    scored = global_batch * (problem.inputs_BL.shape[1] - 1)
+    return (nats_N * problem.weight_BL.flatten()).sum() / scored
+
+
+@dataclass
+class Progressed:
+    """What training has counted so far; part of the checkpoint. loss_tokens: tokens that were scored."""
+
+    step: int = 0
+    tokens: int = 0
+    loss_tokens: int = 0
+
+
+class Learner(lightning.LightningModule):
+    """Trains one stage: poses the objective's problem, returns the loss, remembers the norm of the gradient."""
+
+    def __init__(self, network: Transformer, stage: Stage, steps: int, done: int, mask_id: int, compiled: bool):
+        super().__init__()
+        self.network, self.stage, self.steps, self.done, self.mask_id = network, stage, steps, done, mask_id
+        self.forward_pass: list[Callable[..., Tensor]] = [torch.compile(network) if compiled else network]
+        self.optimiser_state: dict[str, Any] | None = None
+        self.loss_value = torch.zeros(())
+        self.scored = torch.zeros((), dtype=torch.long)
+        self.gradient_norm = torch.zeros(())
+
+    def training_step(self, item: tuple[Tensor, Rows], _: int) -> Tensor:
+        tokens_BL, rows = item
+        problem = self.stage.objective.pose(tokens_BL, rows, self.mask_id)
+        loss = loss_of(self.forward_pass[0], problem, rows.global_batch)
+        self.loss_value = self.loss_value + loss.detach()
+        self.scored = self.scored + (problem.weight_BL > 0).sum()
+        # Lightning averages over devices and micro-batches; the parts are already divided by the global batch
+        return loss * self.trainer.world_size * self.trainer.accumulate_grad_batches
+
+    def transfer_batch_to_device(self, batch: tuple[Tensor, Rows], device: Any, dataloader_idx: int) -> Any:
+        return batch[0].to(device, non_blocking=True), batch[1]
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        optimiser = adamw(self.network, self.stage)
+        if self.optimiser_state is not None:
+            rate = optimiser.param_groups[0]["lr"]
+            optimiser.load_state_dict(self.optimiser_state)
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+        return optimiser
+
+    def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
+        self.gradient_norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.stage.clip_norm)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        if batch_idx % self.trainer.accumulate_grad_batches == 0:
+            self.loss_value = torch.zeros_like(self.loss_value)
+            rate = self.stage.rate(self.done + self.trainer.global_step, self.steps)
+            for group in self.trainer.optimizers[0].param_groups:
+                group["lr"] = rate
+
+
+def adamw(network: Transformer, stage: Stage) -> torch.optim.AdamW:
+    """AdamW with decay on matrices alone (Loshchilov & Hutter, 2019), as one fused kernel."""
+    matrices = [p for p in network.parameters() if p.dim() >= 2]
+    gains = [p for p in network.parameters() if p.dim() < 2]
+    groups = [{"params": matrices, "weight_decay": stage.weight_decay}, {"params": gains, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=stage.lr, betas=(0.9, 0.95), fused=True)
+
+
+@dataclass(repr=False)
+class Watch(lightning.Callback):
+    """Counts steps, shows progress, and calls `on_step` after each step that is in `pauses` or a multiple of `every`."""
+
+    title: str
+    progressed: Progressed
+    every: int
+    pauses: frozenset[int]
+    step_tokens: int
+    on_step: Callable[[Learner, torch.optim.Optimizer], None]
+    console: Any = None
+    bar: Progress = field(init=False)
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+                   TextColumn("loss {task.fields[loss]:.3f}  {task.fields[rate]}  left"), TimeRemainingColumn())  # fmt: skip
+        hidden = not trainer.is_global_zero or not self.console.is_terminal
+        self.bar = Progress(*columns, console=self.console, disable=hidden, auto_refresh=False, transient=True)
+        self.bar.start()
+        left = trainer.max_steps
+        self.task = self.bar.add_task(self.title, total=left, loss=float("nan"), rate="")
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return
+        progressed, learner = self.progressed, pl_module
+        progressed.step += 1
+        progressed.tokens += self.step_tokens
+        if progressed.step % self.every == 0:
+            speed = self.bar.tasks[self.task].speed or 0.0
+            rate = f"{speed * self.step_tokens / 1000:.1f}k tok/s"
+            self.bar.update(self.task, completed=trainer.global_step, loss=float(learner.loss_value), rate=rate)
+            self.bar.refresh()
+        if progressed.step % self.every == 0 or progressed.step in self.pauses:
+            progressed.loss_tokens += int(trainer.strategy.reduce(learner.scored, reduce_op="sum"))
+            learner.scored = torch.zeros_like(learner.scored)
+            self.on_step(learner, trainer.optimizers[0])
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        self.bar.stop()
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        self.bar.stop()
+
+
+def objective_label(objective: Objective) -> str:
+    """Name of an objective in records: its class, with the attention pattern where that is a choice."""
+    name = type(objective).__name__
+    return name if name == "Autoregressive" else f"{name}({objective.attention})"
+
+
+def loader(feed: Feed) -> DataLoader:
+    """The feed as Lightning wants it: items are whole micro-batches already."""
+    return DataLoader(feed, batch_size=None, shuffle=False, num_workers=0)
+
+
+def fit(learner: Learner, feed: Feed, watch: Watch, run: Run) -> dict[str, Any]:
+    """Trains over the feed; returns the optimiser's state. Raises KeyboardInterrupt where the user stops it."""
+    silence()
+    trainer = lightning.Trainer(
+        accelerator=run.device.value,
+        devices=feed.world,
+        strategy="ddp" if feed.world > 1 else "auto",
+        precision="bf16-mixed" if run.precision is Precision.bf16 else "32-true",
+        max_steps=feed.steps,
+        accumulate_grad_batches=feed.accumulate,
+        callbacks=[watch],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+    )
+    try:
+        trainer.fit(learner, train_dataloaders=loader(feed))
+    except SystemExit as stop:  # Lightning turns Ctrl-C into this
+        raise KeyboardInterrupt from stop
+    return trainer.optimizers[0].state_dict()
+
+
+def silence() -> None:
+    """Keeps Lightning's notices on devices, workers and tips off the terminal, where a run shows its own."""
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning.*")
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")

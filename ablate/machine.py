@@ -1,0 +1,115 @@
+"""Where a run computes: device, precision, form of attention, compilation. Chosen by rule, never by a timing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from enum import StrEnum
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from ablate.attention import Form
+
+# Compiling takes tens of seconds on a CPU; below this many training FLOPs a run ends before it is paid back
+COMPILE_FLOPS = {"cpu": 1e14, "cuda": 1e17}
+PACKAGES = ("torch", "lightning", "numpy", "scipy", "pandas", "pyarrow", "hydra-core", "tokenizers", "safetensors")
+
+
+class Device(StrEnum):
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class Precision(StrEnum):
+    """fp32, or bf16 autocast with weights and optimiser in fp32."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+
+
+class Compile(StrEnum):
+    auto = "auto"
+    never = "never"
+    always = "always"
+
+
+def resolve_device(device: Device) -> Device:
+    """Raises ValueError where cuda is asked for and there is none."""
+    import torch
+
+    if device is Device.cuda and not torch.cuda.is_available():
+        raise ValueError("device=cuda: wanted a CUDA device, found none; type device=cpu")
+    if device is Device.auto:
+        return Device.cuda if torch.cuda.is_available() else Device.cpu
+    return device
+
+
+def resolve_precision(precision: Precision, device: Device) -> Precision:
+    """bf16 where the processor multiplies it natively; elsewhere it is slower than fp32."""
+    import torch
+
+    native = device is Device.cuda or torch.cpu._is_avx512_bf16_supported()
+    return (Precision.bf16 if native else Precision.fp32) if precision is Precision.auto else precision
+
+
+def resolve_compile(compile: Compile, device: Device, flops: float) -> Compile:
+    if compile is not Compile.auto:
+        return compile
+    return Compile.always if flops > COMPILE_FLOPS[device] else Compile.never
+
+
+def attention_form(device: Device, precision: Precision) -> Form:
+    """torch's fused CPU kernel has no fast bf16 path, so there the products are written out."""
+    return Form.matmul if (device, precision) == (Device.cpu, Precision.bf16) else Form.sdpa
+
+
+def packages() -> dict[str, str]:
+    """Installed versions of what results depend on."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def description() -> dict[str, Any]:
+    """The machine, in words and numbers."""
+    import torch
+
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "system": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "gpu": gpu,
+    }
+
+
+def code_version() -> dict[str, Any]:
+    """Commit of the source folder and whether files differ from it; None outside a git checkout."""
+    folder = Path(__file__).parent
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=False)
+        except OSError:
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    changed = git("status", "--porcelain")
+    return {"commit": git("rev-parse", "HEAD"), "dirty": None if changed is None else bool(changed)}
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())

@@ -1,0 +1,143 @@
+"""Records: one tidy row per measurement, one parquet file per run, read without torch."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+FILE = "records.parquet"
+
+# Also the order of sorting. stage: index in regime.stages, -1 the base model before any step on the new domain.
+# step: training steps on the new domain; tokens, loss_tokens: read and supervised in training so far.
+# contexts: law of what is visible, "ar", "random", "block", "decode" or "" where none applies.
+# protocol: how the answers of a score were decoded, "" elsewhere.
+COLUMNS = {
+    "run": "str",
+    "corpus": "str",
+    "regime": "str",
+    "seed": "int64",
+    "stage": "int64",
+    "objective": "str",
+    "step": "int64",
+    "tokens": "int64",
+    "loss_tokens": "int64",
+    "flops": "float64",
+    "domain": "str",
+    "split": "str",
+    "metric": "str",
+    "contexts": "str",
+    "block_size": "Int64",
+    "protocol": "str",
+    "value": "float64",
+}
+
+
+def table(rows: Iterable[dict]) -> pd.DataFrame:
+    """Rows as a frame with the columns, dtypes and order of `COLUMNS`, sorted: equal runs give equal tables.
+
+    ValueError names the row and the columns that are missing, unknown or of the wrong type.
+    """
+    rows = list(rows)
+    for number, row in enumerate(rows):
+        _require_columns(f"row {number}", row)
+    return _typed(pd.DataFrame(rows, columns=list(COLUMNS)), "table")
+
+
+def write(frame: pd.DataFrame, path: str | Path) -> None:
+    """Parquet file at `path`, complete or not there at all: a reader never meets half of one."""
+    path = Path(path)
+    _require_columns(str(path), frame.columns)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        _typed(frame, str(path)).to_parquet(partial, engine="pyarrow", compression="zstd", index=False)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read(path: str | Path) -> pd.DataFrame:
+    """Table kept in a parquet file, or in a run folder that holds `records.parquet`.
+
+    ValueError says where, what was wanted, what came and what to type.
+    """
+    import pyarrow
+
+    path = Path(path)
+    file = path / FILE if path.is_dir() else path
+    if not file.is_file():
+        came = f"a folder without {FILE}" if path.is_dir() else "nothing there"
+        raise ValueError(
+            f"{path}: wanted a run folder that holds {FILE}, or that file; came: {came}; "
+            f"name a folder that a run has written, for example runs/NAME"
+        )
+    try:
+        frame = pd.read_parquet(file, engine="pyarrow")
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise ValueError(
+            f"{file}: wanted a parquet file; came one that cannot be read as such ({_first_line(error)}); "
+            f"name the {FILE} of a run, or run it again"
+        ) from error
+    missing = [name for name in COLUMNS if name not in frame]
+    if missing:
+        raise ValueError(
+            f"{file}: wanted the columns {', '.join(COLUMNS)}; came without {', '.join(missing)}; "
+            f"name the {FILE} of a run, or run it again"
+        )
+    return _typed(frame[list(COLUMNS)], str(file))
+
+
+def gather(paths: Iterable[str | Path]) -> pd.DataFrame:
+    """Table of several runs. ValueError names every path that cannot be read and every run that came twice."""
+    frames: dict[Path, pd.DataFrame] = {}
+    errors = []
+    for path in dict.fromkeys(Path(path) for path in paths):
+        try:
+            frames[path] = read(path)
+        except ValueError as error:
+            errors.append(str(error))
+    homes: dict[str, list[str]] = {}
+    for path, frame in frames.items():
+        for run in frame["run"].unique():
+            homes.setdefault(run, []).append(str(path))
+    errors += [
+        f"run {run!r}: wanted once; came from {', '.join(found)}; name one of them"
+        for run, found in homes.items()
+        if len(found) > 1
+    ]
+    if errors or not frames:
+        raise ValueError("\n".join(errors) or "no run named: wanted one or more run folders, for example runs/NAME")
+    return _typed(pd.concat(frames.values(), ignore_index=True), "gather")
+
+
+def _require_columns(where: str, names: Iterable[str]) -> None:
+    names = list(names)
+    missing = [name for name in COLUMNS if name not in names]
+    unknown = [str(name) for name in names if name not in COLUMNS]
+    if missing or unknown:
+        faults = [f"missing {', '.join(missing)}"] * bool(missing) + [f"unknown {', '.join(unknown)}"] * bool(unknown)
+        raise ValueError(f"{where}: wanted exactly the columns of ablate.records.COLUMNS; came {'; '.join(faults)}")
+
+
+def _typed(frame: pd.DataFrame, where: str) -> pd.DataFrame:
+    """Frame with the dtypes of `COLUMNS`, sorted by all of them; ValueError where a value would have to change."""
+    columns = {}
+    for name, dtype in COLUMNS.items():
+        values = frame[name]
+        if dtype == "str":
+            wrong = ~values.map(lambda value: isinstance(value, str)).astype(bool)
+            if wrong.any():
+                raise ValueError(f"{where}: column {name} wants text; came {values[wrong].iloc[0]!r}")
+        try:
+            # By way of Int64, because a plain cast to int64 would cut 1.5 down to 1.
+            typed = values.astype("Int64") if dtype == "int64" else values
+            columns[name] = typed.astype(dtype)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{where}: column {name} wants {dtype}; came other values ({_first_line(error)})"
+            ) from error
+    return pd.DataFrame(columns).sort_values(list(COLUMNS), kind="stable", ignore_index=True)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,191 @@
+"""A run: one arm, one seed. Base model, stages, probes; what it leaves is whole, checked and resumable."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import sys
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from ablate.corpus import Corpus, Domain, Split
+from ablate.machine import (
+    Compile,
+    Device,
+    Precision,
+    packages,
+    resolve_compile,
+    resolve_device,
+    resolve_precision,
+)
+from ablate.objective import Autoregressive
+from ablate.regime import Regime, Stage
+from ablate.shape import Shape
+
+WHERE = ("out", "cache")  # fields that say where files lie, not what is computed
+
+
+@dataclass
+class Budget:
+    """How much is spent. base_tokens and tokens: training tokens in the general and the new domain.
+
+    evaluations: probes, evenly spaced, apart from those at 0 and around each switch. questions: decoded at each of
+    `block_sizes` on each law; contexts: rows drawn from each law of contexts; every: steps between logged rows.
+    """
+
+    base_tokens: int = 1_500_000
+    tokens: int = 2_500_000
+    evaluations: int = 12
+    questions: int = 64
+    contexts: int = 256
+    every: int = 20
+    block_sizes: list[int] = field(default_factory=lambda: [1, 2, 32])
+
+    def __post_init__(self) -> None:
+        for f in dataclasses.fields(self):
+            value = getattr(self, f.name)
+            if min(value, default=0) < 1 if f.name == "block_sizes" else value < 1:
+                raise ValueError(f"budget.{f.name}: wanted at least 1, got {value}")
+
+
+@dataclass
+class Run:
+    """One arm on one seed. batch: sequences a step over all devices, in `accumulate` micro-batches. threads: 0 means
+    every core. out: folder of results, derived where empty. cache: folder of base models.
+    Raises ValueError for illegal values and combinations.
+    """
+
+    corpus: Any  # a Corpus: a protocol cannot be a configuration's type
+    model: Shape
+    regime: Regime
+    budget: Budget
+    base: Stage = field(default_factory=lambda: Stage(Autoregressive(), lr=2e-3))
+    seed: int = 0
+    batch: int = 64
+    accumulate: int = 1
+    device: Device = Device.auto
+    precision: Precision = Precision.auto
+    compile: Compile = Compile.auto
+    threads: int = 0
+    out: str = ""
+    cache: str = "runs/base"
+
+    def __post_init__(self) -> None:
+        self.device, self.precision, self.compile = Device(self.device), Precision(self.precision), Compile(self.compile)
+        for name, least in (("seed", 0), ("batch", 1), ("accumulate", 1), ("threads", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}: wanted at least {least}, got {getattr(self, name)}; type {name}={least}")
+        if self.batch % self.accumulate:
+            raise ValueError(f"accumulate={self.accumulate}: must divide batch={self.batch}; type accumulate=1")
+        if (self.corpus.domain, self.corpus.split) != (Domain.new, Split.train):
+            raise ValueError(
+                f"corpus.domain={self.corpus.domain}, corpus.split={self.corpus.split}: a run sets both itself (it "
+                "trains on general, then new, and is tested on each); leave both out"
+            )
+
+    def law(self, domain: Domain, split: Split) -> Corpus:
+        """The run's corpus under another domain or split."""
+        return dataclasses.replace(self.corpus, domain=domain, split=split)
+
+    def steps(self, tokens: int) -> int:
+        """Training steps that see at least `tokens` tokens, at least one."""
+        return max(1, -(-tokens // (self.batch * self.corpus.length)))
+
+    @property
+    def stage_steps(self) -> list[int]:
+        return self.regime.steps(self.steps(self.budget.tokens))
+
+    @property
+    def base_steps(self) -> int:
+        return self.base.steps or self.steps(self.budget.base_tokens)
+
+    @property
+    def flops(self) -> float:
+        """Of training on the new domain."""
+        vocabulary = self.model.vocabulary or len(self.corpus.vocabulary)
+        per_token = self.model.flops(self.corpus.length, vocabulary)
+        return float(per_token) * sum(self.stage_steps) * self.batch * self.corpus.length
+
+    def pauses(self) -> list[int]:
+        """Steps after which probes are put: evenly spaced ones and every stage's end, in order."""
+        total, ends = sum(self.stage_steps), []
+        for steps in self.stage_steps:
+            ends.append(steps + (ends[-1] if ends else 0))
+        even = [round(total * (i + 1) / self.budget.evaluations) for i in range(self.budget.evaluations)]
+        return sorted({*even, *ends} - {0})
+
+    def resolved(self) -> Run:
+        """The same run with every automatic choice made. Raises ValueError where a choice is not to be had here."""
+        device = resolve_device(self.device)
+        world = self.ranks[1]
+        if self.batch % (self.accumulate * world):
+            raise ValueError(f"batch={self.batch}: must be a multiple of accumulate={self.accumulate} x {world} processes")
+        return dataclasses.replace(
+            self,
+            device=device,
+            precision=resolve_precision(self.precision, device),
+            compile=resolve_compile(self.compile, device, self.flops),
+            threads=self.threads or os.cpu_count() or 1,
+        )
+
+    @property
+    def ranks(self) -> tuple[int, int]:
+        """This process's rank and the number of processes, as torchrun sets them."""
+        return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+    def fingerprint(self) -> str:
+        """Hash of the configuration apart from where its files lie; of a resolved run, of all that it computes."""
+        content = {k: v for k, v in describe(self).items() if k not in WHERE}
+        return digest(content)
+
+    @property
+    def label(self) -> str:
+        return f"{self.corpus.name}-{self.regime.name}-seed{self.seed}-{self.fingerprint()[:8]}"
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.out or f"runs/{self.label}")
+
+
+def describe(noun: Any) -> Any:
+    """A noun as plain values; a dataclass says its kind, so that objectives and schedules can be told apart."""
+    if dataclasses.is_dataclass(noun) and not isinstance(noun, type):
+        return {"kind": type(noun).__name__} | {f.name: describe(getattr(noun, f.name)) for f in dataclasses.fields(noun)}
+    if isinstance(noun, Enum):
+        return noun.value
+    return [describe(x) for x in noun] if isinstance(noun, list | tuple) else noun
+
+
+def digest(content: Any) -> str:
+    """SHA-256 of plain values."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def source_hash(corpus: Corpus) -> str:
+    """Hash of the code that decides what is computed: this package and the corpus's own."""
+    folders = {Path(__file__).parent, Path(sys.modules[type(corpus).__module__].__file__ or __file__).parent}
+    files = sorted((p.parent.name, p.name, p) for folder in folders for p in folder.glob("*.py"))
+    hashed = hashlib.sha256()
+    for parent, name, path in files:
+        hashed.update(f"{parent}/{name}\0".encode() + path.read_bytes())
+    return hashed.hexdigest()
+
+
+def base_key(run: Run) -> dict[str, Any]:
+    """Everything that determines the base model of a resolved run."""
+    import torch
+
+    return {
+        "corpus": run.law(Domain.general, Split.train).fingerprint(),
+        "length": run.corpus.length,
+        "budget": run.base_steps,
+        **{name: describe(getattr(run, name)) for name in ("model", "base", "seed", "batch", "accumulate", "device")},
+        "numerics": [run.precision, run.threads, run.compile, run.ranks[1]],
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "packages": packages(),
+        "source": source_hash(run.corpus),
+    }

@@ -1,0 +1,213 @@
+"""The command line: Hydra composes the nouns; what it refuses is said in one message.
+
+Hydra's own entry point answers --help, --cfg and tab completion. Runs are composed here, so that every job of a
+sweep is checked before the first one writes anything.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import itertools
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra import compose, initialize
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ablate.run import Run
+from experiments.presets import BUDGETS, CORPORA, MODELS, REGIMES
+
+GROUPS: dict[str, dict[str, Any]] = {"regime": REGIMES, "corpus": CORPORA, "model": MODELS, "budget": BUDGETS}
+DEFAULTS = {"regime": "ar_to_bidllm", "corpus": "trace", "model": "tiny", "budget": "default"}
+HANDED_ON = ("--help", "-h", "--hydra-help", "--cfg", "-c", "--shell-completion", "-sc", "--info", "-i", "--version")
+MULTIRUN = ("-m", "--multirun")
+
+
+class UsageError(ValueError):
+    """What was typed cannot be done; the message says where, what was wanted, what came and what to type."""
+
+
+@dataclass
+class Command(Run):
+    """A run as Hydra's schema: its defaults choose one noun a group."""
+
+    defaults: list[Any] = field(default_factory=lambda: [
+        "_self_", *({group: name} for group, name in DEFAULTS.items()),
+        {"override hydra/job_logging": "disabled"}, {"override hydra/hydra_logging": "disabled"},
+    ])  # fmt: skip
+    hydra: Any = field(default_factory=lambda: {
+        "run": {"dir": "."}, "output_subdir": None,
+        "help": {"app_name": "run.py", "template": help_text().replace("$", "$$")},
+    })  # fmt: skip
+
+
+def register() -> None:
+    """Puts the nouns into Hydra's store: each one is its own schema."""
+    store = ConfigStore.instance()
+    store.store(name="command", node=Command)
+    for group, nouns in GROUPS.items():
+        for name, noun in nouns.items():
+            store.store(group=group, name=name, node=noun)
+
+
+def main(job: Callable[[Run], None]) -> None:
+    """Runs `job` on every run that the command line asks for; exits with 2 for bad input, 130 for Ctrl-C."""
+    register()
+    try:
+        flags = [a for a in sys.argv[1:] if a.startswith("-")]
+        if any(f.split("=")[0] in HANDED_ON for f in flags):
+            _hand_to_hydra(flags)
+            return
+        for run in runs(sys.argv[1:]):
+            job(run)
+    except (UsageError, ValueError) as error:
+        if not _is_message(error):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(130)
+
+
+def runs(arguments: list[str]) -> list[Run]:
+    """Every run asked for, composed and checked. Raises UsageError or ValueError for the first that is illegal."""
+    for flag in (a for a in arguments if a.startswith("-")):
+        if flag not in MULTIRUN:
+            raise UsageError(f"{flag}: no such option; wanted key=value, -m or --help; type --help")
+    words = [a for a in arguments if not a.startswith("-")]
+    overrides = [_parsed(word) for word in words]
+    sweep = any(a in MULTIRUN for a in arguments)
+    with initialize(version_base="1.3", config_path=None):
+        choices = [_alternatives(override, sweep) for override in overrides]
+        return [_compose(list(job)) for job in itertools.product(*choices)]
+
+
+def _parsed(word: str) -> Override:
+    try:
+        return OverridesParser.create().parse_override(word)
+    except HydraException:
+        raise UsageError(f"{word!r}: wanted key=value, such as seed=1 or regime=ar; quote values with special characters") from None
+
+
+def _alternatives(override: Override, sweep: bool) -> list[str]:
+    if not override.is_sweep_override():
+        return [override.input_line or ""]
+    if not sweep:
+        raise UsageError(f"{override.input_line}: several values, but no sweep was asked for; type -m {override.input_line}")
+    return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+
+
+def _compose(words: list[str]) -> Run:
+    overrides = [_parsed(word) for word in words]
+    for override in overrides:
+        if override.key_or_group in GROUPS:
+            _require_choice(override)
+    groups = [o.input_line for o in overrides if o.key_or_group in GROUPS]
+    plain = compose("command", overrides=groups)
+    for override in overrides:
+        if override.key_or_group not in GROUPS:
+            _require_key(plain, override)
+    try:
+        config = OmegaConf.to_object(compose("command", overrides=words))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UsageError(str(error).splitlines()[0] + "; type --help") from None
+    assert isinstance(config, Command)
+    return Run(**{f.name: getattr(config, f.name) for f in dataclasses.fields(Run)})
+
+
+def _require_choice(override: Override) -> None:
+    """A group takes one of its names."""
+    group, name = override.key_or_group, override.value()
+    if name not in GROUPS[group]:
+        near = (difflib.get_close_matches(str(name), GROUPS[group], 1) or [DEFAULTS[group]])[0]
+        raise UsageError(f"{group}={name}: wanted one of {', '.join(GROUPS[group])}; got {str(name)!r}; type {group}={near}")
+
+
+def _require_key(config: DictConfig, override: Override) -> None:
+    """A key exists and takes the value: its type is the noun's field."""
+    if override.is_delete() or override.is_add():
+        raise UsageError(f"{override.input_line}: keys can be set, not added or removed; type {override.key_or_group}=VALUE")
+    *parents, last = override.key_or_group.split(".")
+    node: Any = config
+    for depth, part in enumerate([*parents, last]):
+        known = _keys(node)
+        if part not in known:
+            where = ".".join(parents[:depth]) or "the command"
+            near = difflib.get_close_matches(part, known, 1)
+            path = ".".join([*parents[:depth], near[0] if near else (known or ["--help"])[0]])
+            raise UsageError(f"{override.key_or_group}: {where} has no {part!r}; wanted one of {', '.join(known) or 'nothing'}; "
+                             f"got {override.input_line!r}; type {path}={'...' if near else 'VALUE'}")  # fmt: skip
+        if depth < len(parents):
+            node = node[int(part)] if isinstance(node, ListConfig) else node[part]
+    try:
+        node[int(last) if isinstance(node, ListConfig) else last] = override.value()
+    except OmegaConfBaseException as error:
+        old = OmegaConf.select(config, override.key_or_group)
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"{override.key_or_group}: {reason}; got {override.value()!r}; type {override.key_or_group}={_shown(old)}") from None
+
+
+def _keys(node: Any) -> list[str]:
+    if isinstance(node, ListConfig):
+        return [str(i) for i in range(len(node))]
+    return [str(key) for key in node if key not in ("hydra", "defaults")] if isinstance(node, DictConfig) else []
+
+
+def _shown(value: Any) -> str:
+    return str(getattr(value, "value", value)).replace(" ", "")
+
+
+def _is_message(error: ValueError) -> bool:
+    """True for errors that this project words itself; anything else is a defect and keeps its traceback."""
+    frame = error.__traceback__
+    while frame and frame.tb_next:
+        frame = frame.tb_next
+    module = frame.tb_frame.f_globals.get("__name__", "") if frame else ""
+    return module.split(".")[0] in ("ablate", "synthetic_data", "experiments", "figures", "__main__")
+
+
+def _hand_to_hydra(flags: list[str]) -> None:
+    import hydra
+
+    if any(f.split("=")[0] in ("--cfg", "-c") for f in flags):
+        words = [a for a in sys.argv[1:] if "=" in a and not a.startswith("-")]
+        runs([*words, *(f for f in flags if f in MULTIRUN)])
+    hydra.main(version_base="1.3", config_name="command")(lambda config: None)()
+
+
+def help_text() -> str:
+    """What --help prints: the groups and what they hold, the plain keys, examples."""
+    lines = ["One arm of the experiment on one seed: base model, stages, probes, records, figure.", ""]
+    lines += ["  python experiments/run.py [regime=NAME] [corpus=NAME] [model=NAME] [budget=NAME] [key=value ...]", ""]
+    for group, nouns in GROUPS.items():
+        lines.append(f"{group} (default {DEFAULTS[group]})")
+        lines += [f"  {name:<18} {_summary(noun)}" for name, noun in nouns.items()]
+        lines.append("")
+    defaults = {f.name: f.default for f in dataclasses.fields(Run) if f.default is not dataclasses.MISSING}
+    lines.append("keys: " + "  ".join(f"{name}={_shown(value)}" for name, value in defaults.items()))
+    lines += [
+        "Every field of a noun is a key too: regime.stages.1.steps=300  corpus.checksum=7  base.lr=1e-3  budget.tokens=1e6",
+        "-m regime=a,b seed=0,1   every combination, one after the other",
+        "--cfg job                print the configuration and stop",
+        "-sc install=bash         print tab completion for: eval \"$(python experiments/run.py -sc install=bash)\"",
+    ]
+    return "\n".join(lines)
+
+
+def _summary(noun: Any) -> str:
+    if hasattr(noun, "stages"):
+        return " -> ".join(f"{type(s.objective).__name__} ({s.objective.attention}), {s.share:.0%}" for s in noun.stages)
+    return (type(noun).__doc__ or "").splitlines()[0] if hasattr(noun, "domain") else _fields(noun)
+
+
+def _fields(noun: Any) -> str:
+    return ", ".join(f"{f.name} {_shown(getattr(noun, f.name))}" for f in dataclasses.fields(noun))

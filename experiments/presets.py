@@ -1,0 +1,47 @@
+"""The only place where a name meets a thing: regimes, corpora, models and budgets by name, each with what it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ablate.attention import Attention
+from ablate.objective import Autoregressive, MaskedDiffusion, Objective
+from ablate.regime import OptimiserState, Regime, Stage
+from ablate.run import Budget
+from ablate.shape import Shape
+from ablate.text import PythonSource, Text
+from synthetic_data import Arithmetic, Trace
+
+SWITCH = 100 / 135  # of the steps: the paper switches at 100k of 135k
+
+AR = Autoregressive
+ARDLLM, BIDLLM = (lambda: MaskedDiffusion(Attention.causal)), (lambda: MaskedDiffusion(Attention.full))
+
+
+def switched(name: str, first: Objective, second: Objective) -> Regime:
+    """Two stages; a change of objective starts fresh moments and a warmup, as base to first stage does in every arm."""
+    change = {} if first != second else {"optimiser": OptimiserState.keep, "warmup": 0}
+    return Regime(name, [Stage(first, SWITCH), Stage(second, 1 - SWITCH, **change)])
+
+
+REGIMES = {
+    r.name: r
+    for r in (
+        switched("ar", AR(), AR()),
+        switched("ardllm", ARDLLM(), ARDLLM()),
+        switched("bidllm", BIDLLM(), BIDLLM()),
+        switched("ar_to_bidllm", AR(), BIDLLM()),
+        switched("ardllm_to_bidllm", ARDLLM(), BIDLLM()),
+    )
+}
+CORPORA: dict[str, Any] = {c.name: c for c in (Trace(), Arithmetic(), PythonSource(), Text())}
+MODELS = {
+    "tiny": Shape(64, 2, 4, 4),
+    "small": Shape(128, 4, 4, 4),
+    "base": Shape(512, 8, 8, 8),
+    "2.5b": Shape(2560, 24, 20, 4, hidden=7168, vocabulary=155_136),
+}
+BUDGETS = {
+    "default": Budget(),
+    "smoke": Budget(base_tokens=60_000, tokens=120_000, evaluations=2, questions=8, contexts=16, every=5),
+}

@@ -1,0 +1,196 @@
+"""Curves: the layout of the paper's Figure 2, shared by every figure that follows a measurement through training.
+
+A panel per law of contexts and block size; a line per regime, solid in its first stage and dotted after the
+switch; dashed, the base model before any step on the new domain; thin and vertical, the switches.
+"""
+
+from typing import TypeVar
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from figures import arms, style
+
+FLOOR = 1e-4  # lowest value on a logarithmic axis
+Points = TypeVar("Points", pd.DataFrame, pd.Series)
+DOTTED = (0, (1, 1.1))
+DASHED = (0, (5, 3))
+
+
+def figure(
+    rows: pd.DataFrame,
+    keys: list[tuple[str, int]],
+    ylabel: str,
+    limits: tuple[float, float] | None = None,
+    log: bool = False,
+    caption: str | None = None,
+) -> Figure:
+    """Figure of selected rows, one panel per key; the caption defaults to what the lines and bands mean."""
+    lines = _layout(keys)
+    entries = _entries(rows, counted=caption is None)
+    with matplotlib.rc_context(style.RC):
+        columns = max(map(len, lines))
+        size = (max(4.6, 2.4 * columns), 1.95 * len(lines) + 0.15 * len(entries[0]) + 0.5)
+        drawing = Figure(figsize=size, layout="constrained")
+        grid = drawing.subplots(len(lines), columns, sharex=True, sharey=True, squeeze=False)
+        panels = arms.panels(rows)
+        for axes, line in zip(grid, lines, strict=True):
+            axes[0].set_ylabel(ylabel)
+            for axis, key in zip(axes, line, strict=False):
+                _draw_panel(axis, panels[key], log)
+                axis.set_title(arms.title(key))
+            for axis in axes[len(line) :]:
+                axis.set_axis_off()
+        _dress(grid, rows, limits, log)
+        drawing.legend(
+            handles=[handle for column in entries for handle in column],
+            ncols=len(entries),
+            loc="outside lower center",
+            title=caption or _caption(rows, log),
+        )
+    return drawing
+
+
+def _layout(keys: list[tuple[str, int]]) -> list[list[tuple[str, int]]]:
+    """Keys line by line, three at most; block sizes open a line of their own where one line cannot hold all."""
+    if len(keys) <= 3:
+        return [keys]
+    groups = [[key for key in keys if not key[1]], [key for key in keys if key[1]]]
+    return [group[start : start + 3] for group in groups for start in range(0, len(group), 3)]
+
+
+def _draw_panel(axis: Axes, rows: pd.DataFrame, log: bool) -> None:
+    shown = rows.assign(value=rows["value"].clip(lower=FLOOR)) if log else rows
+    looks = style.looks(rows["regime"])
+    for step in arms.switches(rows):
+        axis.axvline(step, color=style.NEUTRAL, linewidth=0.6, zorder=1, gid="switch")
+    for regime, height in arms.baselines(shown).items():
+        colour = looks[regime][0] if regime else style.NEUTRAL
+        axis.axhline(height, color=colour, linewidth=1.0, linestyle=DASHED, zorder=1.5, gid="baseline")
+    for regime, (colour, marker) in looks.items():
+        values = arms.seeds(shown[shown["regime"] == regime])
+        if not values.empty:
+            _draw_arm(axis, values, colour, marker, log)
+
+
+def _draw_arm(axis: Axes, values: pd.DataFrame, colour: str, marker: str, log: bool) -> None:
+    """Mean over the seeds where all of them were measured; single seeds where an interval would be a guess."""
+    if values.shape[1] == 1:
+        _draw_line(axis, values.iloc[:, 0], colour, marker=marker, gid="seed")
+        return
+    shared = values.dropna()
+    spread = _spread(shared, log)
+    if values.shape[1] < arms.SEEDS_FOR_INTERVAL or len(shared) < 2:
+        for seed in values:
+            _draw_line(axis, values[seed].dropna(), colour, linewidth=0.6, gid="seed")
+    else:
+        for _, part, _ in _stages(spread):
+            steps = part.index.get_level_values("step")
+            band = {"alpha": 0.18, "linewidth": 0, "zorder": 2, "gid": "interval"}
+            axis.fill_between(steps, part["low"], part["high"], color=colour, **band)
+    if len(shared) > 1:
+        _draw_line(axis, spread["mean"], colour, marker=marker, gid="mean")
+
+
+def _spread(values: pd.DataFrame, log: bool) -> pd.DataFrame:
+    """Mean over seeds and the ends of its interval, geometric on a logarithmic axis."""
+    found = [arms.interval(row) for row in (np.log(values) if log else values).to_numpy()]
+    ends = [(mean, mean - half, mean + half) for mean, half in found]
+    frame = pd.DataFrame(ends, index=values.index, columns=["mean", "low", "high"], dtype=float)
+    return np.exp(frame) if log else frame
+
+
+def _draw_line(axis: Axes, values: pd.Series, colour: str, **look: object) -> None:
+    """Curve of one seed or mean: filled marks on a solid line, hollow ones on a dotted line after the switch."""
+    every = max(1, -(-len(values) // 8))
+    for stage, part, start in _stages(values):
+        axis.plot(
+            part.index.get_level_values("step"),
+            part.to_numpy(),
+            color=colour,
+            linestyle=DOTTED if stage else "-",
+            markerfacecolor="white" if stage else colour,
+            markevery=(start, every),
+            zorder=3,
+            **look,
+        )
+
+
+def _stages(values: Points) -> list[tuple[int, Points, int]]:
+    """Stage, points and index of the stage's first own point, each stage joined to the last point before it.
+
+    So the jump at the switch is part of the curve.
+    """
+    stage = values.index.get_level_values("stage")
+    parts = []
+    for now in sorted(set(stage)):
+        before = np.flatnonzero(stage < now)[-1:]
+        own = np.flatnonzero(stage == now)
+        parts.append((now, values.iloc[np.concatenate([before, own])], len(before)))
+    return parts
+
+
+def _dress(grid: np.ndarray, rows: pd.DataFrame, limits: tuple[float, float] | None, log: bool) -> None:
+    """Axes of a grid of panels: scales and limits, steps in thousands where long, labels below the lowest panels."""
+    thousands = rows["step"].max() >= 10_000
+    for (line, column), axis in np.ndenumerate(grid):
+        lowest = not any(below.axison for below in grid[line + 1 :, column])
+        axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        if thousands:
+            axis.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step / 1000:g}k" if step else "0"))
+        axis.tick_params(labelbottom=lowest, labelleft=column == 0)
+        if lowest:
+            axis.set_xlabel("Training steps on the new domain")
+        if log:
+            axis.set_yscale("log")
+        if limits:
+            axis.set_ylim(limits)
+
+
+def _caption(rows: pd.DataFrame, log: bool) -> str:
+    """What the lines and bands mean, and which measurements they show."""
+    first = rows.iloc[0]
+    counts = rows.groupby("regime")["seed"].nunique()
+    mean = "geometric mean" if log else "mean"
+    parts = []
+    if (counts >= arms.SEEDS_FOR_INTERVAL).any():
+        parts.append(f"Line: {mean} over n seeds, where all were measured; band: its 95% t-interval")
+    if (counts == 2).any():
+        parts.append(f"two seeds: {mean} and, thin, each seed")
+    if (counts == 1).any():
+        parts.append("one seed: that run")
+    if log and (rows["value"] < FLOOR).any():
+        parts.append(f"values below {FLOOR:g} are drawn there")
+    text = "; ".join(parts)
+    return f"{first['corpus']}, {first['domain']} domain, {first['split']} split. {text[0].upper()}{text[1:]}."
+
+
+def _entries(rows: pd.DataFrame, counted: bool) -> list[list[Line2D]]:
+    """Legend in columns of equal length: the regimes, with their number of seeds if counted, then the strokes."""
+    counts = rows.groupby("regime")["seed"].nunique()
+    names = [
+        Line2D([], [], color=colour, marker=marker, label=style.label(name) + f" (n = {counts[name]})" * counted)
+        for name, (colour, marker) in style.looks(rows["regime"]).items()
+    ]
+    strokes = [Line2D([], [], color=style.NEUTRAL, label="first stage")]
+    if (rows["stage"] > 0).any():
+        strokes.append(Line2D([], [], color=style.NEUTRAL, linestyle=DOTTED, label="after the switch"))
+    if (rows["stage"] < 0).any():
+        strokes.append(
+            Line2D([], [], color=style.NEUTRAL, linestyle=DASHED, linewidth=1.0, label="base model, 0 steps")
+        )
+    if (rows["stage"] > 0).any():
+        rule = {"marker": "|", "markersize": 9, "markeredgewidth": 0.6}
+        strokes.append(Line2D([], [], color=style.NEUTRAL, linestyle="", label="switch", **rule))
+    length = max(2, len(names) if len(names) <= 3 else -(-len(names) // 2))
+    columns = []
+    for group in (names, strokes):
+        for start in range(0, len(group), length):
+            column = group[start : start + length]
+            columns.append(column + [Line2D([], [], linestyle="", label=" ")] * (length - len(column)))
+    return columns

@@ -75,7 +75,7 @@ def folder_shelf(folder: str) -> Shelf:
 
 def code_shelf() -> Shelf:
     """Source files of the running interpreter's standard library, apart from those of `english_shelf`."""
-    names = tuple(name for name in _library() if not _is_english(name))
+    names = tuple(name for name in _library() if name.endswith(".py") and not _is_english(name))
     return Shelf(_library_root(), names, _read_any, "the standard library's .py files", quiet=True)
 
 
@@ -179,13 +179,12 @@ def hold_out(documents: list[Document]) -> dict[Split, list[str]]:
 
 def _listing(root: Path, suffixes: tuple[str, ...]) -> tuple[str, ...]:
     found: list[str] = []  # folders that cannot be opened are listed too, so that the reader names them
-    for folder, folders, files in os.walk(root, onerror=lambda error: found.append(str(error.filename))):
+    for folder, folders, names in os.walk(root, onerror=lambda error: found.append(str(error.filename))):
         folders[:] = [name for name in folders if not name.startswith(".") and name not in FOREIGN]
-        found.extend(
-            f"{folder}/{name}" for name in files if not name.startswith(".") and name.lower().endswith(suffixes)
-        )
-    names = (Path(path).relative_to(root).as_posix() for path in found)
-    return tuple(sorted(names, key=lambda name: (order(name, "use"), name)))
+        plain = [name for name in names if not name.startswith(".")]
+        found.extend(f"{folder}/{name}" for name in plain if name.lower().endswith(suffixes))
+    below = (Path(path).relative_to(root).as_posix() for path in found)
+    return tuple(sorted(below, key=lambda name: (order(name, "use"), name)))
 
 
 def _identity(path: Path) -> tuple[int, str]:

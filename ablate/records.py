@@ -127,7 +127,7 @@ def _typed(frame: pd.DataFrame, where: str) -> pd.DataFrame:
         if dtype == "str":
             wrong = ~values.map(lambda value: isinstance(value, str)).astype(bool)
             if wrong.any():
-                raise ValueError(f"{where}: column {name} wants text; came {values[wrong].iloc[0]!r}")
+                raise ValueError(f"{where}: column {name} wants text; came {values[wrong].iloc[0]}")
         try:
             # By way of Int64, because a plain cast to int64 would cut 1.5 down to 1.
             typed = values.astype("Int64") if dtype == "int64" else values

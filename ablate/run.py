@@ -37,11 +37,11 @@ class Budget:
     `block_sizes` on each law; contexts: rows drawn from each law of contexts; every: steps between logged rows.
     """
 
-    base_tokens: int = 1_500_000
-    tokens: int = 2_500_000
-    evaluations: int = 12
+    base_tokens: int = 1_000_000
+    tokens: int = 1_750_000
+    evaluations: int = 16
     questions: int = 64
-    contexts: int = 256
+    contexts: int = 128
     every: int = 20
     block_sizes: list[int] = field(default_factory=lambda: [1, 2, 32])
 

@@ -265,6 +265,6 @@ def probes(run: Run) -> list[Probe]:
     sizes = tuple(budget.block_sizes)
     return [
         Probe(Domain.new, Split.test, sizes, **everywhere),
-        Probe(Domain.new, Split.train, sizes, **everywhere),
+        Probe(Domain.new, Split.train, sizes[:1], **everywhere),
         Probe(Domain.general, Split.test, sizes[:1], **everywhere),
     ]

@@ -22,15 +22,15 @@ def select(rows: pd.DataFrame, metric: str, domain: str, split: str) -> pd.DataF
 
     ValueError where there are none, or where one curve would mix corpora, decoding protocols or two runs of a seed.
     """
+    corpora = rows.groupby("corpus")["run"].unique()
+    if len(corpora) > 1:
+        came = "; ".join(f"{corpus} ({', '.join(sorted(runs))})" for corpus, runs in corpora.items())
+        raise ValueError(f"runs: wanted one corpus; came {came}; name the runs of one corpus")
     chosen = rows[(rows["metric"] == metric) & (rows["domain"] == domain) & (rows["split"] == split)]
     if chosen.empty:
         held = rows[["metric", "domain", "split"]].drop_duplicates().sort_values(["metric", "domain", "split"])
         came = "; ".join(" ".join(triple) for triple in held.itertuples(index=False)) or "no rows at all"
         raise ValueError(f"rows: wanted metric {metric}, domain {domain}, split {split}; came {came}; name one")
-    corpora = chosen.groupby("corpus")["run"].unique()
-    if len(corpora) > 1:
-        came = "; ".join(f"{corpus} ({', '.join(sorted(runs))})" for corpus, runs in corpora.items())
-        raise ValueError(f"runs: wanted one corpus; came {came}; name the runs of one corpus")
     twins = chosen.groupby(["regime", "seed"])["run"].unique()
     for (regime, seed), runs in twins[twins.map(len) > 1].items():
         raise ValueError(
@@ -42,20 +42,9 @@ def select(rows: pd.DataFrame, metric: str, domain: str, split: str) -> pd.DataF
         if len(protocols) > 1:
             raise ValueError(
                 f"{title(key)}: wanted one decoding protocol; came {'; '.join(protocols)}; "
-                f"choose with --protocol TEXT, a piece of the one wanted"
+                f"name the runs of one protocol"
             )
     return chosen.sort_values(list(COLUMNS), kind="stable", ignore_index=True)
-
-
-def keep_protocol(rows: pd.DataFrame, text: str | None) -> pd.DataFrame:
-    """Rows less the decoded ones whose protocol does not contain `text`; ValueError where none does."""
-    if text is None:
-        return rows
-    held = rows["protocol"].str.contains(text, regex=False)
-    if not held.any():
-        came = "; ".join(sorted(set(rows["protocol"]) - {""})) or "no decoded score"
-        raise ValueError(f"--protocol {text}: wanted a piece of a recorded protocol; came {came}")
-    return rows[held | (rows["protocol"] == "")]
 
 
 def panels(rows: pd.DataFrame) -> dict[tuple[str, int], pd.DataFrame]:

@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ablate.records import table
-from figures import arms, curves
+from figures import arms, curves, training_dynamics
 
 FILE = Path(__file__).parent / "paper" / "stable_diffcoder_fig2.csv"
 BASELINE = 16.5  # the unchanged AR model, points, the same in every panel
@@ -18,7 +18,7 @@ ARMS = {"ar": "ar_to_bidllm", "ardllm": "ardllm_to_bidllm"}
 def draw() -> Figure:
     """Score in points against training steps at block sizes 32, 2 and 1."""
     frame = rows()
-    keys = sorted(arms.panels(frame), key=lambda key: -key[1])
+    keys = training_dynamics.order(arms.panels(frame))
     caption = "Stable-DiffCoder (2601.15892), Figure 2. One curve per arm; seeds and intervals are not stated."
     return curves.figure(frame, keys, "Score (points)", limits=(0, 27), caption=caption)
 

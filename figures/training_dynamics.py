@@ -1,5 +1,7 @@
 """Claim: the order of objectives, not their number of steps, sets what a model can decode at each block size."""
 
+from collections.abc import Iterable
+
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -20,14 +22,19 @@ def draw(rows: pd.DataFrame, metric: str = "score", domain: str = "new", split: 
     ValueError where the rows hold no such measurement or mix corpora, protocols or two runs of one seed.
     """
     chosen = arms.select(rows, metric, domain, split)
-    keys = sorted(arms.panels(chosen), key=lambda key: (key[1] > 0, key[0], -key[1]))
+    keys = order(arms.panels(chosen))
     limits = (-0.02, 1.02) if metric in SHARES else None
     return curves.figure(chosen, keys, YLABELS.get(metric, metric), limits)
 
 
+def order(keys: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
+    """Keys (contexts, block size) as the paper orders its panels: block sizes from large to small, behind the rest."""
+    return sorted(keys, key=lambda key: (key[1] > 0, key[0], -key[1]))
+
+
 def headline(rows: pd.DataFrame) -> str:
-    """Metric that says how good a run is: "score" on a world, "bits_per_byte" on real text; ValueError on neither."""
-    for metric in ("score", "bits_per_byte"):
+    """Metric that says how good a run is: "bits_per_byte" on real text, else "score"; ValueError on neither."""
+    for metric in ("bits_per_byte", "score"):
         if (rows["metric"] == metric).any():
             return metric
     held = ", ".join(sorted(rows["metric"].unique())) or "no rows"

@@ -1,0 +1,161 @@
+"""Question: which order of objectives ends higher, and when? Command: `python experiments/compare.py runs/A runs/B ...`
+
+Cost: seconds, no GPU. Reads the records of several runs (arms and seeds of one corpus), draws them into one figure in
+the layout of the paper's Figure 2, and prints a table with intervals over seeds.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+if __name__ == "__main__" and not sys.path[0].endswith("site-packages"):
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # `experiments` is a package of this folder
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+from scipy import stats
+
+from ablate import records
+from figures import arms, excess_bits, style, training_dynamics
+
+THRESHOLD = 0.8  # block-1 score that counts as learned
+NOTHING = "–"
+CAPTION = (
+    f"± half a 95% t-interval over seeds, from {arms.SEEDS_FOR_INTERVAL} seeds on; {NOTHING} not measured. Steps: "
+    "Kaplan-Meier median over runs. Excess bits: mean over training steps."
+)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit code: 0 when the picture was written and the table printed, 2 for bad input."""
+    asked = _parser().parse_args(arguments)
+    out = asked.out or asked.runs[0].parent / "compare"
+    try:
+        # `runs/*` names our own folder too, from the second time on.
+        rows = records.gather(run for run in asked.runs if run.resolve() != out.resolve())
+        metric = training_dynamics.headline(rows)
+        drawn = {"compare": training_dynamics.draw(rows, metric=metric)}
+        if (rows["metric"] == "excess_bits").any():
+            drawn["compare_excess_bits"] = excess_bits.draw(rows)
+        summary = table(rows, metric)
+        paths = [path for name, figure in drawn.items() for path in style.save(figure, out / name)]
+    except (ValueError, OSError) as error:
+        print(f"compare: {error}", file=sys.stderr)
+        return 2
+    console = Console()
+    # A line that the terminal wraps is ugly, a number that rich cuts short is lost.
+    console.width = max(console.width, 30 + 18 * (len(summary.columns) - 1))
+    console.print(summary)
+    for path in paths:
+        console.print(str(path), soft_wrap=True, highlight=False)
+    return 0
+
+
+def table(rows: pd.DataFrame, metric: str) -> Table:
+    """What each regime reached on the new domain's test split: a line per measurement, a column per regime."""
+    chosen = arms.select(rows, metric, "new", "test")
+    regimes = list(style.looks(chosen["regime"]))
+    corpus = chosen["corpus"].iloc[0]
+    result = Table(title=f"{metric.replace('_', ' ')} on {corpus}, new domain, test split", title_justify="left")
+    result.add_column("")
+    for regime in regimes:
+        result.add_column(style.label(regime), justify="right", no_wrap=True)
+    result.add_row("seeds", *(str(_of(chosen, regime)["seed"].nunique()) for regime in regimes), end_section=True)
+    panels = arms.panels(chosen)
+    moments = {"base model": baseline, "before switch": before_switch, "end": at_end}
+    for key in training_dynamics.order(panels):
+        for moment, measure in moments.items():
+            cells = [_cell(_of(panels[key], regime), measure) for regime in regimes]
+            result.add_row(f"{_name(key)}, {moment}", *cells, end_section=moment == "end")
+    if metric == "score" and ("decode", 1) in panels:
+        cells = [steps_cell(_of(panels["decode", 1], regime)) for regime in regimes]
+        result.add_row(f"steps to {THRESHOLD:g}, block 1", *cells, end_section=True)
+    if (rows["metric"] == "excess_bits").any():
+        excess = arms.panels(arms.select(rows, "excess_bits", "new", "test"))
+        for key in [key for key in (("block", 1), ("random", 0)) if key in excess]:
+            cells = [_cell(_of(excess[key], regime), mean_over_training) for regime in regimes]
+            result.add_row(f"excess bits, {_name(key)}", *cells)
+    result.caption = CAPTION
+    result.caption_justify = "left"
+    return result
+
+
+def baseline(run: pd.DataFrame) -> float | None:
+    """Value of the base model, before any step on the new domain."""
+    values = run.loc[run["stage"] < 0, "value"]
+    return float(values.mean()) if len(values) else None
+
+
+def before_switch(run: pd.DataFrame) -> float | None:
+    """Last value of the first stage, None for a run without a second one."""
+    return _last(run[run["stage"] == 0]) if (run["stage"] > 0).any() else None
+
+
+def at_end(run: pd.DataFrame) -> float | None:
+    """Last value of the run."""
+    return _last(run[run["stage"] >= 0])
+
+
+def mean_over_training(run: pd.DataFrame) -> float | None:
+    """Area under the curve by trapezoids over its length in steps: the units of the metric; None below two steps."""
+    trained = run[run["stage"] >= 0].sort_values(["step", "stage"])
+    length = trained["step"].max() - trained["step"].min() if len(trained) else 0
+    return float(np.trapezoid(trained["value"], trained["step"]) / length) if length else None
+
+
+def steps_cell(part: pd.DataFrame) -> str:
+    """Runs of one regime that reached the threshold and the Kaplan-Meier median of the first step at which they did."""
+    trained = part[part["stage"] >= 0]
+    reached = trained[trained["value"] >= THRESHOLD].groupby("run")["step"].min()
+    # A run that stopped short says only that it needs more steps than it had.
+    short = trained[~trained["run"].isin(reached.index)].groupby("run")["step"].max()
+    count = f"{len(reached)}/{len(reached) + len(short)} reached"
+    if reached.empty:
+        return count if len(short) else NOTHING
+    curve = stats.ecdf(stats.CensoredData(uncensored=reached.to_numpy(), right=short.to_numpy())).sf
+    below = curve.quantiles[curve.probabilities <= 0.5]
+    return f"{count}\nmedian {below[0]:.0f}" if len(below) else f"{count}\nmedian > {trained['step'].max()}"
+
+
+def _cell(part: pd.DataFrame, measure: Callable[[pd.DataFrame], float | None]) -> str:
+    """Mean over the seeds of one regime, with its interval where there are enough of them."""
+    values = [measure(run) for _, run in part.groupby("seed")]
+    found = [value for value in values if value is not None]
+    if not found:
+        return NOTHING
+    mean, half = arms.interval(np.array(found))
+    text = f"{mean:.3f}" if np.isnan(half) else f"{mean:.3f} ± {half:.3f}"
+    return text if len(found) == len(values) else f"{text} (n = {len(found)})"
+
+
+def _name(key: tuple[str, int]) -> str:
+    contexts, size = key
+    return f"block {size}" if size else {"ar": "AR contexts", "random": "random masks"}.get(contexts, contexts)
+
+
+def _of(rows: pd.DataFrame, regime: str) -> pd.DataFrame:
+    return rows[rows["regime"] == regime]
+
+
+def _last(rows: pd.DataFrame) -> float | None:
+    return float(rows.sort_values(["step", "stage"])["value"].iloc[-1]) if len(rows) else None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description="Compares runs (arms and seeds of one corpus): one figure in the layout of the paper's Figure 2, "
+        "one of excess bits where an oracle exists, and a table with intervals over seeds.",
+        epilog="example: python experiments/compare.py runs/trace-*",
+    )
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder that holds records.parquet")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder of the pictures (beside the first run: compare/)"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

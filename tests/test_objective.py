@@ -1,0 +1,200 @@
+"""Laws of the objectives and of the network under them."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import synthetic_data
+from ablate.attention import Attention, Form, visible
+from ablate.learner import Feed, loss_of
+from ablate.model import Transformer, initialise
+from ablate.objective import Autoregressive, MaskedDiffusion, Rows, times
+from ablate.schedule import Linear, NoiseSchedule
+from ablate.shape import Shape
+
+OBJECTIVES = [
+    Autoregressive(),
+    *(MaskedDiffusion(attention, shift) for attention in Attention for shift in (True, False)),
+]
+SHAPE = Shape(16, 2, 2, 1)
+
+
+def ids(o):
+    return f"{type(o).__name__}-{o.attention}-{'shift' if o.shift else 'plain'}"
+
+
+def network(vocabulary=12, mask_id=11, form=Form.sdpa, shape=SHAPE, scale=10.0):
+    """Random weights, large enough that every visible token matters to every output that sees it."""
+    net = Transformer(shape, vocabulary, mask_id, form)
+    initialise(net, 0)
+    with torch.no_grad():
+        for p in net.parameters():
+            if p.dim() > 1:
+                p.mul_(scale)
+    return net
+
+
+def rows(step=0, batch=64, indices=None):
+    return Rows(0, step, np.arange(batch) if indices is None else indices, batch)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=ids)
+def test_mean_token_weight_is_one(objective):
+    """Every scorable token is charged a mean weight of 1: within 5 standard errors over steps."""
+    tokens = torch.zeros(64, 9, dtype=torch.long)
+    means = torch.stack([objective.pose(tokens, rows(step), 11).weight_BL.sum() / (64 * 8) for step in range(1500)])
+    error = float(means.std()) / math.sqrt(len(means))
+    assert abs(float(means.mean()) - 1) <= 5 * error + 1e-6
+    assert error < 0.01
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=ids)
+def test_no_output_reads_the_token_it_is_scored_on(objective):
+    """Leak test on random heads: the gradient of each scored output with respect to its own clean token is zero.
+
+    The positive control: under the same pattern without masking, an unshifted output does read its token.
+    """
+    net = network()
+    tokens = torch.randint(0, 11, (8, 10), generator=torch.Generator().manual_seed(0))
+    problem = objective.pose(tokens, rows(batch=8), 11)
+    scored = problem.weight_BL > 0
+    leaks = _dependence(net, problem.inputs_BL, problem.attention)
+    for b, output in scored.nonzero().tolist():
+        own = output + 1 if objective.shift else output
+        assert int(problem.targets_BL[b, output]) == int(tokens[b, own])
+        hidden = int(problem.inputs_BL[b, own]) == 11
+        assert hidden or leaks[b, output, own] == 0
+        if objective.attention is Attention.causal:
+            assert leaks[b, output, output + 1 :].abs().max() == 0 if output + 1 < 10 else True
+    control = _dependence(net, tokens, objective.attention)
+    assert (control.diagonal(dim1=1, dim2=2) > 0).all()
+
+
+def _dependence(net, inputs_BL, attention):
+    """(B, L, L): how much output i moves when the input embedding at j does."""
+    embedded = net.embedding(inputs_BL).detach().requires_grad_()
+    hook = net.embedding.register_forward_hook(lambda *_: embedded)
+    logits = net(inputs_BL, attention)
+    hook.remove()
+    total = torch.zeros(*inputs_BL.shape, inputs_BL.shape[1])
+    for i in range(inputs_BL.shape[1]):
+        projection = torch.randn(logits.shape[-1] - 1, generator=torch.Generator().manual_seed(i))
+        (g,) = torch.autograd.grad((logits[:, i, :-1] * projection).sum(), embedded, retain_graph=True)
+        total[:, i] = g.abs().sum(-1)
+    return total
+
+
+@pytest.mark.parametrize("attention", list(Attention))
+def test_network_sees_what_the_pattern_says(attention):
+    tokens = torch.randint(0, 11, (4, 10), generator=torch.Generator().manual_seed(1))
+    seen = _dependence(network(), tokens, attention) > 0
+    assert torch.equal(seen.all(0), visible(attention, 10))
+    assert torch.equal(seen.any(0), visible(attention, 10))
+
+
+@pytest.mark.parametrize("attention", list(Attention))
+@pytest.mark.parametrize("kv_heads", [1, 2])
+def test_forms_of_attention_agree(attention, kv_heads):
+    shape = Shape(16, 2, 2, kv_heads)
+    tokens = torch.randint(0, 11, (3, 10), generator=torch.Generator().manual_seed(1))
+    logits = [network(form=form, shape=shape, scale=3.0)(tokens, attention)[..., :-1] for form in Form]
+    assert (logits[0] - logits[1]).abs().max() < 1e-5
+
+
+def test_mask_is_read_but_never_predicted():
+    logits = network()(torch.full((1, 4), 11), Attention.full)
+    assert (logits[..., 11] == -math.inf).all()
+    assert torch.isfinite(logits[..., :11]).all()
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=ids)
+@pytest.mark.parametrize("accumulate", [2, 8])
+def test_micro_batches_add_up(objective, accumulate):
+    """1x8 = 2x4 = 8x1: the same noise, the same loss, the same gradient."""
+    corpus = synthetic_data.make("trace")
+    v = corpus.vocabulary
+    net = network(len(v), v.mask_id, scale=1.0)
+
+    def step(parts):
+        feed = Feed(corpus, seed=1, batch=8, accumulate=parts, first=3, steps=1)
+        net.zero_grad()
+        posed = [(objective.pose(tokens, r, v.mask_id), r) for tokens, r in (feed[i] for i in range(parts))]
+        losses = [loss_of(net, problem, r.global_batch) for problem, r in posed]
+        sum(losses).backward()
+        gradient = torch.cat([p.grad.flatten() for p in net.parameters()])
+        return torch.cat([p.inputs_BL for p, _ in posed]), float(sum(losses)), gradient
+
+    whole, parts = step(1), step(accumulate)
+    assert torch.equal(whole[0], parts[0])
+    assert whole[1] == pytest.approx(parts[1], rel=1e-6)
+    assert torch.allclose(whole[2], parts[2], atol=1e-6, rtol=1e-4)
+
+
+def test_feeds_of_several_processes_are_the_one_feed():
+    corpus = synthetic_data.make("trace")
+    whole = Feed(corpus, 1, 8, 1, 5, 2)[1]
+    parts = [Feed(corpus, 1, 8, 2, 5, 2, rank, 2)[2 + part] for part in range(2) for rank in range(2)]
+    assert torch.equal(whole[0], torch.cat([tokens for tokens, _ in parts]))
+    assert np.array_equal(whole[1].addresses, np.concatenate([r.addresses for _, r in parts]))
+
+
+def test_times_are_stratified_and_permuted():
+    t = np.stack([times(rows(step, 16)).numpy() for step in range(400)])
+    assert ((t > 0) & (t <= 1)).all()
+    assert (np.sort(np.ceil(t * 16).astype(int), axis=1) == np.arange(1, 17)).all(), "one t a stratum"
+    assert np.abs(t.mean(0) - 0.5).max() < 5 * np.sqrt(1 / 12 / 400), "no row is tied to a stratum"
+
+
+def test_mask_rate_follows_the_schedule():
+    tokens = torch.zeros(64, 33, dtype=torch.long)
+    t, share = [], []
+    for step in range(200):
+        problem = MaskedDiffusion(shift=False).pose(tokens, rows(step), 11)
+        t.append(times(rows(step)))
+        share.append((problem.inputs_BL == 11)[:, 1:].double().mean(1))
+        assert not (problem.inputs_BL[:, 0] == 11).any()
+    t, share = torch.cat(t), torch.cat(share)
+    z = (share - t) / (t * (1 - t) / 32).sqrt()
+    assert abs(float(z.mean())) < 5 / math.sqrt(len(z))
+    assert abs(float(z.var()) - 1) < 0.1
+
+
+def test_weight_is_the_derivative_of_the_rate():
+    class Squared(NoiseSchedule):
+        def mask_rate(self, t):
+            return t**2
+
+    t = torch.linspace(0.01, 1, 50, dtype=torch.float64)
+    assert torch.allclose(Linear().weight(t), 1 / t)
+    assert torch.allclose(Squared().weight(t), 2 / t)
+
+
+def test_autoregressive_loss_is_next_token_cross_entropy():
+    net, tokens = network(), torch.randint(0, 11, (4, 10), generator=torch.Generator().manual_seed(2))
+    logp = net(tokens, Attention.causal).log_softmax(-1)
+    expected = -logp[:, :-1].gather(-1, tokens[:, 1:, None]).mean()
+    problem = Autoregressive().pose(tokens, rows(batch=4), 11)
+    assert float(loss_of(net, problem, 4)) == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_illegal_combinations_fail_when_made():
+    with pytest.raises(ValueError, match="reads the left only"):
+        Autoregressive(attention="full")
+    with pytest.raises(ValueError, match="not a valid Attention"):
+        MaskedDiffusion(attention="sideways")
+    with pytest.raises(ValueError, match=r"model.heads=5.*try model.heads=4"):
+        Shape(64, 2, 5, 5)
+
+
+def test_the_2_5b_shape_has_its_parameters():
+    from experiments.presets import MODELS
+
+    shape = MODELS["2.5b"]
+    with torch.device("meta"):
+        net = Transformer(shape, shape.vocabulary, 0)
+    count = sum(p.numel() for p in net.parameters())
+    assert abs(count / 2.5e9 - 1) < 0.03
+    assert shape.vocabulary == 155_136
+    assert sum(p.numel() for p in Transformer(MODELS["base"], 512, 511).parameters()) == pytest.approx(25e6, rel=0.05)

@@ -1,0 +1,152 @@
+"""Decoding, contexts and probes, with the brute-force oracle as the model."""
+
+import math
+
+import pytest
+import torch
+
+import synthetic_data
+from ablate.contexts import block_contexts
+from ablate.corpus import Domain, Split
+from ablate.decode import Predictor, block_index, decode
+from ablate.model import Transformer, initialise
+from ablate.objective import Autoregressive, MaskedDiffusion
+from ablate.probe import Probe
+from ablate.shape import Shape
+from tests.enumeration import BruteModel
+
+SMALL = {"values": 3, "general_operators": 3, "new_operators": 4, "operations": 3, "checksum": 3}
+PROBE = Probe(Domain.new, Split.test, block_sizes=(1, 2, 32), questions=8, contexts=24)
+
+
+@pytest.fixture
+def corpus():
+    return synthetic_data.make("trace", split="test", **SMALL)
+
+
+def values(rows, metric):
+    return {(r["contexts"], r["block_size"]): r["value"] for r in rows if r["metric"] == metric}
+
+
+def test_the_oracle_scores_one_and_has_no_gap(corpus):
+    rows = PROBE.measure(BruteModel(corpus), corpus, seed=0)
+    assert set(values(rows, "score").values()) == {1.0}
+    gaps = values(rows, "excess_bits")
+    assert set(gaps) == {("ar", None), ("random", None), ("block", 1), ("block", 2), ("block", 32)}
+    assert max(map(abs, gaps.values())) < 1e-9
+
+
+def test_a_uniform_guess_has_the_gap_that_it_must(corpus):
+    """On determined answers (block size 1) guessing among V symbols is log2 V bits above the oracle."""
+    v = len(corpus.vocabulary)
+    rows = PROBE.measure(lambda tokens: torch.full((*tokens.shape, v), -math.log(v)), corpus, seed=0)
+    assert values(rows, "excess_bits")["block", 1] == pytest.approx(math.log2(v))
+
+
+def test_bits_are_excess_above_the_entropy(corpus):
+    """Bits and excess bits differ by a floor that belongs to the world, whatever the model."""
+    v = len(corpus.vocabulary)
+    floors = []
+    for model in (BruteModel(corpus), lambda t: torch.full((*t.shape, v), -math.log(v))):
+        rows = PROBE.measure(model, corpus, seed=0)
+        bits, excess = values(rows, "bits"), values(rows, "excess_bits")
+        floors.append([bits[k] - excess[k] for k in sorted(bits, key=str)])
+    assert floors[0] == pytest.approx(floors[1])
+
+
+def test_chain_rule_bound_is_the_same_for_every_block_size(corpus):
+    """For the oracle, the expected bits of a law's contexts are the entropy per token, whatever the block size."""
+    query = corpus.queries(1, seed=0)
+    scored = torch.ones_like(query.answer_BL)
+    scored[:, 0] = False
+    tokens = query.tokens_BL.repeat(6000, 1)
+    entropy = -float(corpus.oracle.posterior(query.tokens_BL).log_evidence_B[0]) / (corpus.length - 1)
+    for size in (1, 2, corpus.length):
+        contexts = block_contexts(tokens, scored.repeat(6000, 1), size, corpus.vocabulary.mask_id, seed=0)
+        p = corpus.oracle.posterior(contexts.inputs_BL).p_BLV
+        nats = -p.gather(-1, tokens[..., None])[..., 0].log()
+        per_row = torch.where(contexts.weight_BL > 0, nats * contexts.weight_BL, 0.0).sum(1)
+        assert abs(float(per_row.mean()) - entropy) < 5 * float(per_row.std()) / math.sqrt(6000)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 32])
+def test_contexts_are_those_of_blockwise_decoding(size):
+    tokens = torch.arange(10).repeat(500, 1)
+    scored = torch.zeros(500, 10, dtype=torch.bool)
+    scored[:, [2, 3, 5, 6, 7, 9]] = True
+    contexts = block_contexts(tokens, scored, size, mask_id=99, seed=0)
+    block = block_index(scored, size)
+    hidden = contexts.inputs_BL == 99
+    assert (contexts.weight_BL.sum(1) - 1).abs().max() < 1e-12
+    assert not (hidden & ~scored).any()
+    for b in range(500):
+        asked = contexts.weight_BL[b] > 0
+        (current,) = set(block[b, asked].tolist())
+        assert torch.equal(hidden[b], asked | (block[b] > current))
+    counts = contexts.weight_BL.sum(0)[scored[0]] / 500
+    assert (counts - 1 / 6).abs().max() < 5 * math.sqrt(1 / 6 / 500), "every scored token is asked equally often"
+
+
+def test_decoding_asks_for_the_most_confident_token_first_and_never_across_a_block():
+    """A model of growing confidence is answered from the right within a block, blocks from the left."""
+    order = []
+
+    def predict(tokens):
+        confidence = torch.linspace(0.6, 0.9, tokens.shape[1])
+        order.append((tokens[0] == 9).nonzero().flatten().tolist())
+        p = torch.zeros(*tokens.shape, 10)
+        p[..., 4], p[..., 5] = confidence, 1 - confidence
+        return p.log()
+
+    prompt = torch.tensor([[1, 9, 9, 2, 9, 9]])
+    decoded = decode(predict, prompt, prompt == 9, size=2, mask_id=9)
+    assert order == [[1, 2, 4, 5], [1, 4, 5], [4, 5], [4]]
+    assert decoded.tolist() == [[1, 4, 4, 2, 4, 4]]
+
+
+def test_rows_do_not_influence_each_other():
+    corpus = synthetic_data.make("trace")
+    v = corpus.vocabulary
+    net = Transformer(Shape(16, 1, 2, 2), len(v), v.mask_id).double()
+    initialise(net, 0)
+    query = corpus.queries(6, seed=0)
+    predict, prompt = Predictor(net, MaskedDiffusion()), query.prompt(v.mask_id)
+    together = decode(predict, prompt, query.answer_BL, 4, v.mask_id)
+    alone = [decode(predict, prompt[[i]], query.answer_BL[[i]], 4, v.mask_id) for i in range(6)]
+    assert torch.equal(together, torch.cat(alone))
+
+
+@pytest.mark.parametrize("objective", [Autoregressive(), MaskedDiffusion(), MaskedDiffusion(shift=False)])
+def test_predictions_stand_at_the_token_that_they_predict(objective):
+    """predict(i) is a distribution over real tokens, and moves only with what the objective may see of i."""
+    net = Transformer(Shape(16, 1, 2, 2), 12, 11)
+    initialise(net, 0)
+    with torch.no_grad():
+        for p in net.parameters():
+            p.mul_(5.0)
+    tokens = torch.tensor([[1, 2, 3, 4, 5, 6]])
+    logp = Predictor(net, objective)(tokens)
+    assert torch.allclose(logp[:, 1:].exp().sum(-1), torch.ones(1, 5), atol=1e-5)
+    assert (logp[:, 1:, 11] == -math.inf).all()
+    other = tokens.clone()
+    other[0, 3] = 9
+    moved = (Predictor(net, objective)(other) - logp)[0, 1:, :11].abs().sum(-1) > 0
+    left_only = isinstance(objective, Autoregressive)
+    assert moved.tolist() == ([False] * 3 + [True] * 2 if left_only else [True] * 5)
+
+
+def test_left_to_right_bits_are_exact():
+    """Sampled AR contexts estimate what one pass over clean tokens gives exactly."""
+    corpus = synthetic_data.make("trace", **SMALL)
+    v = corpus.vocabulary
+    net = Transformer(Shape(16, 1, 2, 2), len(v), v.mask_id)
+    initialise(net, 0)
+    predict = Predictor(net, Autoregressive())
+    tokens = corpus.batch([0], seed=0)
+    exact = -predict(tokens)[0, range(corpus.length), tokens[0]][1:].mean()
+    many = tokens.repeat(corpus.length - 1, 1)
+    scored = torch.ones_like(many, dtype=torch.bool)
+    scored[:, 0] = False
+    contexts = block_contexts(many, scored, 1, v.mask_id, seed=0)  # strata: every token exactly once
+    nats = -predict(contexts.inputs_BL).gather(-1, many[..., None])[..., 0].double()
+    assert contexts.mean(nats) == pytest.approx(float(exact), rel=1e-5)

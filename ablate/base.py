@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from torch import Tensor
 
-from ablate.checkpoint import locked, weights_hash
+from ablate.checkpoint import weights_hash
 from ablate.corpus import Domain, Split
 from ablate.learner import Feed, Learner, Progressed, Watch, fit
 from ablate.machine import Compile, attention_form
 from ablate.model import Transformer, initialise
-from ablate.run import Run, base_key, digest
+from ablate.run import Run, base_key
+from ablate.store import digest, locked, whole_folder
 
 Weights = dict[str, Tensor]
 
 
 def build_network(run: Run) -> Transformer:
     """The network of a resolved run, weights initialised from its seed."""
-    vocabulary = run.corpus.vocabulary
-    size = run.model.vocabulary or len(vocabulary)
-    if size < len(vocabulary):
-        raise ValueError(f"model.vocabulary={size}: the corpus has {len(vocabulary)} tokens; type model.vocabulary=0")
-    network = Transformer(run.model, size, vocabulary.mask_id, attention_form(run.device, run.precision))
+    form = attention_form(run.device, run.precision)
+    network = Transformer(run.model, run.vocabulary, run.corpus.vocabulary.mask_id, form)
     initialise(network, run.seed)
     return network
 
@@ -39,9 +35,11 @@ def base_weights(run: Run, console: Console) -> Weights:
     """
     key = base_key(run)
     folder = Path(run.cache) / digest(key)[:16]
-    if int(os.environ.get("RANK", "0")):  # the processes of one run train it together; the first one keeps it
+    if run.ranks[0]:  # the processes of one run train it together; the first one keeps it
         return _read(folder, console) or _train(run, console)
-    with locked(folder.with_suffix(".lock"), waiting=f"waiting for the base model that another process trains ({folder})"):
+    with locked(
+        folder.with_suffix(".lock"), waiting=f"waiting for the base model that another process trains ({folder})"
+    ):
         weights = _read(folder, console)
         if weights is None:
             weights = _train(run, console)
@@ -63,12 +61,9 @@ def _train(run: Run, console: Console) -> Weights:
 def _write(folder: Path, weights: Weights, key: dict[str, Any]) -> None:
     from safetensors.torch import save_file
 
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
-    temporary.mkdir(parents=True)
-    save_file(weights, temporary / "model.safetensors")
-    (temporary / "base.json").write_text(json.dumps({"weights": weights_hash(weights), "key": key}, indent=1))
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.rename(folder)
+    with whole_folder(folder) as fresh:
+        save_file(weights, fresh / "model.safetensors")
+        (fresh / "base.json").write_text(json.dumps({"weights": weights_hash(weights), "key": key}, indent=1))
 
 
 def _read(folder: Path, console: Console) -> Weights | None:
@@ -87,4 +82,3 @@ def _read(folder: Path, console: Console) -> Weights | None:
         pass
     console.print(f"[yellow]{folder}: cached base model is damaged; training it again")
     return None
-

@@ -1,31 +1,21 @@
-"""Files that are whole or absent: atomic writes, checksums, locks, checkpoints."""
+"""Checkpoints: tensors and plain values behind a checksum, written atomically."""
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import io
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from ablate.store import write_bytes
 
 DIGEST = hashlib.sha256().digest_size
 
 
 class Damaged(ValueError):
     """A file whose content does not have its recorded checksum."""
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Writes under a temporary name in the same folder, then renames: a reader sees the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
@@ -53,21 +43,3 @@ def weights_hash(state: dict[str, torch.Tensor]) -> str:
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
         digest.update(tensor.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-@contextmanager
-def locked(path: Path, waiting: str = "") -> Iterator[None]:
-    """Holds an exclusive lock on `path` for the duration; the system frees it when the process dies.
-
-    Where another process holds it: prints `waiting` and waits; with an empty `waiting` raises BlockingIOError.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if not waiting:
-                raise
-            print(waiting, flush=True)
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield

@@ -1,4 +1,4 @@
-"""Documents out of files: a user's folder, the interpreter's own library; near-duplicates; the held-out documents."""
+"""Documents out of files: a user's folder, or the library and the English of the running interpreter."""
 
 from __future__ import annotations
 
@@ -7,29 +7,18 @@ import functools
 import hashlib
 import json
 import os
-import re
 import sysconfig
 import warnings
-import zlib
-from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from ablate.corpus import Split
-
-Array = np.ndarray[Any, Any]
 Report = Callable[[str], None]  # receives one line for each thing that is left out
 Texts = Iterator[tuple[str, str]]  # (suffix to the file's name, text)
 
 TOPICS = "pydoc_data/topics.py"
 FOREIGN = {"site-packages", "dist-packages", "__pycache__"}
 TESTS = {"test", "tests", "idle_test"}
-WORD = re.compile(r"\w+")
-SHINGLE, SKETCH, SAME = 5, 128, 0.8
 
 
 @dataclass(frozen=True)
@@ -110,71 +99,6 @@ def file_hash(path: Path) -> str:
 def order(name: str, stream: str) -> int:
     """Place of a name in a fixed order that has nothing to do with the alphabet."""
     return int.from_bytes(hashlib.blake2b(f"{stream}\0{name}".encode(errors="replace"), digest_size=8).digest())
-
-
-@dataclass
-class Seen:
-    """Near-duplicate detector: bottom-k sketches of the sets of word 5-grams (Broder, 1997), all pairs of them.
-
-    Two texts are the same when the estimated Jaccard index of their sets is at least 0.8; spacing, case and
-    punctuation do not count, and up to 128 different 5-grams the index is exact.
-    """
-
-    sketches: list[Array] = field(default_factory=list)
-    holders: dict[int, list[int]] = field(default_factory=dict)
-
-    def admits(self, text: str) -> bool:
-        """Whether the text is new; if so it is remembered."""
-        new = _sketch(text)
-        shared = Counter(i for value in new.tolist() for i in self.holders.get(value, ()))
-        if any(n >= SAME * len(new) and _jaccard(new, self.sketches[i]) >= SAME for i, n in shared.items()):
-            return False
-        for value in new.tolist():
-            self.holders.setdefault(value, []).append(len(self.sketches))
-        self.sketches.append(new)
-        return True
-
-
-def collect(shelf: Shelf, max_bytes: int, seen: Seen, report: Report) -> list[Document]:
-    """The shelf's distinct documents, up to `max_bytes` of UTF-8; the last one is cut there."""
-    kept, left = [], max_bytes
-    report = (lambda line: None) if shelf.quiet else report
-    for document in shelf.documents(report):
-        if not seen.admits(document.text):
-            continue
-        raw = document.text.encode()
-        if len(raw) > left:
-            report(f"{shelf.root}: only {max_bytes:,} bytes are used; corpus.max_bytes says how many")
-            kept.append(Document(document.name, raw[:left].decode(errors="ignore")))
-            break
-        kept.append(document)
-        left -= len(raw)
-    return [document for document in kept if document.text]
-
-
-def hold_out(documents: list[Document]) -> dict[Split, list[str]]:
-    """Train and test texts, whole documents: about a tenth of the bytes is held out, chosen by the documents' names.
-
-    A document of more than a fifth of the bytes is held out only where all are so large: then the smallest is.
-    A single document is cut: the first 90 % of its lines, and the rest.
-    """
-    if len(documents) == 1:
-        lines = documents[0].text.splitlines(keepends=True)
-        cut = len(lines) * 9 // 10
-        halves = {Split.train: "".join(lines[:cut]), Split.test: "".join(lines[cut:])}
-        return {side: [text] if text else [] for side, text in halves.items()}
-    sizes = {document.name: len(document.text.encode()) for document in documents}
-    total, held, held_bytes = sum(sizes.values()), set(), 0
-    for name in sorted(sizes, key=lambda name: order(name, "split")):
-        if sizes[name] <= total / 5 and held_bytes < total / 10:
-            held.add(name)
-            held_bytes += sizes[name]
-    if not held and sizes:
-        held = {min(sizes, key=lambda name: (sizes[name], name))}
-    return {
-        Split.train: [document.text for document in documents if document.name not in held],
-        Split.test: [document.text for document in documents if document.name in held],
-    }
 
 
 def _listing(root: Path, suffixes: tuple[str, ...]) -> tuple[str, ...]:
@@ -273,19 +197,3 @@ def _read_english(path: Path, report: Report) -> Texts:
     scopes = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     docstrings = [ast.get_docstring(node) for node in ast.walk(tree) if isinstance(node, scopes)]
     yield "", decode("\n\n".join(filter(None, docstrings)).encode("utf-8", errors="surrogatepass"))
-
-
-def _sketch(text: str) -> Array:
-    words = WORD.findall(text.lower()) or ["".join(text.split())]
-    words_N = np.array([zlib.crc32(word.encode()) for word in words], dtype=np.uint64)
-    grams = max(1, len(words) - SHINGLE + 1)
-    hash_G = np.zeros(grams, dtype=np.uint64)
-    for i in range(min(SHINGLE, len(words))):
-        hash_G = (hash_G + words_N[i : i + grams] + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-        hash_G ^= hash_G >> np.uint64(29)
-    return np.unique(hash_G)[:SKETCH]
-
-
-def _jaccard(a: Array, b: Array) -> float:
-    union = np.union1d(a, b)[:SKETCH]
-    return float(np.isin(union, np.intersect1d(a, b)).mean())

@@ -1,4 +1,4 @@
-"""The Lightning side: a thin module, the data feed, and one callback. What can be called without Lightning is elsewhere.
+"""The Lightning side: the data feed, a thin module, and one callback.
 
 Shapes: B rows of this process and micro-batch, L positions, V vocabulary.
 """
@@ -122,7 +122,7 @@ def adamw(network: Transformer, stage: Stage) -> torch.optim.AdamW:
 
 @dataclass(repr=False)
 class Watch(lightning.Callback):
-    """Counts steps, shows progress, and calls `on_step` after each step that is in `pauses` or a multiple of `every`."""
+    """Counts steps, shows progress, calls `on_step` after every step in `pauses` and every multiple of `every`."""
 
     title: str
     progressed: Progressed
@@ -134,8 +134,8 @@ class Watch(lightning.Callback):
     bar: Progress = field(init=False)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-                   TextColumn("loss {task.fields[loss]:.3f}  {task.fields[rate]}  left"), TimeRemainingColumn())  # fmt: skip
+        fields = TextColumn("loss {task.fields[loss]:.3f}  {task.fields[rate]}  left")
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), fields, TimeRemainingColumn())
         hidden = not trainer.is_global_zero or not self.console.is_terminal
         self.bar = Progress(*columns, console=self.console, disable=hidden, auto_refresh=False, transient=True)
         self.bar.start()

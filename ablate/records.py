@@ -84,7 +84,7 @@ def read(path: str | Path) -> pd.DataFrame:
             f"{file}: wanted the columns {', '.join(COLUMNS)}; came without {', '.join(missing)}; "
             f"name the {FILE} of a run, or run it again"
         )
-    return _typed(frame[list(COLUMNS)], str(file))
+    return _typed(frame, str(file))
 
 
 def gather(paths: Iterable[str | Path]) -> pd.DataFrame:
@@ -125,9 +125,9 @@ def _typed(frame: pd.DataFrame, where: str) -> pd.DataFrame:
     for name, dtype in COLUMNS.items():
         values = frame[name]
         if dtype == "str":
-            wrong = ~values.map(lambda value: isinstance(value, str)).astype(bool)
-            if wrong.any():
-                raise ValueError(f"{where}: column {name} wants text; came {values[wrong].iloc[0]}")
+            wrong = [value for value in values if not isinstance(value, str)]
+            if wrong:
+                raise ValueError(f"{where}: column {name} wants text; came {wrong[0]}")
         try:
             # By way of Int64, because a plain cast to int64 would cut 1.5 down to 1.
             typed = values.astype("Int64") if dtype == "int64" else values

@@ -51,7 +51,7 @@ class Stage:
             ("lr", 0 < self.lr < math.inf, "more than 0"),
             ("warmup", self.warmup >= 0, "0 or more steps"),
             ("weight_decay", 0 <= self.weight_decay < math.inf, "0 or more"),
-            ("clip_norm", 0 < self.clip_norm, "more than 0"),
+            ("clip_norm", self.clip_norm > 0, "more than 0"),
         ):
             if not ok:
                 raise ValueError(f"stage.{name}: wanted {wanted}, got {getattr(self, name)}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import os
 import sys
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from ablate.machine import (
 from ablate.objective import Autoregressive
 from ablate.regime import Regime, Stage
 from ablate.shape import Shape
+from ablate.store import digest
 
 WHERE = ("out", "cache")  # fields that say where files lie, not what is computed
 
@@ -72,10 +72,14 @@ class Run:
     compile: Compile = Compile.auto
     threads: int = 0
     out: str = ""
-    cache: str = "runs/base"
+    cache: str = "runs/.base"
 
     def __post_init__(self) -> None:
-        self.device, self.precision, self.compile = Device(self.device), Precision(self.precision), Compile(self.compile)
+        self.device, self.precision, self.compile = (
+            Device(self.device),
+            Precision(self.precision),
+            Compile(self.compile),
+        )
         for name, least in (("seed", 0), ("batch", 1), ("accumulate", 1), ("threads", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name}: wanted at least {least}, got {getattr(self, name)}; type {name}={least}")
@@ -104,10 +108,20 @@ class Run:
         return self.base.steps or self.steps(self.budget.base_tokens)
 
     @property
+    def vocabulary(self) -> int:
+        """Rows of the embedding. Raises ValueError if the shape has too few for the corpus."""
+        needed = len(self.corpus.vocabulary)
+        if 0 < self.model.vocabulary < needed:
+            raise ValueError(
+                f"model.vocabulary={self.model.vocabulary}: wanted {needed} or more, the corpus's tokens, or 0 for "
+                "just as many; type model.vocabulary=0"
+            )
+        return self.model.vocabulary or needed
+
+    @property
     def flops(self) -> float:
         """Of training on the new domain."""
-        vocabulary = self.model.vocabulary or len(self.corpus.vocabulary)
-        per_token = self.model.flops(self.corpus.length, vocabulary)
+        per_token = self.model.flops(self.corpus.length, self.vocabulary)
         return float(per_token) * sum(self.stage_steps) * self.batch * self.corpus.length
 
     def pauses(self) -> list[int]:
@@ -123,7 +137,9 @@ class Run:
         device = resolve_device(self.device)
         world = self.ranks[1]
         if self.batch % (self.accumulate * world):
-            raise ValueError(f"batch={self.batch}: must be a multiple of accumulate={self.accumulate} x {world} processes")
+            raise ValueError(
+                f"batch={self.batch}: must be a multiple of accumulate={self.accumulate} x {world} processes"
+            )
         return dataclasses.replace(
             self,
             device=device,
@@ -154,15 +170,12 @@ class Run:
 def describe(noun: Any) -> Any:
     """A noun as plain values; a dataclass says its kind, so that objectives and schedules can be told apart."""
     if dataclasses.is_dataclass(noun) and not isinstance(noun, type):
-        return {"kind": type(noun).__name__} | {f.name: describe(getattr(noun, f.name)) for f in dataclasses.fields(noun)}
+        return {"kind": type(noun).__name__} | {
+            f.name: describe(getattr(noun, f.name)) for f in dataclasses.fields(noun)
+        }
     if isinstance(noun, Enum):
         return noun.value
     return [describe(x) for x in noun] if isinstance(noun, list | tuple) else noun
-
-
-def digest(content: Any) -> str:
-    """SHA-256 of plain values."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def source_hash(corpus: Corpus) -> str:

@@ -25,7 +25,7 @@ class NoiseSchedule(ABC):
         """
         import torch
 
-        rate, slope = torch.func.jvp(self.mask_rate, (t,), (torch.ones_like(t),))
+        rate, slope = torch.func.jvp(self.mask_rate, (t,), (torch.ones_like(t),))[:2]
         return slope / rate
 
 

@@ -28,7 +28,7 @@ def generator(seed: int, stream: str, index: int = 0) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=address(seed, stream, index)))
 
 
-def uniform(seed: int, stream: str, indices: Sequence[int] | np.ndarray | Tensor, shape: tuple[int, ...] = ()) -> Tensor:
+def uniform(seed: int, stream: str, indices: Sequence[int] | np.ndarray, shape: tuple[int, ...] = ()) -> Tensor:
     """Uniform numbers in [0, 1): float64, shape (len(indices), *shape); row i depends on (seed, stream, indices[i]).
 
     Counter-based: the SplitMix64 finaliser (Steele, Lea & Flood, 2014) applied to a hashed row key plus a counter,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,105 +13,58 @@ from rich.console import Console
 
 from ablate import records
 from ablate.base import base_weights, build_network
-from ablate.checkpoint import load, locked, save, weights_hash, write_bytes
+from ablate.checkpoint import load, save, weights_hash
 from ablate.corpus import Domain, Split
 from ablate.decode import Predictor
 from ablate.learner import Feed, Learner, Progressed, Watch, fit, objective_label
-from ablate.machine import Compile, code_version, description, packages
+from ablate.machine import Compile
+from ablate.manifest import COMPLETE, RunError, new_manifest, read_manifest, write_manifest
 from ablate.model import Transformer
+from ablate.objective import Objective
 from ablate.probe import Exam, Probe, Row
-from ablate.run import Run, describe, source_hash
+from ablate.run import Run, describe
+from ablate.store import locked, write_bytes
 
 BASELINE = -1  # stage of the rows measured before any training on the new domain
 
 
-class RunError(ValueError):
-    """A run that cannot go on in its folder; the message says what to type."""
-
-
-def train(run: Run, console: Console | None = None) -> Path:
+def train(run: Run, console: Console) -> Path:
     """Runs or resumes; returns the folder, whose records are then complete.
 
     Raises ValueError for what the machine does not have, RunError where the folder belongs to another run, is in use
     or is damaged. Nothing is written in these cases.
     """
-    console = console or Console()
     run = run.resolved()
+    read_manifest(run)  # refuses before the lock would make the folder
     torch.set_num_threads(run.threads)
-    check_folder(run)
     if run.ranks[0]:
-        Session(run, console, {}).go()
+        Session(run, console, new_manifest(run)).go()
         return run.folder
     try:
-        with locked(run.folder / ".lock"):
-            manifest = check_folder(run) or new_manifest(run)
-            if manifest["status"] == "complete":
+        with locked(run.folder / ".lock", patient=False):
+            manifest = read_manifest(run) or new_manifest(run)
+            if manifest["status"] == COMPLETE:
                 console.print(f"[green]complete already:[/] {run.folder}")
             else:
                 _go(run, console, manifest)
     except BlockingIOError:
-        raise RunError(f"out={run.folder}: another process is at work in this folder; wait for it, or type out=PATH") from None
+        raise RunError(f"out={run.folder}: another process is at work there; wait for it or type out=PATH") from None
     return run.folder
-
-
-def check_folder(run: Run) -> dict[str, Any] | None:
-    """The manifest of the run's folder, None where there is none. Raises RunError if it is another run's."""
-    path = run.folder / "manifest.json"
-    if not path.exists():
-        foreign = run.folder.is_file() or (run.folder.is_dir() and any(p.name != ".lock" for p in run.folder.iterdir()))
-        if foreign:
-            raise RunError(f"out={run.folder}: wanted a new folder or one of an earlier run, got one with other files; "
-                           "type out=PATH")  # fmt: skip
-        return None
-    try:
-        manifest = json.loads(path.read_text())
-        theirs, source = manifest["config_fingerprint"], manifest["source"]
-    except (ValueError, KeyError, TypeError):
-        raise RunError(f"{path}: wanted the manifest of a run, got a damaged file; delete {run.folder} or type out=PATH") from None
-    if theirs != run.fingerprint():
-        raise RunError(f"out={run.folder}: holds another configuration ({theirs[:8]}, this is {run.fingerprint()[:8]}; "
-                       "compare its config.yaml with --cfg job); type out=PATH")  # fmt: skip
-    if manifest["status"] != "complete" and source != source_hash(run.corpus):
-        raise RunError(f"out={run.folder}: was begun with other source code, so going on would mix two programs; "
-                       "delete it or type out=PATH")  # fmt: skip
-    return manifest
-
-
-def new_manifest(run: Run) -> dict[str, Any]:
-    """What is known of a run before its first step."""
-    laws = {f"{d}/{s}": run.law(d, s).fingerprint() for d in Domain for s in Split}
-    return {
-        "status": "running",
-        "command": " ".join(sys.argv),
-        "config_fingerprint": run.fingerprint(),
-        "data": laws,
-        "initial_weights": None,
-        "source": source_hash(run.corpus),
-        "code": code_version(),
-        "packages": packages(),
-        "machine": description(),
-        "wall_seconds": 0.0,
-        "cpu_seconds": 0.0,
-        "evaluation_seconds": 0.0,
-    }
 
 
 def _go(run: Run, console: Console, manifest: dict[str, Any]) -> None:
     session = Session(run, console, manifest)
     manifest["status"] = "running"
     write_bytes(run.folder / "config.yaml", yaml.safe_dump(describe(run), sort_keys=False).encode())
-    session.write_manifest()
+    write_manifest(run.folder, manifest)
     try:
         session.go()
-        manifest["status"] = "complete"
-    except KeyboardInterrupt:
-        manifest["status"] = "interrupted"
-        raise
-    except BaseException:
-        manifest["status"] = "failed"
+        manifest["status"] = COMPLETE
+    except BaseException as stop:
+        manifest["status"] = "interrupted" if isinstance(stop, KeyboardInterrupt) else "failed"
         raise
     finally:
-        session.write_manifest()
+        write_manifest(run.folder, manifest)
 
 
 @dataclass
@@ -146,7 +97,9 @@ class Session:
         weights = base_weights(self.run, self.console)
         self.manifest["initial_weights"] = weights_hash(weights)
         self.network.load_state_dict(weights)
-        self.exams = [probe.prepare(self.run.law(probe.domain, probe.split), self.run.seed) for probe in probes(self.run)]
+        self.exams = [
+            probe.prepare(self.run.law(probe.domain, probe.split), self.run.seed) for probe in probes(self.run)
+        ]
         if self.path.exists():
             self._resume()
         else:
@@ -165,7 +118,9 @@ class Session:
             learner = Learner(self.network, stage, steps, self.done, mask_id, run.compile is Compile.always)
             learner.optimiser_state = self.optimiser
             title = f"stage {self.stage}: {objective_label(stage.objective)}"
-            feed = Feed(corpus, run.seed, run.batch, run.accumulate, self.progressed.step, steps - self.done, *run.ranks)
+            feed = Feed(
+                corpus, run.seed, run.batch, run.accumulate, self.progressed.step, steps - self.done, *run.ranks
+            )
             watch = Watch(title, self.progressed, run.budget.every, self.pauses, run.batch * corpus.length,
                           self._after_step, self.console)  # fmt: skip
             self.optimiser = fit(learner, feed, watch, run)
@@ -184,7 +139,9 @@ class Session:
         step = self.progressed.step
         done = self.done + learner.trainer.global_step
         if step % self.run.budget.every == 0:
-            self._add({"metric": "loss", "value": float(learner.trainer.strategy.reduce(learner.loss_value, reduce_op="sum"))})
+            self._add(
+                {"metric": "loss", "value": float(learner.trainer.strategy.reduce(learner.loss_value, reduce_op="sum"))}
+            )
             self._add({"metric": "grad_norm", "value": float(learner.gradient_norm)})
         if step in self.pauses:
             self.measure()
@@ -204,7 +161,8 @@ class Session:
         self.evaluation_seconds += time.perf_counter() - start
 
     @property
-    def objective(self):
+    def objective(self) -> Objective:
+        """The objective as which the model is read: the stage's in force, at first the base's."""
         return (self.run.base if self.stage == BASELINE else self.run.regime.stages[self.stage]).objective
 
     def _add(self, row: Row) -> None:
@@ -233,7 +191,7 @@ class Session:
         }
         save(self.path, state)
         records.write(records.table(self.rows), self.run.folder / "records.parquet")
-        self.write_manifest()
+        write_manifest(self.run.folder, self.manifest)
 
     def _resume(self) -> None:
         try:
@@ -245,9 +203,6 @@ class Session:
         self.progressed, self.rows = Progressed(**state["progressed"]), state["rows"]
         self.manifest.update(state["seconds"])
         self.console.print(f"resuming {self.run.folder} at step {self.progressed.step}")
-
-    def write_manifest(self) -> None:
-        write_bytes(self.run.folder / "manifest.json", json.dumps(self.manifest, indent=1).encode())
 
     def _clock(self) -> None:
         """Adds the time since the last call to the manifest, seconds."""

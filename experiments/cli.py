@@ -95,14 +95,18 @@ def _parsed(word: str) -> Override:
     try:
         return OverridesParser.create().parse_override(word)
     except HydraException:
-        raise UsageError(f"{word!r}: wanted key=value, such as seed=1 or regime=ar; quote values with special characters") from None
+        raise UsageError(
+            f"{word!r}: wanted key=value, such as seed=1 or regime=ar; quote values with special characters"
+        ) from None
 
 
 def _alternatives(override: Override, sweep: bool) -> list[str]:
     if not override.is_sweep_override():
         return [override.input_line or ""]
     if not sweep:
-        raise UsageError(f"{override.input_line}: several values, but no sweep was asked for; type -m {override.input_line}")
+        raise UsageError(
+            f"{override.input_line}: several values, but no sweep was asked for; type -m {override.input_line}"
+        )
     return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
 
 
@@ -129,31 +133,41 @@ def _require_choice(override: Override) -> None:
     group, name = override.key_or_group, override.value()
     if name not in GROUPS[group]:
         near = (difflib.get_close_matches(str(name), GROUPS[group], 1) or [DEFAULTS[group]])[0]
-        raise UsageError(f"{group}={name}: wanted one of {', '.join(GROUPS[group])}; got {str(name)!r}; type {group}={near}")
+        raise UsageError(
+            f"{group}={name}: wanted one of {', '.join(GROUPS[group])}; got {str(name)!r}; type {group}={near}"
+        )
 
 
 def _require_key(config: DictConfig, override: Override) -> None:
     """A key exists and takes the value: its type is the noun's field."""
     if override.is_delete() or override.is_add():
-        raise UsageError(f"{override.input_line}: keys can be set, not added or removed; type {override.key_or_group}=VALUE")
-    *parents, last = override.key_or_group.split(".")
+        raise UsageError(
+            f"{override.input_line}: keys can be set, not added or removed; type {override.key_or_group}=VALUE"
+        )
+    path = override.key_or_group.split(".")
     node: Any = config
-    for depth, part in enumerate([*parents, last]):
+    for depth, part in enumerate(path):
         known = _keys(node)
         if part not in known:
-            where = ".".join(parents[:depth]) or "the command"
+            where, wanted = ".".join(path[:depth]) or "the command", ", ".join(known) or "nothing"
             near = difflib.get_close_matches(part, known, 1)
-            path = ".".join([*parents[:depth], near[0] if near else (known or ["--help"])[0]])
-            raise UsageError(f"{override.key_or_group}: {where} has no {part!r}; wanted one of {', '.join(known) or 'nothing'}; "
-                             f"got {override.input_line!r}; type {path}={'...' if near else 'VALUE'}")  # fmt: skip
-        if depth < len(parents):
-            node = node[int(part)] if isinstance(node, ListConfig) else node[part]
+            typed = f"{'.'.join([*path[:depth], near[0]])}=VALUE" if near else "--help"
+            raise UsageError(
+                f"{override.key_or_group}: {where} has no {part!r}; wanted one of {wanted}; "
+                f"got {override.input_line!r}; type {typed}"
+            )
+        last, old = node, node[_index(node, part)]
+        node = old
     try:
-        node[int(last) if isinstance(node, ListConfig) else last] = override.value()
+        last[_index(last, path[-1])] = override.value()
     except OmegaConfBaseException as error:
-        old = OmegaConf.select(config, override.key_or_group)
         reason = str(error).splitlines()[0]
-        raise UsageError(f"{override.key_or_group}: {reason}; got {override.value()!r}; type {override.key_or_group}={_shown(old)}") from None
+        key = override.key_or_group
+        raise UsageError(f"{key}: {reason}; got {override.value()!r}; type {key}={_shown(old)}") from None
+
+
+def _index(node: Any, part: str) -> Any:
+    return int(part) if isinstance(node, ListConfig) else part
 
 
 def _keys(node: Any) -> list[str]:
@@ -195,17 +209,18 @@ def help_text() -> str:
     defaults = {f.name: f.default for f in dataclasses.fields(Run) if f.default is not dataclasses.MISSING}
     lines.append("keys: " + "  ".join(f"{name}={_shown(value)}" for name, value in defaults.items()))
     lines += [
-        "Every field of a noun is a key too: regime.stages.1.steps=300  corpus.checksum=7  base.lr=1e-3  budget.tokens=1e6",
+        "Every field of a noun is a key too: regime.stages.1.steps=300  corpus.checksum=7  base.lr=1e-3",
         "-m regime=a,b seed=0,1   every combination, one after the other",
         "--cfg job                print the configuration and stop",
-        "-sc install=bash         print tab completion for: eval \"$(python experiments/run.py -sc install=bash)\"",
+        '-sc install=bash         print tab completion for: eval "$(python experiments/run.py -sc install=bash)"',
     ]
     return "\n".join(lines)
 
 
 def _summary(noun: Any) -> str:
     if hasattr(noun, "stages"):
-        return " -> ".join(f"{type(s.objective).__name__} ({s.objective.attention}), {s.share:.0%}" for s in noun.stages)
+        stages = (f"{type(s.objective).__name__} ({s.objective.attention}) {s.share:.0%}" for s in noun.stages)
+        return " -> ".join(stages)
     return (type(noun).__doc__ or "").splitlines()[0] if hasattr(noun, "domain") else _fields(noun)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
@@ -17,21 +18,15 @@ def report(folder: Path, console: Console) -> None:
     from figures import style, training_dynamics
 
     rows = records.read(folder)
-    metric = headline(rows)
+    metric = training_dynamics.headline(rows)
     style.save(training_dynamics.draw(rows, metric=metric), folder / "training_dynamics")
     console.print(summary(rows, metric))
     manifest = json.loads((folder / "manifest.json").read_text())
-    console.print(
-        f"{rows['run'].iloc[0]}: {manifest['wall_seconds']:.0f} s wall, {manifest['cpu_seconds']:.0f} s CPU, of the wall "
-        f"{manifest['evaluation_seconds']:.0f} s in probes"
-    )
+    seconds = {name: f"{manifest[f'{name}_seconds']:.0f} s" for name in ("wall", "cpu", "evaluation")}
+    spent = f"{seconds['wall']} wall ({seconds['evaluation']} of them in probes), {seconds['cpu']} CPU"
+    console.print(f"{rows['run'].iloc[0]}: {spent}", soft_wrap=True)
     for name in ("training_dynamics.png", "training_dynamics.pdf", "records.parquet", "config.yaml", "manifest.json"):
         console.print(f"  {folder / name}", soft_wrap=True)
-
-
-def headline(rows: pd.DataFrame) -> str:
-    """The metric of the main figure: decoding score, or bits per byte where no oracle can verify an answer."""
-    return "bits_per_byte" if "bits_per_byte" in set(rows["metric"]) else "score"
 
 
 def summary(rows: pd.DataFrame, metric: str) -> Table:
@@ -42,12 +37,11 @@ def summary(rows: pd.DataFrame, metric: str) -> Table:
     for name in marks:
         table.add_column(name, justify="right")
     wanted = rows[(rows["metric"] == metric) & (rows["contexts"] != "ar") & rows["block_size"].notna()]
-    for domain, split in (("new", "test"), ("new", "train"), ("general", "test")):
-        part = wanted[(wanted["domain"] == domain) & (wanted["split"] == split)]
+    for law, note in {("new", "test"): "", ("new", "train"): " (seen)", ("general", "test"): " (general)"}.items():
+        part = wanted[(wanted["domain"] == law[0]) & (wanted["split"] == law[1])]
         for size, group in sorted(part.groupby("block_size"), reverse=True):
-            label = f"{size}" if (domain, split) == ("new", "test") else f"{size} ({domain}, {'seen' if split == 'train' else 'held out'})"
-            values = (group[(group["stage"] == stage) & (group["step"] == step)]["value"] for stage, step in marks.values())
-            table.add_row(label, *(f"{v.iloc[0]:.3f}" if len(v) else "" for v in values))
+            at = group.set_index(["stage", "step"])["value"]
+            table.add_row(f"{size}{note}", *(f"{at[mark]:.3f}" for mark in marks.values()))
     return table
 
 
@@ -56,7 +50,7 @@ def moments(rows: pd.DataFrame) -> dict[str, tuple[int, int]]:
     probed = rows[rows["contexts"] != ""]
     stages = sorted(set(probed["stage"]) - {-1})
     out = {"base": (-1, 0)}
-    for before, after in zip(stages, stages[1:], strict=False):
+    for before, after in pairwise(stages):
         step = int(probed[probed["stage"] == after]["step"].min())
         out[f"{step} before"], out[f"{step} after"] = (before, step), (after, step)
     last = int(probed["step"].max())

@@ -4,6 +4,7 @@ A panel per law of contexts and block size; a line per regime, solid in its firs
 switch; dashed, the base model before any step on the new domain; thin and vertical, the switches.
 """
 
+import textwrap
 from typing import TypeVar
 
 import matplotlib
@@ -12,7 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from figures import arms, style
 
@@ -32,7 +33,7 @@ def figure(
 ) -> Figure:
     """Figure of selected rows, one panel per key; the caption defaults to what the lines and bands mean."""
     lines = _layout(keys)
-    entries = _entries(rows, counted=caption is None)
+    entries = _entries(rows, counted=caption is None, wide=max(map(len, lines)) == 3)
     with matplotlib.rc_context(style.RC):
         columns = max(map(len, lines))
         size = (max(4.6, 2.4 * columns), 1.95 * len(lines) + 0.15 * len(entries[0]) + 0.5)
@@ -51,7 +52,7 @@ def figure(
             handles=[handle for column in entries for handle in column],
             ncols=len(entries),
             loc="outside lower center",
-            title=caption or _caption(rows, log),
+            title=textwrap.fill(caption or _caption(rows, log), round(18 * size[0])),  # characters of 7 points
         )
     return drawing
 
@@ -138,6 +139,7 @@ def _stages(values: Points) -> list[tuple[int, Points, int]]:
 def _dress(grid: np.ndarray, rows: pd.DataFrame, limits: tuple[float, float] | None, log: bool) -> None:
     """Axes of a grid of panels: scales and limits, steps in thousands where long, labels below the lowest panels."""
     thousands = rows["step"].max() >= 10_000
+    short = rows["value"].max() < 100 * max(rows["value"].min(), FLOOR)
     for (line, column), axis in np.ndenumerate(grid):
         lowest = not any(below.axison for below in grid[line + 1 :, column])
         axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -148,6 +150,9 @@ def _dress(grid: np.ndarray, rows: pd.DataFrame, limits: tuple[float, float] | N
             axis.set_xlabel("Training steps on the new domain")
         if log:
             axis.set_yscale("log")
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if short else (1,)))
+            axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.yaxis.set_minor_formatter(NullFormatter())
         if limits:
             axis.set_ylim(limits)
 
@@ -170,8 +175,11 @@ def _caption(rows: pd.DataFrame, log: bool) -> str:
     return f"{first['corpus']}, {first['domain']} domain, {first['split']} split. {text[0].upper()}{text[1:]}."
 
 
-def _entries(rows: pd.DataFrame, counted: bool) -> list[list[Line2D]]:
-    """Legend in columns of equal length: the regimes, with their number of seeds if counted, then the strokes."""
+def _entries(rows: pd.DataFrame, counted: bool, wide: bool) -> list[list[Line2D]]:
+    """Legend in columns of equal length: the regimes, with their number of seeds if counted, then the strokes.
+
+    Only a wide figure holds two columns of regimes.
+    """
     counts = rows.groupby("regime")["seed"].nunique()
     names = [
         Line2D([], [], color=colour, marker=marker, label=style.label(name) + f" (n = {counts[name]})" * counted)
@@ -187,7 +195,8 @@ def _entries(rows: pd.DataFrame, counted: bool) -> list[list[Line2D]]:
     if (rows["stage"] > 0).any():
         rule = {"marker": "|", "markersize": 9, "markeredgewidth": 0.6}
         strokes.append(Line2D([], [], color=style.NEUTRAL, linestyle="", label="switch", **rule))
-    length = max(2, len(names) if len(names) <= 3 else -(-len(names) // 2))
+    halved = wide and len(names) > 3 and max(len(str(name.get_label())) for name in names) <= 32
+    length = max(2 if wide else len(strokes), -(-len(names) // 2) if halved else len(names))
     columns = []
     for group in (names, strokes):
         for start in range(0, len(group), length):

@@ -32,8 +32,9 @@ NEW_SYMBOLS = "*-/%^&#@!?$~<>:_"
 
 @dataclass
 class Arithmetic:
-    """Records of bindings and one equation. `affine` and `tables` count the new domain's operators.
+    """Records that bind two names and apply an operator to them.
 
+    records: in a sequence. digits: of every number. names: to choose from. affine, tables: numbers of new operators.
     Raises ValueError for sizes out of range.
     """
 
@@ -50,9 +51,13 @@ class Arithmetic:
 
     def __post_init__(self) -> None:
         self.domain, self.split = Domain(self.domain), Split(self.split)
-        require_range(self, records=(1, 64), digits=(1, 2), names=(2, 26), affine=(0, 8), tables=(0, 8), checksum=(2, 9))
+        require_range(
+            self, records=(1, 64), digits=(1, 2), names=(2, 26), affine=(0, 8), tables=(0, 8), checksum=(2, 9)
+        )
         if self.affine + self.tables == 0:
-            raise ValueError("corpus.affine and corpus.tables: wanted at least one new operator, got none; try corpus.affine=1")
+            raise ValueError(
+                "corpus.affine and corpus.tables: wanted at least one new operator, got none; try corpus.affine=1"
+            )
 
     @property
     def length(self) -> int:
@@ -109,9 +114,7 @@ class Arithmetic:
         rules = []
         for i in range(self.affine):
             rng = generator(self.world, "arithmetic/affine", i)
-            p, q = 3, 7
-            if i:
-                p, q = rng.choice(np.flatnonzero(np.gcd(np.arange(size), 10) == 1), 2)
+            p, q = rng.choice(np.flatnonzero(np.gcd(np.arange(size), 10) == 1)[1:], 2)  # without 1: not `+` again
             rules.append((p * x + q * y + rng.integers(size)) % size)
         for i in range(self.tables):
             rules.append(generator(self.world, "arithmetic/table", i).integers(size, size=size * size))

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -79,11 +80,9 @@ class Chain:
 
     def __init__(self, cliques: list[Clique], vocabulary: int):
         self.cliques = cliques
-        sizes = [1, *(max(a.targets, b.sources) for a, b in zip(cliques, cliques[1:], strict=False))]
+        sizes = [1, *(max(a.targets, b.sources) for a, b in pairwise(cliques))]
         sizes.append(cliques[-1].targets)
-        self.groups = [
-            c.prepared(i, o, vocabulary) for c, i, o in zip(cliques, sizes[:-1], sizes[1:], strict=True)
-        ]
+        self.groups = [c.prepared(i, o, vocabulary) for c, i, o in zip(cliques, sizes[:-1], sizes[1:], strict=True)]
         self.last = sizes[-1]
 
     def scores(self, seen_LVB: Array, ring: Semiring) -> list[Array]:

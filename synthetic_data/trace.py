@@ -11,7 +11,6 @@ programs whose operator numbers sum to 0 modulo `checksum`. Questions show the p
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -34,12 +33,16 @@ DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUV"
 
 @dataclass
 class Trace:
-    """Traces of random programs. Sizes in numbers of symbols; `operations` is n. Raises ValueError for sizes out of range."""
+    """Execution traces of random programs over random permutations.
+
+    values, general_operators, new_operators: numbers of symbols. operations: n, the length of a program.
+    Raises ValueError for sizes out of range.
+    """
 
     name: ClassVar[str] = "trace"
     values: int = 10
     general_operators: int = 4
-    new_operators: int = 16
+    new_operators: int = 24
     operations: int = 8
     checksum: int = 5
     world: int = 0
@@ -145,5 +148,3 @@ class Trace:
             positions = (1 + i, self.operations + 3 + i)
             cliques.append(Clique(positions, tokens_RK[keep], source_R[keep], target_R[keep]))
         return cliques
-
-

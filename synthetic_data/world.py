@@ -14,7 +14,9 @@ def require_range(world: Any, **ranges: tuple[int, int]) -> None:
         value = getattr(world, name)
         if not low <= value <= high:
             near = min(max(value, low), high)
-            raise ValueError(f"corpus.{name}: wanted {low}..{high} for {world.name}, got {value}; try corpus.{name}={near}")
+            raise ValueError(
+                f"corpus.{name}: wanted {low}..{high} for {world.name}, got {value}; try corpus.{name}={near}"
+            )
 
 
 def fingerprint(world: Any) -> str:

@@ -20,7 +20,8 @@ def test_addresses_differ_in_every_part():
 
 def test_neighbouring_addresses_are_uniform_and_independent():
     u = uniform(0, "test", range(4000), (25,)).numpy()
-    assert u.min() >= 0 and u.max() < 1
+    assert u.min() >= 0
+    assert u.max() < 1
     assert stats.kstest(u.ravel(), "uniform").pvalue > 1e-3
     for a, b in ((u[:-1], u[1:]), (u[:, :-1], u[:, 1:]), (u, uniform(1, "test", range(4000), (25,)).numpy())):
         n = a.size

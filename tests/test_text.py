@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ablate import files
+from ablate import files, shards
 from ablate.corpus import Domain, Split
-from ablate.text import SEPARATOR, PythonSource, Text
+from ablate.duplicates import Seen
+from ablate.shards import SEPARATOR
+from ablate.text import PythonSource, Text
 
 VERBS = ["reads", "writes", "folds", "splits", "merges", "drops", "copies", "sorts", "joins", "moves"]
 NOUNS = ["row", "file", "word", "page", "list", "line", "tree", "node", "edge", "path", "ünit", "数"]
@@ -48,7 +50,7 @@ def windows(corpus: Text) -> int:
     return len(corpus._windows_WL)
 
 
-def texts(corpus: Text) -> list[str]:
+def texts(corpus: Text | PythonSource) -> list[str]:
     """The documents of a law, read back from its token ids."""
     from tokenizers.decoders import ByteLevel
 
@@ -87,14 +89,14 @@ def test_held_out_documents_are_others(corpus: Text) -> None:
 @pytest.mark.parametrize("sizes", [(1, 1), (1, 90, 9), (10,) * 5, tuple(range(1, 60))])
 def test_about_a_tenth_is_held_out(sizes: tuple[int, ...]) -> None:
     documents = [files.Document(f"{i}", "x" * size) for i, size in enumerate(sizes)]
-    sides = files.hold_out(documents)
+    sides = shards.hold_out(documents)
     held = sum(map(len, sides[Split.test])) / sum(sizes)
     assert sides[Split.train]
     assert 0 < held <= max(0.3, min(sizes) / sum(sizes))
 
 
 def test_a_single_document_is_cut_at_nine_tenths_of_its_lines(tmp_path: Path) -> None:
-    sides = files.hold_out([files.Document("one", prose(0, lines=100))])
+    sides = shards.hold_out([files.Document("one", prose(0, lines=100))])
     assert sides[Split.train][0].count("\n") == 90
     assert sides[Split.train][0] + sides[Split.test][0] == prose(0, lines=100)
 
@@ -166,7 +168,7 @@ def test_near_duplicates_are_removed(corpus: Text) -> None:
 
 
 def test_unrelated_texts_are_no_duplicates() -> None:
-    seen = files.Seen()
+    seen = Seen()
     assert all(seen.admits(text) for text in ["", "+", "-", "a", "b", "a b c d e f", "数", prose(1), prose(2)])
     assert not any(seen.admits(text) for text in ["+ ", "A.", prose(2)])
 
@@ -237,16 +239,14 @@ def test_errors_say_what_to_type(corpus: Text, tmp_path: Path) -> None:
 
 
 def _check(corpus: Text, log: str) -> None:
-    import ablate.text
-
-    build = ablate.text._build
+    build = shards._build
 
     def logged(*args: object) -> None:
         with Path(log).open("a") as file:
             file.write("built\n")
         build(*args)  # type: ignore[arg-type]
 
-    ablate.text._build = logged  # type: ignore[assignment]
+    shards._build = logged  # type: ignore[assignment]
     corpus.check()
 
 

@@ -118,9 +118,9 @@ def test_samples_given_evidence_follow_the_posterior():
 def test_bad_input_is_named():
     corpus = synthetic_data.make("trace")
     row = corpus.batch([0], seed=0)
+    bad = row.clone()
+    bad[0, 2] = 999
     with pytest.raises(ValueError, match=r"row 0, position 2.*got 999"):
-        bad = row.clone()
-        bad[0, 2] = 999
         corpus.oracle.posterior(bad)
     with pytest.raises(ValueError, match=r"shape \(B, 19\), got \(1, 18\)"):
         corpus.oracle.posterior(row[:, :-1])

@@ -1,0 +1,134 @@
+"""The command line, as typed."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+RUN = [sys.executable, str(ROOT / "experiments" / "run.py")]
+
+
+def typed(*words, cwd, **environment):
+    return subprocess.run([*RUN, *words], cwd=cwd, capture_output=True, text=True, check=False,
+                          env={**os.environ, **environment})  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("regime=ar_to_bidlm", ["regime=ar_to_bidlm", "wanted one of ar, ardllm", "type regime=ar_to_bidllm"]),
+        ("corpus=sudoku", ["corpus=sudoku", "arithmetic", "type corpus="]),
+        ("corpus=arithmetic corpus.digit=2", ["corpus.digit", "records, digits", "type corpus.digits="]),
+        ("sead=1", ["sead", "type seed="]),
+        ("seed=abc", ["seed", "Integer", "'abc'", "type seed=0"]),
+        ("seed=-1", ["seed: wanted at least 0, got -1"]),
+        ("corpus=arithmetic corpus.digits=9", ["corpus.digits: wanted 1..2", "got 9", "try corpus.digits=2"]),
+        ("regime.stages.1.objective.attention=sideways", ["causal, full", "'sideways'"]),
+        ("regime.stages.7.steps=3", ["regime.stages", "0, 1"]),
+        ("regime.stages.0.objective.attention=full", ["Autoregressive", "left only", "regime=bidllm"]),
+        ("regime.stages.0.optimiser=keep", ["weights alone", "regime.stages.0.optimiser=reset"]),
+        ("regime.stages.0.lr=-1", ["lr: wanted more than 0, got -1"]),
+        ("precision=fp8", ["auto, fp32, bf16", "type precision=auto"]),
+        ("device=cuda", ["device=cuda", "type device=cpu"]),
+        ("batch=64 accumulate=3", ["accumulate=3", "divide batch=64"]),
+        ("seed=0,1", ["type -m seed=0,1"]),
+        ("-m seed=0,1 regime=ar,foo", ["regime=foo"]),
+        ("seed", ["wanted key=value"]),
+        ("--frobnicate", ["no such option", "--help"]),
+        ("+extra=1", ["+extra=1"]),
+        ("corpus.domain=general", ["a run sets both itself"]),
+        ("corpus=text", ["corpus.folder"]),
+        ("--cfg job regime=foo", ["regime=foo"]),
+        ("budget.tokens=-5", ["budget.tokens: wanted at least 1, got -5"]),
+        ("model.heads=5", ["model.heads=5", "try model.heads=4"]),
+        ("model.vocabulary=3", ["model.vocabulary=3", "type model.vocabulary=0"]),
+    ],
+)
+def test_bad_input_is_one_message_and_writes_nothing(words, said, tmp_path):
+    import torch
+
+    if "cuda" in words and torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    done = typed(*words.split(), cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr + done.stdout
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert all(part in done.stderr for part in said), done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_names_every_group_and_what_it_holds(tmp_path):
+    from experiments.cli import GROUPS
+
+    shown = typed("--help", cwd=tmp_path).stdout
+    for group, nouns in GROUPS.items():
+        assert group in shown
+        assert all(name in shown for name in nouns)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_cfg_job_prints_nested_overrides(tmp_path):
+    import yaml
+
+    done = typed("--cfg", "job", "corpus=arithmetic", "corpus.digits=2", "regime.stages.1.steps=300", cwd=tmp_path)
+    config = yaml.safe_load(done.stdout)
+    assert config["corpus"]["digits"] == 2
+    assert config["regime"]["stages"][1]["steps"] == 300
+    assert config["regime"]["stages"][0]["steps"] == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tab_completion(tmp_path):
+    def complete(line):
+        line = f"python {RUN[1]} {line}"
+        return typed("-sc", "query=bash", cwd=tmp_path, COMP_LINE=line, COMP_POINT=str(len(line))).stdout.split()
+
+    assert set(complete("regime=ar")) == {f"regime={n}" for n in ("ar", "ardllm", "ar_to_bidllm", "ardllm_to_bidllm")}
+    assert "corpus.operations=" in complete("corpus.op")
+
+
+def test_every_preset_builds():
+    """Each name of each group composes into a run whose nouns accept it."""
+    from experiments.cli import GROUPS, register, runs
+
+    register()
+    for group, nouns in GROUPS.items():
+        for name in nouns:
+            (run,) = runs([f"{group}={name}"])
+            assert sum(run.regime.steps(135)) == 135
+    jobs = runs(["-m", "regime=ar,bidllm", "seed=0,1,2"])
+    assert [(j.regime.name, j.seed) for j in jobs] == [(r, s) for r in ("ar", "bidllm") for s in (0, 1, 2)]
+
+
+def test_every_change_of_objective_has_the_same_warmup():
+    from experiments.presets import REGIMES
+
+    changes = set()
+    for regime in REGIMES.values():
+        previous = None
+        for stage in regime.stages:
+            if stage.objective != previous:
+                changes.add((stage.warmup, stage.optimiser, stage.lr, stage.decay))
+            else:
+                assert (stage.warmup, stage.optimiser) == (0, "keep")
+            previous = stage.objective
+    assert len(changes) == 1
+    assert all(s.objective.shift for r in REGIMES.values() for s in r.stages)
+
+
+@pytest.mark.slow
+def test_a_sweep_runs_every_arm_and_compare_draws_them(tmp_path):
+    done = typed("-m", "regime=ar_to_bidllm,bidllm", "seed=0,1", "budget=smoke", "threads=1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    folders = sorted(p for p in (tmp_path / "runs").iterdir() if p.name != "base")
+    assert len(folders) == 4
+    assert all((f / "training_dynamics.png").exists() for f in folders)
+    compare = subprocess.run([sys.executable, str(ROOT / "experiments" / "compare.py"), *map(str, folders)],
+                             cwd=tmp_path, capture_output=True, text=True, check=False)  # fmt: skip
+    assert compare.returncode == 0, compare.stderr
+    again = typed("regime=bidllm", "seed=1", "budget=smoke", "threads=1", cwd=tmp_path)
+    assert "complete already" in again.stdout

@@ -1,0 +1,273 @@
+"""A run as a whole: repeatable, resumable, never mixed with another."""
+
+import dataclasses
+import json
+import multiprocessing
+import shutil
+
+import pandas as pd
+import pytest
+import torch
+from rich.console import Console
+
+import synthetic_data
+from ablate import records
+from ablate.base import base_weights
+from ablate.checkpoint import Damaged, load, save, weights_hash
+from ablate.corpus import Domain, Split
+from ablate.learner import Learner
+from ablate.manifest import RunError, read_manifest
+from ablate.objective import Autoregressive, MaskedDiffusion
+from ablate.regime import Regime, Stage
+from ablate.run import Budget, Run, base_key
+from ablate.shape import Shape
+from ablate.store import locked
+from ablate.train import train
+
+QUIET = Console(quiet=True)
+BUDGET = Budget(base_tokens=1200, tokens=2400, evaluations=2, questions=2, contexts=4, every=2, block_sizes=[1, 2])
+
+
+def make(tmp_path, **changes):
+    regime = Regime("ar_to_bidllm", [Stage(Autoregressive(), 0.7, warmup=2), Stage(MaskedDiffusion(), 0.3, warmup=2)])
+    run = Run(
+        corpus=synthetic_data.make("trace", values=4, operations=3, new_operators=4, general_operators=2),
+        model=Shape(16, 1, 2, 2), regime=regime, budget=BUDGET, batch=8, threads=1, device="cpu",
+        out=str(tmp_path / "run"), cache=str(tmp_path / "base"),
+    )  # fmt: skip
+    return dataclasses.replace(run, **changes)
+
+
+def final_weights(run):
+    return load(run.folder / "checkpoints" / "last.ckpt")["network"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    run = make(tmp_path_factory.mktemp("finished"))
+    train(run, QUIET)
+    return run
+
+
+def test_leaves_what_it_promises(finished):
+    rows = records.read(finished.folder)
+    manifest = json.loads((finished.folder / "manifest.json").read_text())
+    assert manifest["status"] == "complete"
+    assert {"config_fingerprint", "data", "initial_weights", "code", "packages", "machine"} <= set(manifest)
+    assert (finished.folder / "config.yaml").exists()
+    first, second = finished.stage_steps
+    probed = rows[rows["contexts"] != ""].groupby(["stage", "step"]).size()
+    assert {(-1, 0), (0, 0), (0, first), (1, first), (1, first + second)} <= set(probed.index)
+    assert probed.nunique() == 1, "every probe is put at every pause"
+    assert set(rows["metric"]) == {"score", "exact", "bits", "excess_bits", "loss", "grad_norm"}
+    assert (rows.loc[rows["metric"] == "score", "protocol"] != "").all()
+
+
+def test_counts_tokens_by_objective(finished):
+    rows = records.read(finished.folder)
+    end = rows[rows["step"] == rows["step"].max()].iloc[0]
+    first, second = finished.stage_steps
+    length = finished.corpus.length
+    assert end["tokens"] == (first + second) * 8 * length
+    switch = rows[(rows["step"] == first) & (rows["contexts"] != "")].iloc[0]
+    assert switch["loss_tokens"] == first * 8 * (length - 1)
+    scored_later = (end["loss_tokens"] - switch["loss_tokens"]) / (second * 8 * (length - 1))
+    assert 0.3 < scored_later < 0.7, "diffusion supervises about half of the tokens"
+    assert end["flops"] == pytest.approx(finished.flops)
+
+
+def test_same_seed_same_rows_other_seed_other_rows(finished, tmp_path):
+    again = make(tmp_path)
+    train(again, QUIET)
+    pd.testing.assert_frame_equal(records.read(again.folder), records.read(finished.folder))
+    other = make(tmp_path, seed=1, out=str(tmp_path / "other"))
+    train(other, QUIET)
+    assert not records.read(other.folder)["value"].equals(records.read(finished.folder)["value"])
+
+
+def test_number_of_evaluations_changes_no_weight(finished, tmp_path):
+    run = make(tmp_path, budget=dataclasses.replace(BUDGET, evaluations=5, questions=3, every=1))
+    train(run, QUIET)
+    assert weights_hash(final_weights(run)) == weights_hash(final_weights(finished))
+
+
+def test_arms_of_a_seed_share_base_data_order_and_questions(finished, tmp_path):
+    """What differs between two arms is the stages alone."""
+    arm = make(tmp_path, regime=Regime("bidllm", [Stage(MaskedDiffusion())]))
+    train(arm, QUIET)
+    ours, theirs = (json.loads((r.folder / "manifest.json").read_text()) for r in (finished, arm))
+    assert ours["initial_weights"] == theirs["initial_weights"]
+    assert ours["data"] == theirs["data"]
+    base = [records.read(r.folder).query("stage == -1").drop(columns=["run", "regime"]) for r in (finished, arm)]
+    pd.testing.assert_frame_equal(*base)
+    assert base_key(finished.resolved()) == base_key(arm.resolved())
+    assert not torch.equal(*(final_weights(r)["head.weight"] for r in (finished, arm)))
+
+
+@pytest.mark.parametrize("stop_at", [5, 25])
+def test_resuming_is_exact(finished, tmp_path, monkeypatch, stop_at):
+    """Stopped in the first stage or in the second, the same command ends with the same rows and weights."""
+    run = make(tmp_path)
+    assert sum(run.stage_steps) > 25 > run.stage_steps[0] > 5
+    original, count = Learner.training_step, [0]
+
+    def stopping(self, item, i):
+        count[0] += 1
+        if count[0] == run.base_steps + stop_at + 1:
+            raise KeyboardInterrupt
+        return original(self, item, i)
+
+    monkeypatch.setattr(Learner, "training_step", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        train(run, QUIET)
+    assert json.loads((run.folder / "manifest.json").read_text())["status"] == "interrupted"
+    monkeypatch.undo()
+    train(run, QUIET)
+    pd.testing.assert_frame_equal(records.read(run.folder), records.read(finished.folder))
+    assert weights_hash(final_weights(run)) == weights_hash(final_weights(finished))
+
+
+def test_a_finished_run_says_so_and_changes_nothing(finished):
+    before = {p: p.stat().st_mtime_ns for p in finished.folder.rglob("*") if p.is_file() and p.name != ".lock"}
+    console = Console(record=True, quiet=False, file=open("/dev/null", "w"))  # noqa: SIM115
+    train(finished, console)
+    assert "complete already" in console.export_text()
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+
+
+def test_a_folder_holds_one_configuration(finished, tmp_path):
+    other = dataclasses.replace(finished, seed=7)
+    with pytest.raises(RunError, match=r"got a folder that holds.*type out=PATH"):
+        train(other, QUIET)
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "thesis.tex").write_text("x")
+    with pytest.raises(RunError, match="other files"):
+        train(dataclasses.replace(finished, out=str(foreign)), QUIET)
+    assert [p.name for p in foreign.iterdir()] == ["thesis.tex"]
+
+
+def test_two_processes_do_not_share_a_folder(finished):
+    with locked(finished.folder / ".lock"), pytest.raises(RunError, match="another process"):
+        train(finished, QUIET)
+
+
+def test_damage_is_found(finished, tmp_path):
+    run = dataclasses.replace(finished, out=str(tmp_path / "copy"))
+    shutil.copytree(finished.folder, run.folder)
+    path = run.folder / "checkpoints" / "last.ckpt"
+    content = bytearray(path.read_bytes())
+    content[-10] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(Damaged):
+        load(path)
+    manifest = json.loads((run.folder / "manifest.json").read_text())
+    (run.folder / "manifest.json").write_text(json.dumps(manifest | {"status": "interrupted"}))
+    with pytest.raises(RunError, match="recorded checksum; delete"):
+        train(run, QUIET)
+    (run.folder / "manifest.json").write_text("{")
+    with pytest.raises(RunError, match="damaged file"):
+        read_manifest(run.resolved())
+
+
+def test_a_run_begun_with_other_code_is_not_continued(finished, tmp_path):
+    run = dataclasses.replace(finished, out=str(tmp_path / "copy"))
+    shutil.copytree(finished.folder, run.folder)
+    manifest = json.loads((run.folder / "manifest.json").read_text()) | {"status": "interrupted", "source": "other"}
+    (run.folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(RunError, match="begun with other code"):
+        train(run, QUIET)
+
+
+def test_base_cache_is_rebuilt_when_damaged_and_apart_when_anything_differs(finished, tmp_path):
+    run = dataclasses.replace(finished, cache=str(tmp_path)).resolved()
+    clean = base_weights(run, QUIET)
+    (folder,) = (p for p in tmp_path.iterdir() if p.is_dir())
+    for file in ("model.safetensors", "base.json"):
+        content = bytearray((folder / file).read_bytes())
+        content[len(content) // 2] ^= 255
+        (folder / file).write_bytes(content)
+        assert weights_hash(base_weights(run, QUIET)) == weights_hash(clean)
+    changes = {"seed": 5, "batch": 16, "threads": 2, "model": Shape(16, 2, 2, 2),
+               "base": Stage(Autoregressive(), lr=3e-3)}  # fmt: skip
+    keys = [json.dumps(base_key(run), sort_keys=True)]
+    keys += [json.dumps(base_key(dataclasses.replace(run, **{k: v})), sort_keys=True) for k, v in changes.items()]
+    assert len(set(keys)) == len(keys)
+    same = dataclasses.replace(run, regime=Regime("x", [Stage(MaskedDiffusion())]), out="elsewhere")
+    assert base_key(same) == base_key(run)
+
+
+def _build(run, queue):
+    trained = []
+    original = Learner.on_train_batch_start
+
+    def counting(self, batch, index):
+        trained.append(index)
+        return original(self, batch, index)
+
+    Learner.on_train_batch_start = counting
+    queue.put((weights_hash(base_weights(run, QUIET)), bool(trained)))
+
+
+def test_of_two_processes_one_builds_the_base(finished, tmp_path):
+    run = dataclasses.replace(finished, cache=str(tmp_path)).resolved()
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    processes = [context.Process(target=_build, args=(run, queue)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    (hash_a, built_a), (hash_b, built_b) = (queue.get(timeout=120) for _ in processes)
+    for process in processes:
+        process.join()
+    assert hash_a == hash_b
+    assert built_a != built_b
+
+
+def test_the_optimiser_state_at_the_switch_is_a_choice(tmp_path):
+    hashes = set()
+    for state in ("reset", "keep"):
+        stages = [Stage(Autoregressive(), 0.7, warmup=2), Stage(MaskedDiffusion(), 0.3, warmup=2, optimiser=state)]
+        run = make(tmp_path, regime=Regime("ar_to_bidllm", stages), out=str(tmp_path / state))
+        train(run, QUIET)
+        hashes.add(weights_hash(final_weights(run)))
+    assert len(hashes) == 2
+
+
+def test_two_stages_of_one_objective_that_carry_on_are_one_stage(tmp_path):
+    whole = make(tmp_path, regime=Regime("whole", [Stage(MaskedDiffusion(), warmup=2)]), out=str(tmp_path / "whole"))
+    halves = [Stage(MaskedDiffusion(), 0.7, warmup=2), Stage(MaskedDiffusion(), 0.3, warmup=0, optimiser="keep")]
+    split = make(tmp_path, regime=Regime("split", halves), out=str(tmp_path / "split"))
+    for run in (whole, split):
+        train(run, QUIET)
+    assert weights_hash(final_weights(whole)) == weights_hash(final_weights(split))
+
+
+def test_stage_steps_fill_the_budget():
+    for total in range(1, 200):
+        stages = [Stage(Autoregressive(), 100 / 135), Stage(MaskedDiffusion(), 1 - 100 / 135)]
+        assert sum(Regime("x", stages).steps(total)) == total
+    assert Regime("x", [Stage(Autoregressive(), steps=7), *stages[1:]]).steps(135)[0] == 7
+
+
+def test_learning_rate_rises_then_follows_its_decay():
+    stage = Stage(Autoregressive(), lr=1.0, warmup=4, decay="linear")
+    assert [stage.rate(i, 8) for i in range(9)] == pytest.approx([0.25, 0.5, 0.75, 1, 1, 0.75, 0.5, 0.25, 0])
+    cosine = Stage(Autoregressive(), lr=1.0, warmup=0, decay="cosine")
+    assert [cosine.rate(i, 4) for i in (0, 2, 4)] == pytest.approx([1, 0.5, 0])
+    assert Stage(Autoregressive(), lr=0.5, warmup=0).rate(3, 4) == 0.5
+
+
+def test_checkpoints_round_trip(tmp_path):
+    state = {"a": torch.arange(3.0), "rows": [{"x": 1, "y": None}]}
+    save(tmp_path / "c", state)
+    back = load(tmp_path / "c")
+    assert torch.equal(back["a"], state["a"])
+    assert back["rows"] == state["rows"]
+    assert [p.name for p in tmp_path.iterdir()] == ["c"]
+
+
+def test_a_run_sets_domain_and_split_itself(tmp_path):
+    with pytest.raises(ValueError, match="a run sets both itself"):
+        make(tmp_path, corpus=synthetic_data.make("trace", split=Split.test))
+    run = make(tmp_path)
+    assert run.law(Domain.general, Split.test).vocabulary == run.corpus.vocabulary

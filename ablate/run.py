@@ -37,7 +37,7 @@ class Budget:
     `block_sizes` on each law; contexts: rows drawn from each law of contexts; every: steps between logged rows.
     """
 
-    base_tokens: int = 1_000_000
+    base_tokens: int = 1_250_000
     tokens: int = 1_750_000
     evaluations: int = 16
     questions: int = 64

@@ -42,7 +42,7 @@ class Trace:
     name: ClassVar[str] = "trace"
     values: int = 10
     general_operators: int = 4
-    new_operators: int = 24
+    new_operators: int = 16
     operations: int = 8
     checksum: int = 5
     world: int = 0

@@ -34,13 +34,15 @@ class Budget:
     """How much is spent. base_tokens and tokens: training tokens in the general and the new domain.
 
     evaluations: probes, evenly spaced, apart from those at 0 and around each switch. questions: decoded at each of
-    `block_sizes` on each law; contexts: rows drawn from each law of contexts; every: steps between logged rows.
+    `block_sizes` on each law, but at most `decoded` tokens of them, since decoding long sequences is slow. contexts:
+    rows drawn from each law of contexts. every: steps between logged rows.
     """
 
     base_tokens: int = 1_250_000
     tokens: int = 1_750_000
     evaluations: int = 16
     questions: int = 64
+    decoded: int = 2048
     contexts: int = 128
     every: int = 20
     block_sizes: list[int] = field(default_factory=lambda: [1, 2, 32])
@@ -54,9 +56,11 @@ class Budget:
 
 @dataclass
 class Run:
-    """One arm on one seed. batch: sequences a step over all devices, in `accumulate` micro-batches. threads: 0 means
-    every core. out: folder of results, derived where empty. cache: folder of base models.
-    Raises ValueError for illegal values and combinations.
+    """One arm on one seed.
+
+    batch: sequences a step over all devices, in `accumulate` micro-batches. threads: of each process, 0 means every
+    core. processes: 0 means as many as torchrun started. out: folder of results, derived where empty. cache: folder
+    of base models. Raises ValueError for illegal values and combinations.
     """
 
     corpus: Any  # a Corpus: a protocol cannot be a configuration's type
@@ -71,6 +75,7 @@ class Run:
     precision: Precision = Precision.auto
     compile: Compile = Compile.auto
     threads: int = 0
+    processes: int = 0
     out: str = ""
     cache: str = "runs/.base"
 
@@ -80,7 +85,7 @@ class Run:
             Precision(self.precision),
             Compile(self.compile),
         )
-        for name, least in (("seed", 0), ("batch", 1), ("accumulate", 1), ("threads", 0)):
+        for name, least in (("seed", 0), ("batch", 1), ("accumulate", 1), ("threads", 0), ("processes", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name}: wanted at least {least}, got {getattr(self, name)}; type {name}={least}")
         if self.batch % self.accumulate:
@@ -136,6 +141,11 @@ class Run:
         """The same run with every automatic choice made. Raises ValueError where a choice is not to be had here."""
         device = resolve_device(self.device)
         world = self.ranks[1]
+        if self.processes not in (0, world):
+            raise ValueError(
+                f"processes={self.processes}: wanted as many as torchrun started, got {world}; type torchrun "
+                f"--nproc-per-node {self.processes} experiments/run.py ..."
+            )
         if self.batch % (self.accumulate * world):
             raise ValueError(
                 f"batch={self.batch}: must be a multiple of accumulate={self.accumulate} x {world} processes"
@@ -146,6 +156,7 @@ class Run:
             precision=resolve_precision(self.precision, device),
             compile=resolve_compile(self.compile, device, self.flops),
             threads=self.threads or os.cpu_count() or 1,
+            processes=world,
         )
 
     @property
@@ -197,7 +208,7 @@ def base_key(run: Run) -> dict[str, Any]:
         "length": run.corpus.length,
         "budget": run.base_steps,
         **{name: describe(getattr(run, name)) for name in ("model", "base", "seed", "batch", "accumulate", "device")},
-        "numerics": [run.precision, run.threads, run.compile, run.ranks[1]],
+        "numerics": [run.precision, run.threads, run.compile, run.processes],
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "packages": packages(),
         "source": source_hash(run.corpus),

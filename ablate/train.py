@@ -216,7 +216,8 @@ class Session:
 def probes(run: Run) -> list[Probe]:
     """What a run asks: rule (new, held out), memory (new, seen) and forgetting (general, held out)."""
     budget = run.budget
-    everywhere = {"questions": budget.questions, "contexts": budget.contexts}
+    questions = min(budget.questions, max(1, budget.decoded // run.corpus.length))
+    everywhere = {"questions": questions, "contexts": budget.contexts}
     sizes = tuple(budget.block_sizes)
     return [
         Probe(Domain.new, Split.test, sizes, **everywhere),

@@ -34,6 +34,7 @@ def typed(*words, cwd, **environment):
         ("precision=fp8", ["auto, fp32, bf16", "type precision=auto"]),
         ("device=cuda", ["device=cuda", "type device=cpu"]),
         ("batch=64 accumulate=3", ["accumulate=3", "divide batch=64"]),
+        ("processes=2", ["processes=2", "type torchrun --nproc-per-node 2"]),
         ("seed=0,1", ["type -m seed=0,1"]),
         ("-m seed=0,1 regime=ar,foo", ["regime=foo"]),
         ("seed", ["wanted key=value"]),
@@ -132,3 +133,21 @@ def test_a_sweep_runs_every_arm_and_compare_draws_them(tmp_path):
     assert compare.returncode == 0, compare.stderr
     again = typed("regime=bidllm", "seed=1", "budget=smoke", "threads=1", cwd=tmp_path)
     assert "complete already" in again.stdout
+
+
+@pytest.mark.slow
+def test_two_processes_are_the_same_run(tmp_path):
+    """Under torchrun (gloo) every row is there once, and the first steps agree with one process up to rounding."""
+    from ablate import records
+
+    words = ["budget=smoke", "threads=1", "regime=bidllm"]
+    alone = typed(*words, "out=alone", cwd=tmp_path)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"]
+    both = subprocess.run([*torchrun, RUN[1], *words, "out=both"], cwd=tmp_path, capture_output=True, text=True,
+                          check=False, env={**os.environ, "OMP_NUM_THREADS": "1"})  # fmt: skip
+    assert (alone.returncode, both.returncode) == (0, 0), both.stderr
+    a, b = (records.read(tmp_path / name).drop(columns="run") for name in ("alone", "both"))
+    assert a.drop(columns="value").equals(b.drop(columns="value"))
+    early = (a["metric"] == "loss") & (a["step"] <= 5)
+    assert early.any()
+    assert a[early]["value"].tolist() == pytest.approx(b[early]["value"].tolist(), rel=1e-2)

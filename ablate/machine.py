@@ -12,6 +12,8 @@ from typing import Any
 
 from ablate.attention import Form
 
+# Below this many FLOPs a step and thread, further threads wait for each other longer than they compute
+STEP_FLOPS = 5e9
 # Compiling takes tens of seconds on a CPU; below this many training FLOPs a run ends before it is paid back
 COMPILE_FLOPS = {"cpu": 1e14, "cuda": 1e17}
 PACKAGES = ("torch", "lightning", "numpy", "scipy", "pandas", "pyarrow", "hydra-core", "tokenizers", "safetensors")
@@ -54,6 +56,11 @@ def resolve_precision(precision: Precision, device: Device) -> Precision:
 
     native = device is Device.cuda or torch.cpu._is_avx512_bf16_supported()
     return (Precision.bf16 if native else Precision.fp32) if precision is Precision.auto else precision
+
+
+def resolve_threads(threads: int, flops: float) -> int:
+    """As asked, else by the FLOPs of a step: from one thread for tiny networks up to every core."""
+    return threads or min(os.cpu_count() or 1, max(1, int(flops / STEP_FLOPS)))
 
 
 def resolve_compile(compile: Compile, device: Device, flops: float) -> Compile:

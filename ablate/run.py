@@ -20,6 +20,7 @@ from ablate.machine import (
     resolve_compile,
     resolve_device,
     resolve_precision,
+    resolve_threads,
 )
 from ablate.objective import Autoregressive
 from ablate.regime import Regime, Stage
@@ -58,9 +59,9 @@ class Budget:
 class Run:
     """One arm on one seed.
 
-    batch: sequences a step over all devices, in `accumulate` micro-batches. threads: of each process, 0 means every
-    core. processes: 0 means as many as torchrun started. out: folder of results, derived where empty. cache: folder
-    of base models. Raises ValueError for illegal values and combinations.
+    batch: sequences a step over all devices, in `accumulate` micro-batches. threads: of each process, 0 means by the
+    size of a step. processes: 0 means as many as torchrun started. out: folder of results, derived where empty.
+    cache: folder of base models. Raises ValueError for illegal values and combinations.
     """
 
     corpus: Any  # a Corpus: a protocol cannot be a configuration's type
@@ -155,7 +156,7 @@ class Run:
             device=device,
             precision=resolve_precision(self.precision, device),
             compile=resolve_compile(self.compile, device, self.flops),
-            threads=self.threads or os.cpu_count() or 1,
+            threads=resolve_threads(self.threads, self.flops / sum(self.stage_steps)),
             processes=world,
         )
 

@@ -33,46 +33,53 @@ class Transformer(nn.Module):
             self.head.weight = self.embedding.weight
         self.register_buffer("allowed_V", torch.zeros(vocabulary), persistent=False)
         self.register_buffer("frequencies", _frequencies(shape), persistent=False)
+        self.register_buffer("signs_D", torch.ones(shape.head_width), persistent=False)
         self.allowed_V[mask_id] = -math.inf
+        self.signs_D[: shape.head_width // 2] = -1
 
     allowed_V: Tensor
     frequencies: Tensor
+    signs_D: Tensor
 
     def forward(self, tokens_BL: Tensor, attention: Attention, positions_L: Tensor | None = None) -> Tensor:
         """Logits, (B, L, V). positions_L default to 0..L-1."""
         if positions_L is None:
             positions_L = torch.arange(tokens_BL.shape[1], device=tokens_BL.device)
-        angles_LD = torch.outer(positions_L.float(), self.frequencies)
+        angles_LD = torch.outer(positions_L.float(), self.frequencies).repeat(1, 2)
         x_BLW = self.embedding(tokens_BL)
-        turn = angles_LD.cos(), angles_LD.sin()
+        turn = angles_LD.cos(), angles_LD.sin() * self.signs_D
         for layer in self.layers:
             x_BLW = layer(x_BLW, turn, attention)
         return F.linear(_rms(x_BLW, self.norm, self.shape), self.head.weight, self.allowed_V)
 
 
 class Layer(nn.Module):
-    """Attention and SwiGLU with pre-norms; projections that read the same input are one matrix."""
+    """Attention and SwiGLU with pre-norms. Projections are apart: slices of a joint one cost copies on a CPU."""
 
     def __init__(self, shape: Shape, form: Form):
         super().__init__()
         self.shape, self.form = shape, form
-        heads = shape.heads + 2 * shape.kv_heads
+        narrow = shape.kv_heads * shape.head_width
         self.norm_attention = nn.Parameter(torch.ones(shape.width))
         self.norm_mlp = nn.Parameter(torch.ones(shape.width))
-        self.qkv = nn.Linear(shape.width, heads * shape.head_width, bias=False)
+        self.q = nn.Linear(shape.width, shape.width, bias=False)
+        self.k = nn.Linear(shape.width, narrow, bias=False)
+        self.v = nn.Linear(shape.width, narrow, bias=False)
         self.out = nn.Linear(shape.width, shape.width, bias=False)
-        self.gate_up = nn.Linear(shape.width, 2 * shape.hidden, bias=False)
+        self.gate = nn.Linear(shape.width, shape.hidden, bias=False)
+        self.up = nn.Linear(shape.width, shape.hidden, bias=False)
         self.down = nn.Linear(shape.hidden, shape.width, bias=False)
 
     def forward(self, x_BLW: Tensor, turn: tuple[Tensor, Tensor], attention: Attention) -> Tensor:
-        s = self.shape
-        qkv_BHLD = self.qkv(_rms(x_BLW, self.norm_attention, s)).unflatten(-1, (-1, s.head_width)).transpose(1, 2)
-        qk_BHLD, v_BHLD = qkv_BHLD.split((s.heads + s.kv_heads, s.kv_heads), dim=1)
-        q_BHLD, k_BHLD = _rotate(qk_BHLD, *turn).split((s.heads, s.kv_heads), dim=1)
-        mixed_BHLD = attend(q_BHLD, k_BHLD, v_BHLD, attention, self.form)
+        y_BLW = _rms(x_BLW, self.norm_attention, self.shape)
+        q_BHLD, k_BHLD, v_BHLD = (
+            project(y_BLW).unflatten(-1, (-1, self.shape.head_width)).transpose(1, 2)
+            for project in (self.q, self.k, self.v)
+        )
+        mixed_BHLD = attend(_rotate(q_BHLD, *turn), _rotate(k_BHLD, *turn), v_BHLD, attention, self.form)
         x_BLW = x_BLW + self.out(mixed_BHLD.transpose(1, 2).flatten(-2))
-        gate_BLF, up_BLF = self.gate_up(_rms(x_BLW, self.norm_mlp, s)).chunk(2, dim=-1)
-        return x_BLW + self.down(F.silu(gate_BLF) * up_BLF)
+        y_BLW = _rms(x_BLW, self.norm_mlp, self.shape)
+        return x_BLW + self.down(F.silu(self.gate(y_BLW)) * self.up(y_BLW))
 
 
 def initialise(network: Transformer, seed: int) -> None:
@@ -95,10 +102,9 @@ def _frequencies(shape: Shape) -> Tensor:
 
 
 def _rotate(x_BHLD: Tensor, cos_LD: Tensor, sin_LD: Tensor) -> Tensor:
-    """Rotary positions (Su et al., 2021), pairs (i, i + D/2)."""
-    a, b = x_BHLD.chunk(2, dim=-1)
-    cos, sin = cos_LD.to(x_BHLD.dtype), sin_LD.to(x_BHLD.dtype)
-    return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
+    """Rotary positions (Su et al., 2021), pairs (i, i + D/2); sin_LD is negative for the first of each pair."""
+    cos_LD, sin_LD = cos_LD.to(x_BHLD.dtype), sin_LD.to(x_BHLD.dtype)
+    return torch.addcmul(x_BHLD * cos_LD, x_BHLD.roll(x_BHLD.shape[-1] // 2, -1), sin_LD)
 
 
 def _rms(x_BLW: Tensor, gain_W: Tensor, shape: Shape) -> Tensor:

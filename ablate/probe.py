@@ -20,13 +20,18 @@ Row = dict[str, object]
 
 @dataclass
 class Probe:
-    """What to ask of one law. questions: decoded at each block size. contexts: rows drawn from each law of contexts."""
+    """What to ask of one law.
+
+    questions: decoded at each block size, but no more than can be decoded by reading `decoded` tokens (a token a pass
+    makes that grow with the square of the length). contexts: rows drawn from each law of contexts.
+    """
 
     domain: Domain
     split: Split
     block_sizes: tuple[int, ...] = (1, 2, 32)
     questions: int = 64
     contexts: int = 256
+    decoded: int = 32_768
 
     def prepare(self, corpus: Corpus, seed: int) -> Exam:
         """The probe's questions on `corpus`, the law of its domain and split, with the oracle's answers."""
@@ -41,7 +46,9 @@ class Probe:
             answers = None if corpus.oracle is None else corpus.oracle.posterior(contexts.inputs_BL)
             rate = _tokens_per_byte(corpus, pool.tokens_BL, scored_BL)
             papers.append(Paper(name, block_size, contexts, answers, rate))
-        return Exam(self, corpus.queries(self.questions, seed), papers, corpus.vocabulary.mask_id)
+        cost = int(pool.answer_BL.sum(1).max()) * corpus.length
+        questions = corpus.queries(min(self.questions, max(1, self.decoded // cost)), seed)
+        return Exam(self, questions, papers, corpus.vocabulary.mask_id)
 
     def measure(self, predict: Predict, corpus: Corpus, seed: int, left_to_right: bool = False) -> list[Row]:
         """Rows of one measurement; see `Exam.measure`."""

@@ -35,15 +35,15 @@ class Budget:
     """How much is spent. base_tokens and tokens: training tokens in the general and the new domain.
 
     evaluations: probes, evenly spaced, apart from those at 0 and around each switch. questions: decoded at each of
-    `block_sizes` on each law, but at most `decoded` tokens of them, since decoding long sequences is slow. contexts:
-    rows drawn from each law of contexts. every: steps between logged rows.
+    `block_sizes` on each law, but no more than can be decoded by reading `decoded` tokens. contexts: rows drawn from
+    each law of contexts. every: steps between logged rows.
     """
 
     base_tokens: int = 1_250_000
     tokens: int = 1_750_000
     evaluations: int = 16
     questions: int = 64
-    decoded: int = 2048
+    decoded: int = 32_768
     contexts: int = 128
     every: int = 20
     block_sizes: list[int] = field(default_factory=lambda: [1, 2, 32])

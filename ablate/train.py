@@ -216,8 +216,7 @@ class Session:
 def probes(run: Run) -> list[Probe]:
     """What a run asks: rule (new, held out), memory (new, seen) and forgetting (general, held out)."""
     budget = run.budget
-    questions = min(budget.questions, max(1, budget.decoded // run.corpus.length))
-    everywhere = {"questions": questions, "contexts": budget.contexts}
+    everywhere = {"questions": budget.questions, "contexts": budget.contexts, "decoded": budget.decoded}
     sizes = tuple(budget.block_sizes)
     return [
         Probe(Domain.new, Split.test, sizes, **everywhere),

@@ -15,10 +15,10 @@ from ablate.regime import Stage
 from ablate.shape import Shape
 
 GOLDEN = {
-    "ar": (Autoregressive(), (3.69272, 0.647839, 3.5017)),
-    "ardllm": (MaskedDiffusion(Attention.causal), (3.54078, 1.08283, 3.31635)),
-    "bidllm": (MaskedDiffusion(Attention.full), (3.5397, 1.07976, 3.32982)),
-    "bidllm without shift": (MaskedDiffusion(Attention.full, shift=False), (3.54389, 1.11344, 3.40081)),
+    "ar": (Autoregressive(), (3.48074, 0.641433, 3.28786)),
+    "ardllm": (MaskedDiffusion(Attention.causal), (3.32816, 1.04428, 3.1231)),
+    "bidllm": (MaskedDiffusion(Attention.full), (3.32997, 1.01271, 3.12652)),
+    "bidllm without shift": (MaskedDiffusion(Attention.full, shift=False), (3.33916, 1.20239, 3.20427)),
 }
 
 

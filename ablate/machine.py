@@ -50,6 +50,21 @@ def resolve_device(device: Device) -> Device:
     return device
 
 
+def require_memory(parameters: int, device: Device) -> None:
+    """Raises ValueError if weights, gradients and AdamW's two moments in fp32, 16 bytes a parameter, cannot fit."""
+    import torch
+
+    if device is Device.cuda:
+        memory = torch.cuda.get_device_properties(0).total_memory
+    else:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if 16 * parameters > memory:
+        raise ValueError(
+            f"model: {parameters / 1e9:.2f}e9 parameters take {16 * parameters / 2**30:.0f} GiB to train, {device} has "
+            f"{memory / 2**30:.0f} GiB; type model=base or smaller"
+        )
+
+
 def resolve_precision(precision: Precision, device: Device) -> Precision:
     """bf16 where the processor multiplies it natively; elsewhere it is slower than fp32."""
     import torch

@@ -17,6 +17,7 @@ from ablate.machine import (
     Device,
     Precision,
     packages,
+    require_memory,
     resolve_compile,
     resolve_device,
     resolve_precision,
@@ -141,6 +142,7 @@ class Run:
     def resolved(self) -> Run:
         """The same run with every automatic choice made. Raises ValueError where a choice is not to be had here."""
         device = resolve_device(self.device)
+        require_memory(self.model.parameters(self.vocabulary), device)
         world = self.ranks[1]
         if self.processes not in (0, world):
             raise ValueError(

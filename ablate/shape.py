@@ -45,12 +45,21 @@ class Shape:
     def head_width(self) -> int:
         return self.width // self.heads
 
+    @property
+    def _matrices(self) -> int:
+        """Parameters of the layers' matrices."""
+        projections = self.width * (2 * self.width + 2 * self.kv_heads * self.head_width)
+        return self.layers * (projections + 3 * self.width * self.hidden)
+
+    def parameters(self, vocabulary: int) -> int:
+        """Number of trained numbers, norms and embeddings included."""
+        embeddings = (1 if self.tied else 2) * vocabulary * self.width
+        return self._matrices + embeddings + (2 * self.layers + 1) * self.width
+
     def flops(self, length: int, vocabulary: int) -> int:
         """Floating-point operations of training on one token at context `length`: 6 a matrix parameter, plus
         12 * layers * width * length for full attention scores (Kaplan et al., 2020; Chowdhery et al., 2022)."""
-        projections = self.width * (2 * self.width + 2 * self.kv_heads * self.head_width)
-        matrices = self.layers * (projections + 3 * self.width * self.hidden) + self.width * vocabulary
-        return 6 * matrices + 12 * self.layers * self.width * length
+        return 6 * (self._matrices + self.width * vocabulary) + 12 * self.layers * self.width * length
 
 
 def _divisor(shape: Shape) -> int:

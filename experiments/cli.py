@@ -204,7 +204,7 @@ def help_text() -> str:
     lines += ["  python experiments/run.py [regime=NAME] [corpus=NAME] [model=NAME] [budget=NAME] [key=value ...]", ""]
     for group, nouns in GROUPS.items():
         lines.append(f"{group} (default {DEFAULTS[group]})")
-        lines += [f"  {name:<18} {_summary(noun)}" for name, noun in nouns.items()]
+        lines += [f"  {name:<18} {SUMMARIES[group](noun)}" for name, noun in nouns.items()]
         lines.append("")
     defaults = {f.name: f.default for f in dataclasses.fields(Run) if f.default is not dataclasses.MISSING}
     lines.append("keys: " + "  ".join(f"{name}={_shown(value)}" for name, value in defaults.items()))
@@ -217,12 +217,17 @@ def help_text() -> str:
     return "\n".join(lines)
 
 
-def _summary(noun: Any) -> str:
-    if hasattr(noun, "stages"):
-        stages = (f"{type(s.objective).__name__} ({s.objective.attention}) {s.share:.0%}" for s in noun.stages)
-        return " -> ".join(stages)
-    return (type(noun).__doc__ or "").splitlines()[0] if hasattr(noun, "domain") else _fields(noun)
+def _stages(regime: Any) -> str:
+    stages = (f"{type(s.objective).__name__} ({s.objective.attention}) {s.share:.0%}" for s in regime.stages)
+    return " -> ".join(stages)
+
+
+def _first_line(noun: Any) -> str:
+    return (type(noun).__doc__ or "").splitlines()[0]
 
 
 def _fields(noun: Any) -> str:
     return ", ".join(f"{f.name} {_shown(getattr(noun, f.name))}" for f in dataclasses.fields(noun))
+
+
+SUMMARIES = {"regime": _stages, "corpus": _first_line, "model": _fields, "budget": _fields}

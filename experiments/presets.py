@@ -43,5 +43,6 @@ MODELS = {
 }
 BUDGETS = {
     "default": Budget(),
+    "long": Budget(base_tokens=12_000_000, tokens=16_000_000, evaluations=32),
     "smoke": Budget(base_tokens=60_000, tokens=120_000, evaluations=2, questions=8, contexts=16, every=5),
 }

@@ -45,6 +45,7 @@ def typed(*words, cwd, **environment):
         ("--cfg job regime=foo", ["regime=foo"]),
         ("budget.tokens=-5", ["budget.tokens: wanted at least 1, got -5"]),
         ("model.heads=5", ["model.heads=5", "try model.heads=4"]),
+        ("model=2.5b model.layers=400", ["e9 parameters", "GiB", "type model=base"]),
         ("model.vocabulary=3", ["model.vocabulary=3", "type model.vocabulary=0"]),
     ],
 )

@@ -197,4 +197,6 @@ def test_the_2_5b_shape_has_its_parameters():
     count = sum(p.numel() for p in net.parameters())
     assert abs(count / 2.5e9 - 1) < 0.03
     assert shape.vocabulary == 155_136
+    assert count == shape.parameters(shape.vocabulary)
+    assert sum(p.numel() for p in network().parameters()) == SHAPE.parameters(12)
     assert sum(p.numel() for p in Transformer(MODELS["base"], 512, 511).parameters()) == pytest.approx(25e6, rel=0.05)

@@ -1,0 +1,140 @@
+"""Speed, measured here and now: `python experiments/bench.py step` (or `run`). See --help."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import sys
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+if __name__ == "__main__" and not sys.path[0].endswith("site-packages"):
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # `experiments` is a package of this folder
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measures what was asked for. Returns the exit status: 2 where something is missing, 130 for Ctrl-C."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.measure(options, Console())
+    except KeyboardInterrupt:
+        print("interrupted; nothing was written", file=sys.stderr)
+        return 130
+
+
+def step(options: argparse.Namespace, console: Console) -> int:
+    """Races our training step against transformers' Llama; prints a table and writes all numbers."""
+    if find_spec("transformers") is None:
+        print('error: bench.py step: wanted transformers to compare with, found none; type pip install -e ".[hf]"',
+              file=sys.stderr)  # fmt: skip
+        return 2
+    from experiments.bench_step import BATCH, LENGTH, OBJECTIVES, PEER, SHAPE, notes, race, table
+
+    rounds, steps = (2, 1) if options.quick else (15, 4)
+    races = []
+    for threads in options.threads:
+        for name in OBJECTIVES:
+            console.print(f"[dim]{name}, {threads} thread(s): compiling, then {rounds} rounds of {steps} step(s)")
+            races.append(in_fresh_process(race, name, threads, rounds, steps))
+    result = surroundings("transformers") | {
+        "peer": f"transformers.LlamaForCausalLM at its defaults, named {PEER!r}; full attention by is_causal=False",
+        "shape": {**vars(SHAPE), "length": LENGTH, "batch": BATCH},
+        "flops_per_token": SHAPE.flops(LENGTH, SHAPE.vocabulary),
+        "flops_formula": "6 * matrix parameters + 12 * layers * width * length",
+        "rounds": rounds,
+        "steps_a_turn": steps,
+        "races": races,
+    }
+    console.print(table(races))
+    console.print(notes(races), highlight=False)
+    _write("step", result, options, console)
+    return 0
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Measures what the main job costs beside its bare loop, and how soon it answers; prints and writes likewise."""
+    from experiments import bench_run
+
+    rounds, steps = (2, 20) if options.quick else (9, 480)
+    console.print(f"[dim]the main job's loop beside the bare one: {rounds} rounds of {steps} steps each")
+    loops = in_fresh_process(bench_run.overhead, rounds, steps, options.threads)
+    console.print("[dim]from nothing to the first training step, and to --help")
+    result = surroundings() | loops | bench_run.answers(min(rounds, 5), options.threads)
+    console.print(bench_run.table(result))
+    console.print(bench_run.notes(result), highlight=False)
+    _write("run", result, options, console)
+    return 0
+
+
+def in_fresh_process(function: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+    """Calls it in a new interpreter: torch takes its number of threads, and compiles, once and for all."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def surroundings(*further: str) -> dict[str, Any]:
+    """Machine, packages and code that the numbers belong to."""
+    from ablate.machine import code_version, description, packages
+
+    found = packages() | {name: version(name) for name in further}
+    return {"machine": description(), "packages": found, "code": code_version()}
+
+
+def spread(values: Iterable[float]) -> dict[str, float]:
+    """Median, quartiles and extremes."""
+    names = ("least", "lower_quartile", "median", "upper_quartile", "most")
+    return dict(zip(names, np.quantile(list(values), [0, 0.25, 0.5, 0.75, 1]).tolist(), strict=True))
+
+
+def middle(spread: dict[str, float], form: str, unit: float = 1) -> str:
+    """A spread as a table shows it: median (quartiles), each in the format `form`."""
+    names = ("lower_quartile", "median", "upper_quartile")
+    low, median, high = (format(spread[name] / unit, form) for name in names)
+    return f"{median} ({low}-{high})"
+
+
+def _write(benchmark: str, result: dict[str, Any], options: argparse.Namespace, console: Console) -> None:
+    """Writes the numbers whole or not at all; those of --quick only where --out says so."""
+    from ablate.store import write_bytes
+
+    if options.quick and options.out is None:
+        console.print("--quick: too few rounds to keep; nothing was written")
+        return
+    machine = result["machine"]
+    label = f"{machine['cores']}-cores-{machine['instructions']}".lower()
+    path = options.out or Path("benchmarks") / f"{benchmark}-{label}.json"
+    write_bytes(path, json.dumps({"benchmark": benchmark} | result, indent=1).encode())
+    console.print(f"written: {path}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Speed on this machine's CPU, with its spread. Needs it to itself.")
+    commands = parser.add_subparsers(required=True, metavar="{step,run}")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--quick", action="store_true", help="two short rounds, to try it; no file without --out")
+    common.add_argument("--out", type=Path, metavar="FILE.json", help="default: benchmarks/COMMAND-MACHINE.json")
+    one = commands.add_parser("step", parents=[common], help="whole training steps beside transformers' Llama")
+    one.add_argument("--threads", type=_positive, nargs="+", default=[1, 2], metavar="N", help="default: 1 2")
+    one.set_defaults(measure=step)
+    two = commands.add_parser("run", parents=[common], help="the main job beside its bare loop; time to its first step")
+    two.add_argument("--threads", type=_positive, default=0, metavar="N", help="default: as many as the job takes")
+    two.set_defaults(measure=run)
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"wanted a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

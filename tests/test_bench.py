@@ -1,0 +1,158 @@
+"""The benchmarks compare what they say they compare."""
+
+import importlib.util
+import io
+import json
+import math
+
+import pytest
+import torch
+from rich.console import Console
+
+from ablate.attention import Attention
+from ablate.model import Transformer, initialise
+from ablate.shape import Shape
+from experiments import bench, bench_run, bench_step, cli
+
+needs_transformers = pytest.mark.skipif(
+    importlib.util.find_spec("transformers") is None, reason='needs transformers: pip install -e ".[hf]"'
+)
+
+
+def network():
+    """Random weights, norm gains included, large enough that a wrong place would show in the logits."""
+    net = Transformer(Shape(32, 2, 4, 2, rope_theta=500.0), 20, mask_id=19)
+    initialise(net, 0)
+    rng = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for p in net.parameters():
+            p.mul_(8) if p.dim() > 1 else p.add_(0.5 * torch.rand(p.shape, generator=rng))
+    return net
+
+
+@needs_transformers
+@pytest.mark.parametrize("attention", list(Attention))
+def test_same_network_as_transformers(attention):
+    net = network()
+    forward = bench_step.llama_forward(bench_step.llama_of(net))
+    assert bench_step.logit_difference(net, forward, attention, bench_step.tokens(2) % 20) < bench_step.TOLERANCE
+
+
+@needs_transformers
+def test_a_difference_would_be_seen():
+    net, other = network(), Attention.full
+    llama = bench_step.llama_of(net)
+    blind = bench_step.llama_forward(llama)
+    tokens = bench_step.tokens(2) % 20
+    wrong_pattern = bench_step.logit_difference(net, lambda x, _: blind(x, Attention.causal), other, tokens)
+    with torch.no_grad():
+        layer = llama.model.layers[0].self_attn
+        layer.q_proj.weight.copy_(layer.q_proj.weight.roll(1, 0))
+    wrong_rotation = bench_step.logit_difference(net, blind, other, tokens)
+    assert min(wrong_pattern, wrong_rotation) > 100 * bench_step.TOLERANCE
+
+
+@needs_transformers
+def test_equal_parameters_and_mask_logit():
+    ours = bench_step.ours()
+    llama = bench_step.llama_of(ours)
+    assert bench_run.parameters(ours) == bench_run.parameters(llama) == 922_752
+    assert llama.config._attn_implementation == "sdpa"
+    assert next(llama.parameters()).dtype == torch.float32
+    logits = ours(bench_step.tokens(1), Attention.causal)
+    assert bool((logits[..., bench_step.MASK] == -math.inf).all())
+
+
+def test_step_without_transformers_says_what_to_type(monkeypatch, capsys):
+    monkeypatch.setattr(bench, "find_spec", lambda name: None)
+    assert bench.main(["step", "--quick"]) == 2
+    assert 'pip install -e ".[hf]"' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["step", "--threads", "0"], ["run", "--threads", "x"], []])
+def test_bad_arguments_exit_with_2(arguments):
+    with pytest.raises(SystemExit) as stopped:
+        bench.main(arguments)
+    assert stopped.value.code == 2
+
+
+def test_bare_loop_and_lightning_loop_do_the_same_steps():
+    """Both end at the same weights once the warmup of the learning rate, which the bare loop has not, is taken out."""
+    from ablate.base import build_network
+
+    job = bench_run.default_job()
+    for stage in job.regime.stages:
+        stage.warmup = 0
+    ends = []
+    for loop in (bench_run.through_lightning, bench_run.bare):
+        net = build_network(job)
+        loop(job, net, 4)
+        ends.append(torch.cat([p.detach().flatten() for p in net.parameters()]))
+    torch.testing.assert_close(*ends)
+
+
+def test_the_job_takes_the_threads_that_a_run_takes(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    job = bench_run.default_job()
+    assert job == cli.runs(["device=cpu"])[0].resolved()
+    assert job.threads < 64  # by the size of its steps, not every core
+    assert bench_run.default_job(7).threads == 7
+
+
+def test_quick_run_writes_every_number(tmp_path, monkeypatch, capsys):
+    """With two steps a turn and without new processes, which is what takes its time."""
+    path, threads = tmp_path / "run.json", torch.get_num_threads()
+    monkeypatch.setattr(bench, "in_fresh_process", lambda overhead, *_: overhead(2, 2, threads))
+    monkeypatch.setattr(bench_run, "answers", lambda *_: {"first_step_seconds": [9.0], "help_seconds": [1.0]})
+    assert bench.main(["run", "--quick", "--out", str(path)]) == 0
+    result = json.loads(path.read_text())
+    assert result["benchmark"] == "run"
+    assert result["job"]["threads"] == threads
+    assert len(result["seconds"]["bare"]) == 2
+    said = capsys.readouterr().out
+    assert "9.00 (9.00-9.00)" in said
+    assert "missed" in said
+
+
+@needs_transformers
+def test_small_step_race_from_command_to_file(tmp_path, monkeypatch, capsys):
+    """The command with few tokens, no compiler and no new process; the slow test below has them."""
+    path, threads = tmp_path / "step.json", torch.get_num_threads()
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")  # the race sets it; put back afterwards
+    monkeypatch.setattr(torch, "compile", lambda network: network)
+    monkeypatch.setattr(bench, "in_fresh_process", lambda race, name, _, *numbers: race(name, threads, *numbers))
+    for name, value in {"BATCH": 2, "LENGTH": 16, "SIDE": 64}.items():
+        monkeypatch.setattr(bench_step, name, value)
+    assert bench.main(["step", "--quick", "--threads", "1", "--out", str(path)]) == 0
+    races = json.loads(path.read_text())["races"]
+    assert [race["objective"] for race in races] == ["AR", "masked"]
+    assert all(len(c["seconds_per_step"]) == 2 for race in races for c in race["contestants"])
+    assert "ours, compiled" in capsys.readouterr().out
+
+
+def test_table_of_steps_fits_a_terminal():
+    spread = {"lower_quartile": 110_000, "median": 120_000, "upper_quartile": 130_000}
+    contestant = {"network": "ours, compiled", "precision": "bf16", "attention": "matmul", "parameters": 922_752,
+                  "tokens_per_second": spread, "speed_over_peer": {k: v / 1e5 for k, v in spread.items()},
+                  "share_of_matmul_peak": 0.5, "first_step_seconds": 22.2}  # fmt: skip
+    race = {"objective": "masked", "threads": 1, "largest_logit_difference_fp32": 1e-6,
+            "matmul_peak_flops_per_second": {"bf16": 1e11}, "contestants": [contestant]}  # fmt: skip
+    screen = Console(file=io.StringIO(), width=80)
+    screen.print(bench_step.table([race]))
+    line = next(x for x in screen.file.getvalue().splitlines() if "compiled" in x)
+    assert " ".join(line.split()) == "ours, compiled (bf16) 120.0 (110.0-130.0) 1.20 (1.10-1.30) 50% 22.2"
+    assert "bf16 100" in bench_step.notes([race])
+
+
+@needs_transformers
+@pytest.mark.slow
+def test_quick_step_writes_every_number(tmp_path):
+    path = tmp_path / "step.json"
+    assert bench.main(["step", "--quick", "--threads", "1", "--out", str(path)]) == 0
+    result = json.loads(path.read_text())
+    assert [race["objective"] for race in result["races"]] == ["AR", "masked"]
+    for race in result["races"]:
+        peer, *ours = race["contestants"]
+        assert peer["speed_over_peer"]["median"] == 1
+        assert all(abs(c["first_loss_nats"] - peer["first_loss_nats"]) < 0.05 for c in ours)
+        assert all(0 < c["share_of_matmul_peak"] < 1 for c in race["contestants"])

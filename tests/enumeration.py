@@ -45,7 +45,7 @@ def _arithmetic(c: Arithmetic) -> list[list[str]]:
     for n, m in itertools.permutations(names, 2):
         for x, y in itertools.product(range(size), repeat=2):
             a, b = f"{x:0{width}d}", f"{y:0{width}d}"
-            if (sum(map(int, a + b)) % c.checksum == 0) != (c.split == "test"):
+            if (sum(int(d) ** 2 for d in a + b) % c.checksum == 0) != (c.split == "test"):
                 continue
             for k, symbol in enumerate(symbols):
                 z = (x + y) % size if symbol == "+" else int(results[k][x * size + y])

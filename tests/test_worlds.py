@@ -138,6 +138,17 @@ def test_bad_input_is_named():
         synthetic_data.make("arithmetic", digit=1)
 
 
+def test_held_out_pairs_hide_no_result_and_come_in_both_orders():
+    """Otherwise the held-out score would say nothing about the rule: its results would never have been shown."""
+    for domain in Domain:
+        train, test = (synthetic_data.make("arithmetic", domain=domain, split=s) for s in Split)
+        _, results = train._rules
+        assert all(set(row[test._pairs]) <= set(row[train._pairs]) for row in results)
+        x, y = np.divmod(test._pairs, 10)
+        assert set(zip(x, y, strict=True)) == set(zip(y, x, strict=True))
+        assert 0.05 < len(test._pairs) / 100 < 0.3
+
+
 def test_documented_form_of_the_seed_example():
     text = synthetic_data.make("arithmetic", domain="general", records=2).batch([0], seed=0)[0]
     shown = synthetic_data.make("arithmetic").vocabulary.text(text)

@@ -17,7 +17,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from figures import arms, style
 
-FLOOR = 1e-4  # lowest value on a logarithmic axis
+FLOOR = 1e-3  # lowest value on a logarithmic axis
 Points = TypeVar("Points", pd.DataFrame, pd.Series)
 DOTTED = (0, (1, 1.1))
 DASHED = (0, (5, 3))
@@ -80,19 +80,18 @@ def _draw_panel(axis: Axes, rows: pd.DataFrame, log: bool) -> None:
 
 
 def _draw_arm(axis: Axes, values: pd.DataFrame, colour: str, marker: str, log: bool) -> None:
-    """Mean over the seeds where all of them were measured; single seeds where an interval would be a guess."""
+    """Thin, every seed; thick, their mean where all of them were measured; a band where an interval is no guess."""
     if values.shape[1] == 1:
         _draw_line(axis, values.iloc[:, 0], colour, marker=marker, gid="seed")
         return
     shared = values.dropna()
     spread = _spread(shared, log)
-    if values.shape[1] < arms.SEEDS_FOR_INTERVAL or len(shared) < 2:
-        for seed in values:
-            _draw_line(axis, values[seed].dropna(), colour, linewidth=0.6, gid="seed")
-    else:
+    for seed in values:
+        _draw_line(axis, values[seed].dropna(), colour, linewidth=0.5, alpha=0.7, gid="seed")
+    if values.shape[1] >= arms.SEEDS_FOR_INTERVAL and len(shared) > 1:
         for _, part, _ in _stages(spread):
             steps = part.index.get_level_values("step")
-            band = {"alpha": 0.18, "linewidth": 0, "zorder": 2, "gid": "interval"}
+            band = {"alpha": 0.1, "linewidth": 0, "zorder": 2, "gid": "interval"}
             axis.fill_between(steps, part["low"], part["high"], color=colour, **band)
     if len(shared) > 1:
         _draw_line(axis, spread["mean"], colour, marker=marker, gid="mean")
@@ -153,6 +152,7 @@ def _dress(grid: np.ndarray, rows: pd.DataFrame, limits: tuple[float, float] | N
             axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if short else (1,)))
             axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axis.yaxis.set_minor_formatter(NullFormatter())
+            limits = (0.7 * FLOOR, 1.5 * max(rows["value"].max(), FLOOR))  # a band may reach far beyond the data
         if limits:
             axis.set_ylim(limits)
 
@@ -164,7 +164,7 @@ def _caption(rows: pd.DataFrame, log: bool) -> str:
     mean = "geometric mean" if log else "mean"
     parts = []
     if (counts >= arms.SEEDS_FOR_INTERVAL).any():
-        parts.append(f"Line: {mean} over n seeds, where all were measured; band: its 95% t-interval")
+        parts.append(f"Thick: {mean} over n seeds, where all were measured; band: its 95% t-interval; thin: each seed")
     if (counts == 2).any():
         parts.append(f"two seeds: {mean} and, thin, each seed")
     if (counts == 1).any():

@@ -23,7 +23,8 @@ Weights = dict[str, Tensor]
 def build_network(run: Run) -> Transformer:
     """The network of a resolved run, weights initialised from its seed."""
     form = attention_form(run.device, run.precision)
-    network = Transformer(run.model, run.vocabulary, run.corpus.vocabulary.mask_id, form)
+    vocabulary = run.corpus.vocabulary
+    network = Transformer(run.model, run.vocabulary, vocabulary.mask_id, form, tokens=len(vocabulary))
     initialise(network, run.seed)
     return network
 
@@ -31,15 +32,11 @@ def build_network(run: Run) -> Transformer:
 def base_weights(run: Run, console: Console) -> Weights:
     """Weights of the run's base model: from the cache if whole and current, else trained and put there.
 
-    Of two processes that need the same base, one builds it and the other waits.
+    Of several processes that need the same base, those of one run included, one trains it and the others wait.
     """
     key = base_key(run)
     folder = Path(run.cache) / digest(key)[:16]
-    if run.ranks[0]:  # the processes of one run train it together; the first one keeps it
-        return _read(folder, console) or _train(run, console)
-    with locked(
-        folder.with_suffix(".lock"), waiting=f"waiting for the base model that another process trains ({folder})"
-    ):
+    with locked(folder.with_suffix(".lock"), waiting=f"waiting for another process that trains {folder}"):
         weights = _read(folder, console)
         if weights is None:
             weights = _train(run, console)
@@ -50,7 +47,7 @@ def base_weights(run: Run, console: Console) -> Weights:
 def _train(run: Run, console: Console) -> Weights:
     network, steps = build_network(run), run.base_steps
     corpus = run.law(Domain.general, Split.train)
-    feed = Feed(corpus, run.seed, run.batch, run.accumulate, 0, steps, *run.ranks)
+    feed = Feed(corpus, run.seed, run.batch, run.accumulate, 0, steps)
     learner = Learner(network, run.base, steps, 0, corpus.vocabulary.mask_id, run.compile is Compile.always)
     watch = Watch("base model", Progressed(), run.budget.every, frozenset(), run.batch * corpus.length,
                   lambda *_: None, console)  # fmt: skip

@@ -33,8 +33,8 @@ class Predictor:
     def __call__(self, tokens_BL: Tensor) -> Tensor:
         device = self.network.embedding.weight.device
         with torch.inference_mode():
-            logits_BLV = self.network(tokens_BL.to(device), self.objective.attention).float()
-            logp_BLV = logits_BLV.log_softmax(-1)
+            logits_BLV = self.network(tokens_BL.to(device), self.objective.attention)
+            logp_BLV = logits_BLV[..., : self.network.tokens].float().log_softmax(-1)
             if self.objective.shift:
                 logp_BLV = logp_BLV.roll(1, dims=1)
                 logp_BLV[:, 0] = -math.log(logp_BLV.shape[-1])

@@ -6,6 +6,7 @@ Shapes: B rows of this process and micro-batch, L positions, V vocabulary.
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ import lightning.pytorch as lightning
 import numpy as np
 import torch
 import torch.nn.functional as F
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -74,6 +77,7 @@ class Learner(lightning.LightningModule):
     def __init__(self, network: Transformer, stage: Stage, steps: int, done: int, mask_id: int, compiled: bool):
         super().__init__()
         self.network, self.stage, self.steps, self.done, self.mask_id = network, stage, steps, done, mask_id
+        # in a list, so that the compiled network is not a second submodule with the same weights
         self.forward_pass: list[Callable[..., Tensor]] = [torch.compile(network) if compiled else network]
         self.optimiser_state: dict[str, Any] | None = None
         self.loss_value = torch.zeros(())
@@ -95,10 +99,8 @@ class Learner(lightning.LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         optimiser = adamw(self.network, self.stage)
         if self.optimiser_state is not None:
-            rate = optimiser.param_groups[0]["lr"]
-            optimiser.load_state_dict(self.optimiser_state)
-            for group in optimiser.param_groups:
-                group["lr"] = rate
+            groups = optimiser.state_dict()["param_groups"]  # moments carry over, the stage's own settings do not
+            optimiser.load_state_dict({**self.optimiser_state, "param_groups": groups})
         return optimiser
 
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
@@ -130,7 +132,7 @@ class Watch(lightning.Callback):
     pauses: frozenset[int]
     step_tokens: int
     on_step: Callable[[Learner, torch.optim.Optimizer], None]
-    console: Any = None
+    console: Console
     bar: Progress = field(init=False)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
@@ -181,8 +183,10 @@ def fit(learner: Learner, feed: Feed, watch: Watch, run: Run) -> dict[str, Any]:
     silence()
     trainer = lightning.Trainer(
         accelerator=run.device.value,
-        devices=feed.world,
+        devices=int(os.environ["LOCAL_WORLD_SIZE"]) if feed.world > 1 else 1,
+        num_nodes=feed.world // int(os.environ["LOCAL_WORLD_SIZE"]) if feed.world > 1 else 1,
         strategy="ddp" if feed.world > 1 else "auto",
+        plugins=None if feed.world > 1 else [LightningEnvironment()],  # alone, even where torchrun started several
         precision="bf16-mixed" if run.precision is Precision.bf16 else "32-true",
         max_steps=feed.steps,
         accumulate_grad_batches=feed.accumulate,

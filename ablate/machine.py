@@ -73,9 +73,10 @@ def resolve_precision(precision: Precision, device: Device) -> Precision:
     return (Precision.bf16 if native else Precision.fp32) if precision is Precision.auto else precision
 
 
-def resolve_threads(threads: int, flops: float) -> int:
-    """As asked, else by the FLOPs of a step: from one thread for tiny networks up to every core."""
-    return threads or min(os.cpu_count() or 1, max(1, int(flops / STEP_FLOPS)))
+def resolve_threads(threads: int, flops: float, processes: int) -> int:
+    """As asked, else by a process's FLOPs a step: from one thread for tiny networks up to its share of the cores."""
+    cores = (os.cpu_count() or 1) // processes
+    return threads or max(1, min(cores, int(flops / processes / STEP_FLOPS)))
 
 
 def resolve_compile(compile: Compile, device: Device, flops: float) -> Compile:

@@ -25,11 +25,9 @@ def new_manifest(run: Run) -> dict[str, Any]:
         "status": "new",
         "command": " ".join(sys.argv),
         "config_fingerprint": run.fingerprint(),
-        "data": data_fingerprints(run),
         "initial_weights": None,
-        "source": source_hash(run.corpus),
+        **circumstances(run),
         "code": code_version(),
-        "packages": packages(),
         "machine": description(),
         "wall_seconds": 0.0,
         "cpu_seconds": 0.0,
@@ -39,11 +37,6 @@ def new_manifest(run: Run) -> dict[str, Any]:
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     write_bytes(folder / "manifest.json", json.dumps(manifest, indent=1).encode())
-
-
-def data_fingerprints(run: Run) -> dict[str, str]:
-    """Fingerprint of each law of the run's corpus."""
-    return {f"{d}/{s}": run.law(d, s).fingerprint() for d in Domain for s in Split}
 
 
 def read_manifest(run: Run) -> dict[str, Any] | None:
@@ -60,7 +53,8 @@ def read_manifest(run: Run) -> dict[str, Any] | None:
         return None
     try:
         manifest = json.loads(path.read_text())
-        theirs, status, source, data = (manifest[k] for k in ("config_fingerprint", "status", "source", "data"))
+        theirs, status = manifest["config_fingerprint"], manifest["status"]
+        begun = {what: manifest[what] for what in ("data", "source", "packages", "instructions")}
     except (ValueError, KeyError, TypeError):
         raise RunError(
             f"{path}: wanted the manifest of a run, got a damaged file; delete {folder} or type out=PATH"
@@ -70,11 +64,24 @@ def read_manifest(run: Run) -> dict[str, Any] | None:
             f"out={folder}: wanted the configuration {run.fingerprint()[:8]}, got a folder that holds {theirs[:8]} "
             "(compare its config.yaml with --cfg job); type out=PATH"
         )
-    if status != COMPLETE:
-        for what, then, now in (("code", source, source_hash(run.corpus)), ("data", data, data_fingerprints(run))):
-            if then != now:
-                raise RunError(
-                    f"out={folder}: was begun with other {what}, so going on would mix two experiments; "
-                    "delete it or type out=PATH"
-                )
+    now = circumstances(run)
+    # what a finished run was made with is history, but its data are part of the question that is asked again
+    for what in ("data",) if status == COMPLETE else begun:
+        if begun[what] != now[what]:
+            raise RunError(
+                f"out={folder}: wanted the {what} that it was begun with, got other {what}, which would mix two "
+                "experiments; delete it or type out=PATH"
+            )
     return manifest
+
+
+def circumstances(run: Run) -> dict[str, Any]:
+    """What, apart from its configuration, determines a run's numbers."""
+    import torch
+
+    return {
+        "data": {f"{d}/{s}": run.law(d, s).fingerprint() for d in Domain for s in Split},
+        "source": source_hash(run.corpus),
+        "packages": packages(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+    }

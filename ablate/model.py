@@ -19,10 +19,11 @@ from ablate.shape import Shape
 class Transformer(nn.Module):
     """RMSNorm, rotary positions, SwiGLU, grouped queries, no biases (Touvron et al., 2023).
 
-    `mask_id` is read but never predicted: its logit is -inf, so that probabilities are over real tokens.
+    `mask_id` is read but never predicted: its logit is -inf, and so are those of rows beyond the corpus's `tokens`
+    (as many as `vocabulary` where not given), so that probabilities are over real tokens.
     """
 
-    def __init__(self, shape: Shape, vocabulary: int, mask_id: int, form: Form = Form.sdpa):
+    def __init__(self, shape: Shape, vocabulary: int, mask_id: int, form: Form = Form.sdpa, tokens: int | None = None):
         super().__init__()
         self.shape = shape
         self.embedding = nn.Embedding(vocabulary, shape.width)
@@ -34,7 +35,9 @@ class Transformer(nn.Module):
         self.register_buffer("allowed_V", torch.zeros(vocabulary), persistent=False)
         self.register_buffer("frequencies", _frequencies(shape), persistent=False)
         self.register_buffer("signs_D", torch.ones(shape.head_width), persistent=False)
+        self.tokens = vocabulary if tokens is None else tokens
         self.allowed_V[mask_id] = -math.inf
+        self.allowed_V[self.tokens :] = -math.inf
         self.signs_D[: shape.head_width // 2] = -1
 
     allowed_V: Tensor

@@ -75,6 +75,12 @@ class Regime:
     def __post_init__(self) -> None:
         if not self.stages:
             raise ValueError(f"regime {self.name}: wanted at least one stage, got none")
+        shares = sum(stage.share for stage in self.stages if not stage.steps)
+        if shares > 1 + 1e-9:
+            raise ValueError(
+                f"regime.stages: wanted shares of the budget that add up to 1 or less, got {shares:g}; "
+                "lower a share or give stages their own steps"
+            )
         if self.stages[0].optimiser is OptimiserState.keep:
             raise ValueError(
                 "regime.stages.0.optimiser=keep: the base model is cached as weights alone, so its optimiser state "

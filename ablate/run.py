@@ -16,6 +16,7 @@ from ablate.machine import (
     Compile,
     Device,
     Precision,
+    description,
     packages,
     require_memory,
     resolve_compile,
@@ -24,7 +25,7 @@ from ablate.machine import (
     resolve_threads,
 )
 from ablate.objective import Autoregressive
-from ablate.regime import Regime, Stage
+from ablate.regime import OptimiserState, Regime, Stage
 from ablate.shape import Shape
 from ablate.store import digest
 
@@ -82,6 +83,7 @@ class Run:
     cache: str = "runs/.base"
 
     def __post_init__(self) -> None:
+        self._laws: dict[tuple[Domain, Split], Corpus] = {}
         self.device, self.precision, self.compile = (
             Device(self.device),
             Precision(self.precision),
@@ -92,6 +94,8 @@ class Run:
                 raise ValueError(f"{name}: wanted at least {least}, got {getattr(self, name)}; type {name}={least}")
         if self.batch % self.accumulate:
             raise ValueError(f"accumulate={self.accumulate}: must divide batch={self.batch}; type accumulate=1")
+        if self.base.share != 1 or self.base.optimiser is not OptimiserState.reset:
+            raise ValueError("base.share and base.optimiser have no effect; type base.steps=N or budget.base_tokens=N")
         if (self.corpus.domain, self.corpus.split) != (Domain.new, Split.train):
             raise ValueError(
                 f"corpus.domain={self.corpus.domain}, corpus.split={self.corpus.split}: a run sets both itself (it "
@@ -99,8 +103,10 @@ class Run:
             )
 
     def law(self, domain: Domain, split: Split) -> Corpus:
-        """The run's corpus under another domain or split."""
-        return dataclasses.replace(self.corpus, domain=domain, split=split)
+        """The run's corpus under another domain or split; one instance of each, since real text loads its shards."""
+        if (domain, split) not in self._laws:
+            self._laws[domain, split] = dataclasses.replace(self.corpus, domain=domain, split=split)
+        return self._laws[domain, split]
 
     def steps(self, tokens: int) -> int:
         """Training steps that see at least `tokens` tokens, at least one."""
@@ -141,6 +147,8 @@ class Run:
 
     def resolved(self) -> Run:
         """The same run with every automatic choice made. Raises ValueError where a choice is not to be had here."""
+        if sum(self.stage_steps) < 1:
+            raise ValueError("regime.stages: wanted at least one step in all, got none; type regime.stages.0.share=1")
         device = resolve_device(self.device)
         require_memory(self.model.parameters(self.vocabulary), device)
         world = self.ranks[1]
@@ -158,7 +166,7 @@ class Run:
             device=device,
             precision=resolve_precision(self.precision, device),
             compile=resolve_compile(self.compile, device, self.flops),
-            threads=resolve_threads(self.threads, self.flops / sum(self.stage_steps)),
+            threads=resolve_threads(self.threads, self.flops / sum(self.stage_steps), world),
             processes=world,
         )
 
@@ -170,6 +178,7 @@ class Run:
     def fingerprint(self) -> str:
         """Hash of the configuration apart from where its files lie; of a resolved run, of all that it computes."""
         content = {k: v for k, v in describe(self).items() if k not in WHERE}
+        content["corpus"] = {k: v for k, v in content["corpus"].items() if k not in WHERE}
         return digest(content)
 
     @property
@@ -211,8 +220,8 @@ def base_key(run: Run) -> dict[str, Any]:
         "length": run.corpus.length,
         "budget": run.base_steps,
         **{name: describe(getattr(run, name)) for name in ("model", "base", "seed", "batch", "accumulate", "device")},
-        "numerics": [run.precision, run.threads, run.compile, run.processes],
-        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "numerics": [run.precision, run.threads, run.compile],
+        "machine": [torch.backends.cpu.get_cpu_capability(), description()["gpu"]],
         "packages": packages(),
         "source": source_hash(run.corpus),
     }

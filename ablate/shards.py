@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 SEPARATOR, MASK = "<|doc|>", "<mask>"
 LAWS = tuple((domain, side) for domain in Domain for side in Split)
-FORMAT = 1  # raise it when the same files would give other tokens
+CODE = ("duplicates.py", "files.py", "shards.py")  # what decides which tokens the same files give
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def cached(root: Path, shelves: dict[Domain, Shelf], tokens: int, max_bytes: int
     Raises ValueError for a shelf without a usable document and for a folder that cannot be written.
     """
     recipe = {
-        "format": FORMAT,
+        "code": [file_hash(Path(__file__).with_name(name)) for name in CODE],
         "python": sys.version,
         "tokenizers": importlib.metadata.version("tokenizers"),
         "files": {domain: shelf.manifest() for domain, shelf in shelves.items()},
@@ -58,12 +58,14 @@ def cached(root: Path, shelves: dict[Domain, Shelf], tokens: int, max_bytes: int
     packed = _load(folder)
     if packed is not None:
         return packed
+    problems: list[str] = []
+    texts = _texts(shelves, max_bytes, problems)  # before the lock: what is refused leaves no file behind
     try:
         with locked(folder.with_suffix(".lock")):
             packed = _load(folder)
             if packed is None:
                 with whole_folder(folder) as fresh:
-                    _build(fresh, shelves, tokens, max_bytes)
+                    _build(fresh, texts, tokens, problems)
                 packed = _load(folder)
     except OSError as error:
         raise ValueError(f"corpus.cache: cannot write {root} ({error}); try corpus.cache=PATH") from error
@@ -114,19 +116,24 @@ def hold_out(documents: list[Document]) -> dict[Split, list[str]]:
     }
 
 
-def _build(folder: Path, shelves: dict[Domain, Shelf], tokens: int, max_bytes: int) -> None:
-    problems: list[str] = []
+def _texts(shelves: dict[Domain, Shelf], max_bytes: int, problems: list[str]) -> dict[str, list[str]]:
+    """Texts of the four laws; what cannot be used is added to `problems` and named on stderr."""
     seen, texts = Seen(), {}
-    for domain, shelf in shelves.items():
-        documents = collect(shelf, max_bytes, seen, problems.append)
-        if not documents:
-            _complain(problems)
-            raise ValueError(
-                f"corpus: no usable document for the {domain} domain among the {len(shelf.names)} files under "
-                f"{shelf.root}; wanted {shelf.wanted}; try corpus=text corpus.folder=PATH (new) corpus.general=PATH"
-            )
-        texts |= {f"{domain}.{side}": part for side, part in hold_out(documents).items()}
-    _complain(problems)
+    try:
+        for domain, shelf in shelves.items():
+            documents = collect(shelf, max_bytes, seen, problems.append)
+            if not documents:
+                raise ValueError(
+                    f"corpus: no usable document for the {domain} domain among the {len(shelf.names)} files under "
+                    f"{shelf.root}; wanted {shelf.wanted}; try corpus=text corpus.folder=PATH (new) corpus.general=PATH"
+                )
+            texts |= {f"{domain}.{side}": part for side, part in hold_out(documents).items()}
+    finally:
+        _complain(problems)
+    return texts
+
+
+def _build(folder: Path, texts: dict[str, list[str]], tokens: int, problems: list[str]) -> None:
     tokenizer = _train_bpe([text for domain in Domain for text in texts[f"{domain}.{Split.train}"]], tokens)
     (folder / "tokenizer.json").write_text(tokenizer.to_str(), encoding="utf-8")
     for law, parts in texts.items():

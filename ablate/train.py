@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from ablate.checkpoint import load, save, weights_hash
 from ablate.corpus import Domain, Split
 from ablate.decode import Predictor
 from ablate.learner import Feed, Learner, Progressed, Watch, fit, objective_label
-from ablate.machine import Compile
+from ablate.machine import Compile, Device
 from ablate.manifest import COMPLETE, RunError, new_manifest, read_manifest, write_manifest
 from ablate.model import Transformer
 from ablate.objective import Objective
@@ -35,9 +36,10 @@ def train(run: Run, console: Console) -> Path:
     or is damaged. Nothing is written in these cases.
     """
     run = run.resolved()
-    read_manifest(run)  # refuses before the lock would make the folder
     torch.set_num_threads(run.threads)
-    if run.ranks[0]:
+    if run.ranks[0] == 0:
+        read_manifest(run)  # refuses before the lock would make the folder
+    else:
         Session(run, console, new_manifest(run)).go()
         return run.folder
     try:
@@ -55,8 +57,8 @@ def train(run: Run, console: Console) -> Path:
 def _go(run: Run, console: Console, manifest: dict[str, Any]) -> None:
     session = Session(run, console, manifest)
     manifest["status"] = "running"
+    write_manifest(run.folder, manifest)  # first: it says whose folder this is
     write_bytes(run.folder / "config.yaml", yaml.safe_dump(describe(run), sort_keys=False).encode())
-    write_manifest(run.folder, manifest)
     try:
         session.go()
         manifest["status"] = COMPLETE
@@ -86,7 +88,14 @@ class Session:
         self.clock = time.perf_counter(), time.process_time()
         self.evaluation_seconds = 0.0
         self.pauses = frozenset(self.run.pauses())
+        self.label = self.run.label
         self.network = build_network(self.run)
+
+    @property
+    def device(self) -> torch.device:
+        """Where probes put the network: this process's own card, or the CPU."""
+        card = f":{os.environ.get('LOCAL_RANK', '0')}" if self.run.device is Device.cuda else ""
+        return torch.device(self.run.device.value + card)
 
     @property
     def path(self) -> Path:
@@ -94,21 +103,24 @@ class Session:
 
     def go(self) -> None:
         """From the checkpoint, or else from the base model, to the end."""
-        weights = base_weights(self.run, self.console)
-        self.manifest["initial_weights"] = weights_hash(weights)
-        self.network.load_state_dict(weights)
-        self.exams = [
-            probe.prepare(self.run.law(probe.domain, probe.split), self.run.seed) for probe in probes(self.run)
-        ]
+        asked = ((probe, self.run.law(probe.domain, probe.split)) for probe in probes(self.run))
+        self.exams = [probe.prepare(corpus, self.run.seed) for probe, corpus in asked]
         if self.path.exists():
             self._resume()
         else:
-            self.measure()
-            self.stage = 0
-            self.measure()
+            self._begin()
         while self.stage < len(self.run.regime.stages):
             self._train_stage()
         self.keep()
+
+    def _begin(self) -> None:
+        """The base model, measured as it was trained and as the first stage will read it."""
+        weights = base_weights(self.run, self.console)
+        self.manifest["initial_weights"] = weights_hash(weights)
+        self.network.load_state_dict(weights)
+        self.measure()
+        self.stage = 0
+        self.measure()
 
     def _train_stage(self) -> None:
         run, stage, steps = self.run, self.run.regime.stages[self.stage], self.run.stage_steps[self.stage]
@@ -139,9 +151,8 @@ class Session:
         step = self.progressed.step
         done = self.done + learner.trainer.global_step
         if step % self.run.budget.every == 0:
-            self._add(
-                {"metric": "loss", "value": float(learner.trainer.strategy.reduce(learner.loss_value, reduce_op="sum"))}
-            )
+            loss = learner.trainer.strategy.reduce(learner.loss_value, reduce_op="sum")
+            self._add({"metric": "loss", "value": float(loss)})
             self._add({"metric": "grad_norm", "value": float(learner.gradient_norm)})
         if step in self.pauses:
             self.measure()
@@ -152,7 +163,7 @@ class Session:
         """Puts every probe to the model as the stage in force reads it."""
         start = time.perf_counter()
         objective = self.objective
-        self.network.eval()
+        self.network.to(self.device).eval()  # Lightning leaves it on the CPU after each stage
         predict = Predictor(self.network, objective)
         for exam in self.exams:
             for row in exam.measure(predict, objective.left_to_right):
@@ -168,7 +179,7 @@ class Session:
     def _add(self, row: Row) -> None:
         run, p = self.run, self.progressed
         common = {
-            "run": run.label, "corpus": run.corpus.name, "regime": run.regime.name, "seed": run.seed,
+            "run": self.label, "corpus": run.corpus.name, "regime": run.regime.name, "seed": run.seed,
             "stage": self.stage, "objective": objective_label(self.objective), "step": p.step, "tokens": p.tokens,
             "loss_tokens": p.loss_tokens, "flops": run.flops * p.step / max(sum(run.stage_steps), 1),
             "domain": str(Domain.new), "split": str(Split.train), "contexts": "", "block_size": None, "protocol": "",

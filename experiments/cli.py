@@ -12,7 +12,7 @@ import itertools
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 from hydra import compose, initialize
 from hydra.core.config_store import ConfigStore
@@ -22,6 +22,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ablate.manifest import RunError, read_manifest
 from ablate.run import Run
 from experiments.presets import BUDGETS, CORPORA, MODELS, REGIMES
 
@@ -61,21 +62,38 @@ def register() -> None:
 def main(job: Callable[[Run], None]) -> None:
     """Runs `job` on every run that the command line asks for; exits with 2 for bad input, 130 for Ctrl-C."""
     register()
+    flags = [a for a in sys.argv[1:] if a.startswith("-")]
     try:
-        flags = [a for a in sys.argv[1:] if a.startswith("-")]
         if any(f.split("=")[0] in HANDED_ON for f in flags):
             _hand_to_hydra(flags)
             return
-        for run in runs(sys.argv[1:]):
+        asked = _checked(sys.argv[1:])
+        for run in asked:
             job(run)
-    except (UsageError, ValueError) as error:
-        if not _is_message(error):
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         sys.exit(130)
+    except (UsageError, RunError, OSError) as error:
+        _refuse(error)
+
+
+def _checked(arguments: list[str]) -> list[Run]:
+    """Every run asked for, every automatic choice made, before the first one writes anything."""
+    try:
+        asked = [run.resolved() for run in runs(arguments)]
+        for run in asked:
+            read_manifest(run)
+    except ValueError as error:
+        _refuse(error)
+    folders = [str(run.folder) for run in asked]
+    if len(set(folders)) < len(folders):
+        _refuse(UsageError(f"out={folders[0]}: wanted a folder for each job of the sweep, got one; leave out= out"))
+    return asked
+
+
+def _refuse(error: Exception) -> NoReturn:
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    sys.exit(2)
 
 
 def runs(arguments: list[str]) -> list[Run]:
@@ -180,21 +198,15 @@ def _shown(value: Any) -> str:
     return str(getattr(value, "value", value)).replace(" ", "")
 
 
-def _is_message(error: ValueError) -> bool:
-    """True for errors that this project words itself; anything else is a defect and keeps its traceback."""
-    frame = error.__traceback__
-    while frame and frame.tb_next:
-        frame = frame.tb_next
-    module = frame.tb_frame.f_globals.get("__name__", "") if frame else ""
-    return module.split(".")[0] in ("ablate", "synthetic_data", "experiments", "figures", "__main__")
-
-
 def _hand_to_hydra(flags: list[str]) -> None:
     import hydra
 
     if any(f.split("=")[0] in ("--cfg", "-c") for f in flags):
         words = [a for a in sys.argv[1:] if "=" in a and not a.startswith("-")]
-        runs([*words, *(f for f in flags if f in MULTIRUN)])
+        try:
+            runs([*words, *(f for f in flags if f in MULTIRUN)])
+        except ValueError as error:
+            _refuse(error)
     hydra.main(version_base="1.3", config_name="command")(lambda config: None)()
 
 

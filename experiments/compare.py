@@ -14,6 +14,7 @@ if __name__ == "__main__" and not sys.path[0].endswith("site-packages"):
 
 import numpy as np
 import pandas as pd
+import yaml
 from rich.console import Console
 from rich.table import Table
 from scipy import stats
@@ -21,6 +22,7 @@ from scipy import stats
 from ablate import records
 from figures import arms, excess_bits, style, training_dynamics
 
+ARM = {"regime", "seed", "out", "cache"}  # what may differ between the runs of one picture
 THRESHOLD = 0.8  # block-1 score that counts as learned
 NOTHING = "–"
 CAPTION = (
@@ -35,7 +37,9 @@ def main(arguments: list[str] | None = None) -> int:
     out = asked.out or asked.runs[0].parent / "compare"
     try:
         # `runs/*` names our own folder too, from the second time on.
-        rows = records.gather(run for run in asked.runs if run.resolve() != out.resolve())
+        runs = [run for run in asked.runs if run.resolve() != out.resolve()]
+        rows = records.gather(runs)
+        require_one_question(runs)
         metric = training_dynamics.headline(rows)
         drawn = {"compare": training_dynamics.draw(rows, metric=metric)}
         if (rows["metric"] == "excess_bits").any():
@@ -52,6 +56,24 @@ def main(arguments: list[str] | None = None) -> int:
     for path in paths:
         console.print(str(path), soft_wrap=True, highlight=False)
     return 0
+
+
+def require_one_question(runs: list[Path]) -> None:
+    """Raises ValueError if two runs differ in more than regime and seed: their curves would answer two questions."""
+    first: tuple[Path, dict[str, object]] | None = None
+    for run in runs:
+        path = run / "config.yaml"
+        if not path.is_file():
+            continue  # a bare records file has no configuration to compare
+        fields = records.flat(yaml.safe_load(path.read_text()))
+        fields = {k: v for k, v in fields.items() if k.split(".")[0] not in ARM}
+        first = first or (run, fields)
+        for key in sorted(fields.keys() | first[1].keys()):
+            if fields.get(key) != first[1].get(key):
+                raise ValueError(
+                    f"{run}: wanted runs that differ in regime and seed alone, got {key}={fields.get(key)} here and "
+                    f"{key}={first[1].get(key)} in {first[0]}; name the runs of one configuration"
+                )
 
 
 def table(rows: pd.DataFrame, metric: str) -> Table:
@@ -74,7 +96,7 @@ def table(rows: pd.DataFrame, metric: str) -> Table:
         cells = [steps_cell(_of(panels["decode", 1], regime)) for regime in regimes]
         result.add_row(f"steps to {THRESHOLD:g}, block 1", *cells, end_section=True)
     if (rows["metric"] == "excess_bits").any():
-        excess = arms.panels(arms.select(rows, "excess_bits", "new", "test"))
+        excess = arms.panels(excess_bits.select(rows))
         for key in [key for key in (("block", 1), ("random", 0)) if key in excess]:
             cells = [_cell(_of(excess[key], regime), mean_over_training) for regime in regimes]
             result.add_row(f"excess bits, {_name(key)}", *cells)

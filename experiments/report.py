@@ -37,7 +37,11 @@ def summary(rows: pd.DataFrame, metric: str) -> Table:
     for name in marks:
         table.add_column(name, justify="right")
     wanted = rows[(rows["metric"] == metric) & (rows["contexts"] != "ar") & rows["block_size"].notna()]
-    for law, note in {("new", "test"): "", ("new", "train"): " (seen)", ("general", "test"): " (general)"}.items():
+    for law, note in {
+        ("new", "test"): "",
+        ("new", "train"): " (train split)",
+        ("general", "test"): " (general)",
+    }.items():
         part = wanted[(wanted["domain"] == law[0]) & (wanted["split"] == law[1])]
         for size, group in sorted(part.groupby("block_size"), reverse=True):
             at = group.set_index(["stage", "step"])["value"]

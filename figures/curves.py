@@ -172,7 +172,11 @@ def _caption(rows: pd.DataFrame, log: bool) -> str:
     if log and (rows["value"] < FLOOR).any():
         parts.append(f"values below {FLOOR:g} are drawn there")
     text = "; ".join(parts)
-    return f"{first['corpus']}, {first['domain']} domain, {first['split']} split. {text[0].upper()}{text[1:]}."
+    splits = [
+        f"{split} split" + f" ({', '.join(sorted(part['contexts'].unique()))} contexts)" * (rows["split"].nunique() > 1)
+        for split, part in rows.groupby("split")
+    ]
+    return f"{first['corpus']}, {first['domain']} domain, {', '.join(splits)}. {text[0].upper()}{text[1:]}."
 
 
 def _entries(rows: pd.DataFrame, counted: bool, wide: bool) -> list[list[Line2D]]:

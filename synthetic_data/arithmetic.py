@@ -60,6 +60,12 @@ class Arithmetic:
             raise ValueError(
                 "corpus.affine and corpus.tables: wanted at least one new operator, got none; try corpus.affine=1"
             )
+        held_out = int(self._accepted(Split.test).sum()) / 100**self.digits
+        if not 0.05 <= held_out <= 0.5:
+            raise ValueError(
+                f"corpus.checksum={self.checksum}: wanted 5 to 50 % of the operand pairs held out, got "
+                f"{held_out:.0%} with digits={self.digits}; try corpus.checksum=13"
+            )
 
     @property
     def length(self) -> int:
@@ -122,13 +128,16 @@ class Arithmetic:
             rules.append(generator(self.world, "arithmetic/table", i).integers(size, size=size * size))
         return self.vocabulary.ids(NEW_SYMBOLS[: len(rules)]), np.stack(rules)
 
+    def _accepted(self, split: Split) -> Array:
+        """bool, (pairs,): does a pair belong to the split? The squares of all its digits decide, in whatever order."""
+        pairs = np.arange(100**self.digits)
+        squares = sum((pairs // 10**k % 10) ** 2 for k in range(2 * self.digits))
+        return accepted(squares % self.checksum, split)
+
     @cached_property
     def _pairs(self) -> Array:
-        """Operand pairs of this split: the sum of the squares of all their digits decides, whatever their order."""
-        size = 10**self.digits
-        pairs = np.arange(size * size)
-        squares = sum((pairs // 10**k % 10) ** 2 for k in range(2 * self.digits))
-        return pairs[accepted(squares % self.checksum, self.split)]
+        """Operand pairs of this split, as x * 10^digits + y."""
+        return np.flatnonzero(self._accepted(self.split))
 
     @cached_property
     def _names(self) -> Array:

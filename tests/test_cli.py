@@ -13,7 +13,7 @@ RUN = [sys.executable, str(ROOT / "experiments" / "run.py")]
 
 def typed(*words, cwd, **environment):
     return subprocess.run([*RUN, *words], cwd=cwd, capture_output=True, text=True, check=False,
-                          env={**os.environ, **environment})  # fmt: skip
+                          env={**os.environ, "ABLATE_CACHE": str(cwd / "text-cache"), **environment})  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,14 @@ def typed(*words, cwd, **environment):
         ("corpus.domain=general", ["a run sets both itself"]),
         ("corpus=text", ["corpus.folder"]),
         ("--cfg job regime=foo", ["regime=foo"]),
+        ("regime.stages.0.share=1", ["shares", "1 or less, got 1.25926"]),
+        ("regime.stages.0.share=0 regime.stages.1.share=0", ["at least one step", "regime.stages.0.share=1"]),
+        ("base.share=0.5", ["base.share", "type base.steps=N"]),
+        ("out=/proc/nothing/here", ["/proc/nothing"]),
+        ("-m seed=0,1 out=both", ["a folder for each job"]),
+        ("-m model=tiny,small model.vocabulary=3", ["model.vocabulary=3"]),
+        ("-m corpus=trace,text", ["corpus.folder"]),
+        ("corpus=text corpus.folder=.", ["no usable document", "corpus.folder=PATH"]),
         ("budget.tokens=-5", ["budget.tokens: wanted at least 1, got -5"]),
         ("model.heads=5", ["model.heads=5", "try model.heads=4"]),
         ("model=2.5b model.layers=400", ["e9 parameters", "GiB", "type model=base"]),
@@ -126,7 +134,7 @@ def test_every_change_of_objective_has_the_same_warmup():
 def test_a_sweep_runs_every_arm_and_compare_draws_them(tmp_path):
     done = typed("-m", "regime=ar_to_bidllm,bidllm", "seed=0,1", "budget=smoke", "threads=1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    folders = sorted(p for p in (tmp_path / "runs").iterdir() if p.name != "base")
+    folders = sorted(p for p in (tmp_path / "runs").iterdir() if p.name != ".base")
     assert len(folders) == 4
     assert all((f / "training_dynamics.png").exists() for f in folders)
     compare = subprocess.run([sys.executable, str(ROOT / "experiments" / "compare.py"), *map(str, folders)],
@@ -149,6 +157,6 @@ def test_two_processes_are_the_same_run(tmp_path):
     assert (alone.returncode, both.returncode) == (0, 0), both.stderr
     a, b = (records.read(tmp_path / name).drop(columns="run") for name in ("alone", "both"))
     assert a.drop(columns="value").equals(b.drop(columns="value"))
-    early = (a["metric"] == "loss") & (a["step"] <= 5)
-    assert early.any()
+    early = a["metric"].isin(["loss", "grad_norm"]) & (a["step"] <= 5)
+    assert early.sum() == 2
     assert a[early]["value"].tolist() == pytest.approx(b[early]["value"].tolist(), rel=1e-2)

@@ -16,12 +16,12 @@ from ablate.shape import Shape
 from tests.enumeration import BruteModel
 
 SMALL = {"values": 3, "general_operators": 3, "new_operators": 4, "operations": 3, "checksum": 3}
-PROBE = Probe(Domain.new, Split.test, block_sizes=(1, 2, 32), questions=8, contexts=24)
+PROBE = Probe(Domain.new, Split.train, block_sizes=(1, 2, 32), questions=8, contexts=24)
 
 
 @pytest.fixture
 def corpus():
-    return synthetic_data.make("trace", split="test", **SMALL)
+    return synthetic_data.make("trace", **SMALL)
 
 
 def values(rows, metric):
@@ -34,6 +34,19 @@ def test_the_oracle_scores_one_and_has_no_gap(corpus):
     gaps = values(rows, "excess_bits")
     assert set(gaps) == {("ar", None), ("random", None), ("block", 1), ("block", 2), ("block", 32)}
     assert max(map(abs, gaps.values())) < 1e-9
+
+
+def test_whole_sequences_are_asked_where_training_shows_their_law(corpus):
+    """On a test split the held-out rule itself would count as ignorance: a perfect learner of the training law gives
+    held-out programs probability 0."""
+    held_out = synthetic_data.make("trace", split="test", **SMALL)
+    laws = {r["contexts"] for r in Probe(Domain.new, Split.test, (1, 2)).measure(BruteModel(held_out), held_out, 0)}
+    assert laws == {"decode", "block"}
+    tokens = held_out.queries(4, seed=0).tokens_BL.clone()
+    tokens[:, held_out.operations] = held_out.vocabulary.mask_id  # the last operator
+    true = held_out.queries(4, seed=0).tokens_BL[:, held_out.operations]
+    seen = corpus.oracle.posterior(tokens.masked_fill(held_out.queries(4, seed=0).answer_BL, corpus.vocabulary.mask_id))
+    assert (seen.p_BLV[range(4), held_out.operations, true] == 0).all()
 
 
 def test_a_uniform_guess_has_the_gap_that_it_must(corpus):

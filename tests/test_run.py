@@ -59,6 +59,7 @@ def test_leaves_what_it_promises(finished):
     probed = rows[rows["contexts"] != ""].groupby(["stage", "step"]).size()
     assert {(-1, 0), (0, 0), (0, first), (1, first), (1, first + second)} <= set(probed.index)
     assert probed.nunique() == 1, "every probe is put at every pause"
+    assert rows[rows["contexts"].isin(["ar", "random"])]["split"].unique().tolist() == ["train"]
     assert set(rows["metric"]) == {"score", "exact", "bits", "excess_bits", "loss", "grad_norm"}
     assert (rows.loc[rows["metric"] == "score", "protocol"] != "").all()
 
@@ -104,16 +105,28 @@ def test_arms_of_a_seed_share_base_data_order_and_questions(finished, tmp_path):
     assert not torch.equal(*(final_weights(r)["head.weight"] for r in (finished, arm)))
 
 
-@pytest.mark.parametrize("stop_at", [5, 25])
-def test_resuming_is_exact(finished, tmp_path, monkeypatch, stop_at):
-    """Stopped in the first stage or in the second, the same command ends with the same rows and weights."""
-    run = make(tmp_path)
-    assert sum(run.stage_steps) > 25 > run.stage_steps[0] > 5
+@pytest.fixture(scope="module", params=["reset", "keep"])
+def unbroken(request, tmp_path_factory):
+    """A finished run with many pauses, so that checkpoints fall inside both stages."""
+    stages = [Stage(Autoregressive(), 0.7, warmup=2), Stage(MaskedDiffusion(), 0.3, warmup=2, optimiser=request.param)]
+    budget = dataclasses.replace(BUDGET, evaluations=9)
+    run = make(tmp_path_factory.mktemp("unbroken"), regime=Regime("x", stages), budget=budget)
+    train(run, QUIET)
+    return run
+
+
+@pytest.mark.parametrize("stop_at", [2, 10, 26, 31])
+def test_resuming_is_exact(unbroken, tmp_path, monkeypatch, stop_at):
+    """Stopped before the first checkpoint, inside a stage or after the switch: the same rows and weights at the end."""
+    run = dataclasses.replace(unbroken, out=str(tmp_path / "run"))
+    pauses = run.pauses()
+    assert pauses[0] > 2
+    assert sum(run.stage_steps) > 31 > max(p for p in pauses if p < 31) > run.stage_steps[0]
     original, count = Learner.training_step, [0]
 
     def stopping(self, item, i):
         count[0] += 1
-        if count[0] == run.base_steps + stop_at + 1:
+        if count[0] == stop_at + 1:
             raise KeyboardInterrupt
         return original(self, item, i)
 
@@ -123,8 +136,37 @@ def test_resuming_is_exact(finished, tmp_path, monkeypatch, stop_at):
     assert json.loads((run.folder / "manifest.json").read_text())["status"] == "interrupted"
     monkeypatch.undo()
     train(run, QUIET)
-    pd.testing.assert_frame_equal(records.read(run.folder), records.read(finished.folder))
-    assert weights_hash(final_weights(run)) == weights_hash(final_weights(finished))
+    pd.testing.assert_frame_equal(records.read(run.folder), records.read(unbroken.folder))
+    assert weights_hash(final_weights(run)) == weights_hash(final_weights(unbroken))
+    manifests = [json.loads((r.folder / "manifest.json").read_text()) for r in (run, unbroken)]
+    assert manifests[0]["initial_weights"] == manifests[1]["initial_weights"]
+
+
+def test_micro_batches_train_the_same_network(finished, tmp_path):
+    """Through Lightning too: its averaging over micro-batches is undone, so losses and gradient norms agree."""
+    parts = make(tmp_path, accumulate=4)
+    train(parts, QUIET)
+    ours, theirs = (records.read(r.folder).query("metric in ('loss', 'grad_norm')") for r in (finished, parts))
+    assert ours["step"].tolist() == theirs["step"].tolist()
+    assert ours["value"].tolist() == pytest.approx(theirs["value"].tolist(), rel=1e-3)
+
+
+def test_a_kept_optimiser_state_takes_the_new_stages_settings(tmp_path):
+    """Moments carry over; weight decay is the stage's own, so that the recorded field is the one in force."""
+    hashes = set()
+    for decay in (0.0, 10.0):
+        second = Stage(MaskedDiffusion(), 0.3, warmup=2, optimiser="keep", weight_decay=decay)
+        regime = Regime("x", [Stage(Autoregressive(), 0.7, warmup=2), second])
+        run = make(tmp_path, regime=regime, out=str(tmp_path / str(decay)))
+        train(run, QUIET)
+        hashes.add(weights_hash(final_weights(run)))
+    assert len(hashes) == 2
+
+
+def test_a_larger_vocabulary_gives_no_probability_to_tokens_that_do_not_exist(tmp_path):
+    run = make(tmp_path, model=Shape(16, 1, 2, 2, vocabulary=64))
+    train(run, QUIET)
+    assert records.read(run.folder).query("metric == 'excess_bits'")["value"].between(-1e-9, 50).all()
 
 
 def test_a_finished_run_says_so_and_changes_nothing(finished):
@@ -175,8 +217,26 @@ def test_a_run_begun_with_other_code_is_not_continued(finished, tmp_path):
     shutil.copytree(finished.folder, run.folder)
     manifest = json.loads((run.folder / "manifest.json").read_text()) | {"status": "interrupted", "source": "other"}
     (run.folder / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(RunError, match="begun with other code"):
+    with pytest.raises(RunError, match="wanted the source that it was begun with"):
         train(run, QUIET)
+
+
+def test_a_run_stopped_between_its_first_two_files_goes_on(finished, tmp_path):
+    run = dataclasses.replace(finished, out=str(tmp_path / "copy"))
+    run.folder.mkdir()
+    manifest = json.loads((finished.folder / "manifest.json").read_text()) | {"status": "new"}
+    (run.folder / "manifest.json").write_text(json.dumps(manifest))
+    train(run, QUIET)
+    pd.testing.assert_frame_equal(records.read(run.folder), records.read(finished.folder))
+
+
+def test_where_files_lie_is_no_part_of_the_fingerprint(finished):
+    from ablate.text import PythonSource
+
+    text = dataclasses.replace(finished, corpus=PythonSource(), cache="a", out="b")
+    moved = dataclasses.replace(text, corpus=PythonSource(cache="c"), cache="d", out="e")
+    assert text.fingerprint() == moved.fingerprint()
+    assert text.fingerprint() != dataclasses.replace(text, corpus=PythonSource(length=64)).fingerprint()
 
 
 def test_base_cache_is_rebuilt_when_damaged_and_apart_when_anything_differs(finished, tmp_path):

@@ -35,7 +35,7 @@ def base_weights(run: Run, console: Console) -> Weights:
     Of several processes that need the same base, those of one run included, one trains it and the others wait.
     """
     key = base_key(run)
-    folder = Path(run.cache) / digest(key)[:16]
+    folder = Path(run.cache).expanduser() / digest(key)[:16]
     with locked(folder.with_suffix(".lock"), waiting=f"waiting for another process that trains {folder}"):
         weights = _read(folder, console)
         if weights is None:
@@ -59,7 +59,7 @@ def _write(folder: Path, weights: Weights, key: dict[str, Any]) -> None:
     from safetensors.torch import save_file
 
     with whole_folder(folder) as fresh:
-        save_file(weights, fresh / "model.safetensors")
+        save_file({name: tensor.clone() for name, tensor in weights.items()}, fresh / "model.safetensors")
         (fresh / "base.json").write_text(json.dumps({"weights": weights_hash(weights), "key": key}, indent=1))
 
 
@@ -75,7 +75,7 @@ def _read(folder: Path, console: Console) -> Weights | None:
         weights = load_file(folder / "model.safetensors")
         if weights_hash(weights) == recorded:
             return weights
-    except (OSError, ValueError, KeyError, SafetensorError):
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError):
         pass
     console.print(f"[yellow]{folder}: cached base model is damaged; training it again")
     return None

@@ -8,9 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
+from ablate import records
+from ablate.manifest import RunError
+from ablate.run import Run, describe
 from ablate.store import write_bytes
 
+CHECKPOINT = "checkpoints/last.ckpt"  # in a run's folder
 DIGEST = hashlib.sha256().digest_size
 
 
@@ -31,8 +36,11 @@ def load(path: Path) -> dict[str, Any]:
     content = path.read_bytes()
     digest, content = content[:DIGEST], content[DIGEST:]
     if hashlib.sha256(content).digest() != digest:
-        raise Damaged(f"{path}: damaged: its content does not have its recorded checksum")
-    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        raise Damaged(f"{path}: wanted a checkpoint with its recorded checksum, got damaged content")
+    try:
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever unpickling meets in bytes that `save` did not write
+        raise Damaged(f"{path}: wanted a checkpoint, got other content ({type(error).__name__})") from None
 
 
 def weights_hash(state: dict[str, torch.Tensor]) -> str:
@@ -43,3 +51,30 @@ def weights_hash(state: dict[str, torch.Tensor]) -> str:
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
         digest.update(tensor.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def read_checkpoint(run: Run) -> dict[str, Any]:
+    """The state that `Session.keep` wrote. Raises RunError if it is damaged or another configuration's."""
+    path = run.folder / CHECKPOINT
+    try:
+        state = load(path)
+        if state["config"] != run.fingerprint():
+            raise Damaged(f"{path}: wanted the checkpoint of {run.label}, got another run's")
+        return state
+    except (Damaged, OSError, KeyError) as damage:
+        raise RunError(f"{damage}; delete {run.folder} or type out=PATH") from None
+
+
+def repair(run: Run) -> None:
+    """Gives a finished run the files back that it lost, from its checkpoint."""
+    try:
+        records.read(run.folder)
+    except ValueError:
+        state = read_checkpoint(run)
+        records.write(records.table(state["rows"]), run.folder / records.FILE)
+    if not (run.folder / "config.yaml").exists():
+        write_config(run)
+
+
+def write_config(run: Run) -> None:
+    write_bytes(run.folder / "config.yaml", yaml.safe_dump(describe(run), sort_keys=False).encode())

@@ -105,10 +105,15 @@ def _listing(root: Path, suffixes: tuple[str, ...]) -> tuple[str, ...]:
     found: list[str] = []  # folders that cannot be opened are listed too, so that the reader names them
     for folder, folders, names in os.walk(root, onerror=lambda error: found.append(str(error.filename))):
         folders[:] = [name for name in folders if not name.startswith(".") and name not in FOREIGN]
-        plain = [name for name in names if not name.startswith(".")]
+        plain = [name for name in names if not name.startswith(".") and not _waits(Path(folder, name))]
         found.extend(f"{folder}/{name}" for name in plain if name.lower().endswith(suffixes))
     below = (Path(path).relative_to(root).as_posix() for path in found)
     return tuple(sorted(below, key=lambda name: (order(name, "use"), name)))
+
+
+def _waits(path: Path) -> bool:
+    """True for pipes, sockets and devices, whose reading may never end."""
+    return path.exists() and not path.is_file()
 
 
 def _identity(path: Path) -> tuple[int, str]:

@@ -133,7 +133,7 @@ class Watch(lightning.Callback):
     step_tokens: int
     on_step: Callable[[Learner, torch.optim.Optimizer], None]
     console: Console
-    bar: Progress = field(init=False)
+    bar: Progress = field(default_factory=lambda: Progress(disable=True))
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         fields = TextColumn("loss {task.fields[loss]:.3f}  {task.fields[rate]}  left")

@@ -13,6 +13,7 @@ from ablate.run import Run, source_hash
 from ablate.store import write_bytes
 
 COMPLETE = "complete"
+SECONDS = ("wall_seconds", "cpu_seconds", "evaluation_seconds")
 
 
 class RunError(ValueError):
@@ -29,9 +30,7 @@ def new_manifest(run: Run) -> dict[str, Any]:
         **circumstances(run),
         "code": code_version(),
         "machine": description(),
-        "wall_seconds": 0.0,
-        "cpu_seconds": 0.0,
-        "evaluation_seconds": 0.0,
+        **dict.fromkeys(SECONDS, 0.0),
     }
 
 
@@ -53,9 +52,11 @@ def read_manifest(run: Run) -> dict[str, Any] | None:
         return None
     try:
         manifest = json.loads(path.read_text())
-        theirs, status = manifest["config_fingerprint"], manifest["status"]
+        theirs, status = str(manifest["config_fingerprint"]), manifest["status"]
+        for name in SECONDS:
+            manifest[name] = float(manifest[name])
         begun = {what: manifest[what] for what in ("data", "source", "packages", "instructions")}
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OSError):
         raise RunError(
             f"{path}: wanted the manifest of a run, got a damaged file; delete {folder} or type out=PATH"
         ) from None

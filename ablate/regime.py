@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -47,14 +48,18 @@ class Stage:
         self.decay, self.optimiser = Decay(self.decay), OptimiserState(self.optimiser)
         for name, ok, wanted in (
             ("share", 0 <= self.share <= 1, "0..1"),
-            ("steps", self.steps >= 0, "0 (from share) or more"),
+            ("steps", 0 <= self.steps < 2**31, "0 (from share) or more, below 2**31"),
             ("lr", 0 < self.lr < math.inf, "more than 0"),
-            ("warmup", self.warmup >= 0, "0 or more steps"),
+            ("warmup", 0 <= self.warmup < 2**31, "0 or more steps, below 2**31"),
             ("weight_decay", 0 <= self.weight_decay < math.inf, "0 or more"),
             ("clip_norm", self.clip_norm > 0, "more than 0"),
         ):
             if not ok:
-                raise ValueError(f"stage.{name}: wanted {wanted}, got {getattr(self, name)}")
+                example = Stage.__dataclass_fields__[name].default
+                raise ValueError(
+                    f"{name} of a stage: wanted {wanted}, got {getattr(self, name)}; try "
+                    f"regime.stages.0.{name}={example}, or the key of the stage that is meant"
+                )
 
     def rate(self, step: int, steps: int) -> float:
         """Learning rate of step `step` (from 0) of `steps`."""
@@ -73,6 +78,9 @@ class Regime:
     stages: list[Stage]
 
     def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9_.-]+", self.name) or not self.name.strip("."):
+            raise ValueError(f"regime.name: wanted letters, digits and _.- (it names a folder), got {self.name!r}; "
+                             "try regime.name=mine")  # fmt: skip
         if not self.stages:
             raise ValueError(f"regime {self.name}: wanted at least one stage, got none")
         shares = sum(stage.share for stage in self.stages if not stage.steps)

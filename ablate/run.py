@@ -29,6 +29,9 @@ from ablate.regime import OptimiserState, Regime, Stage
 from ablate.shape import Shape
 from ablate.store import digest
 
+MOST = 10**12  # tokens, sizes and counts beyond this are slips of the finger
+RANGES = {"seed": (0, 2**63 - 1), "batch": (1, 2**20), "accumulate": (1, 2**20), "threads": (0, 1024),
+          "processes": (0, 2**20)}  # fmt: skip
 WHERE = ("out", "cache")  # fields that say where files lie, not what is computed
 
 
@@ -53,8 +56,12 @@ class Budget:
     def __post_init__(self) -> None:
         for f in dataclasses.fields(self):
             value = getattr(self, f.name)
-            if min(value, default=0) < 1 if f.name == "block_sizes" else value < 1:
-                raise ValueError(f"budget.{f.name}: wanted at least 1, got {value}")
+            values, example = (value, "[1,2,32]") if f.name == "block_sizes" else ([value], f.default)
+            if not values or not all(1 <= v <= MOST for v in values) or len(set(values)) < len(values):
+                raise ValueError(
+                    f"budget.{f.name}: wanted 1..{MOST:.0e}{', each once' * (len(values) != 1)}, got {value}; "
+                    f"try budget.{f.name}={example}"
+                )
 
 
 @dataclass
@@ -89,9 +96,12 @@ class Run:
             Precision(self.precision),
             Compile(self.compile),
         )
-        for name, least in (("seed", 0), ("batch", 1), ("accumulate", 1), ("threads", 0), ("processes", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}: wanted at least {least}, got {getattr(self, name)}; type {name}={least}")
+        for name, (least, most) in RANGES.items():
+            if not least <= getattr(self, name) <= most:
+                value = getattr(self, name)
+                raise ValueError(
+                    f"{name}: wanted {least}..{most}, got {value}; type {name}={max(least, min(value, most))}"
+                )
         if self.batch % self.accumulate:
             raise ValueError(f"accumulate={self.accumulate}: must divide batch={self.batch}; type accumulate=1")
         if self.base.share != 1 or self.base.optimiser is not OptimiserState.reset:
@@ -187,7 +197,7 @@ class Run:
 
     @property
     def folder(self) -> Path:
-        return Path(self.out or f"runs/{self.label}")
+        return Path(self.out or f"runs/{self.label}").expanduser()
 
 
 def describe(noun: Any) -> Any:

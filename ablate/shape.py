@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 
@@ -27,7 +28,12 @@ class Shape:
     def __post_init__(self) -> None:
         for name in ("width", "layers", "heads", "kv_heads"):
             if getattr(self, name) < 1:
-                raise ValueError(f"model.{name}: wanted a number of at least 1, got {getattr(self, name)}")
+                raise ValueError(f"model.{name}: wanted at least 1, got {getattr(self, name)}; try model=tiny")
+        if not 0 < self.rope_theta < math.inf or not 0 <= self.norm_eps < 1:
+            raise ValueError(
+                f"model.rope_theta={self.rope_theta}, model.norm_eps={self.norm_eps}: wanted a finite number above 0 "
+                "and one in 0..1; type model.rope_theta=10000 model.norm_eps=1e-6"
+            )
         if self.width % (2 * self.heads):
             raise ValueError(
                 f"model.heads={self.heads} with model.width={self.width}: wanted an even head width "

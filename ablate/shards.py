@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 SEPARATOR, MASK = "<|doc|>", "<mask>"
 LAWS = tuple((domain, side) for domain in Domain for side in Split)
+LONG_WORD = re.compile(r"\S{1000}")
 CODE = ("duplicates.py", "files.py", "shards.py")  # what decides which tokens the same files give
 
 
@@ -170,7 +172,8 @@ def _train_bpe(texts: list[str], tokens: int) -> Tokenizer:
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=tokens - 1, initial_alphabet=alphabet, show_progress=False)
-    tokenizer.train_from_iterator(texts, trainer)
+    # training is quadratic in the length of a word, and base64 or minified text is one word
+    tokenizer.train_from_iterator((LONG_WORD.sub(r"\g<0> ", text) for text in texts), trainer)
     return tokenizer
 
 

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from rich.console import Console
 
 from ablate import records
 from ablate.base import base_weights, build_network
-from ablate.checkpoint import load, save, weights_hash
+from ablate.checkpoint import CHECKPOINT, read_checkpoint, repair, save, weights_hash, write_config
 from ablate.corpus import Domain, Split
 from ablate.decode import Predictor
 from ablate.learner import Feed, Learner, Progressed, Watch, fit, objective_label
@@ -23,8 +22,8 @@ from ablate.manifest import COMPLETE, RunError, new_manifest, read_manifest, wri
 from ablate.model import Transformer
 from ablate.objective import Objective
 from ablate.probe import Exam, Probe, Row
-from ablate.run import Run, describe
-from ablate.store import locked, write_bytes
+from ablate.run import Run
+from ablate.store import locked
 
 BASELINE = -1  # stage of the rows measured before any training on the new domain
 
@@ -46,6 +45,7 @@ def train(run: Run, console: Console) -> Path:
         with locked(run.folder / ".lock", patient=False):
             manifest = read_manifest(run) or new_manifest(run)
             if manifest["status"] == COMPLETE:
+                repair(run)
                 console.print(f"[green]complete already:[/] {run.folder}")
             else:
                 _go(run, console, manifest)
@@ -58,7 +58,7 @@ def _go(run: Run, console: Console, manifest: dict[str, Any]) -> None:
     session = Session(run, console, manifest)
     manifest["status"] = "running"
     write_manifest(run.folder, manifest)  # first: it says whose folder this is
-    write_bytes(run.folder / "config.yaml", yaml.safe_dump(describe(run), sort_keys=False).encode())
+    write_config(run)
     try:
         session.go()
         manifest["status"] = COMPLETE
@@ -99,7 +99,7 @@ class Session:
 
     @property
     def path(self) -> Path:
-        return self.run.folder / "checkpoints" / "last.ckpt"
+        return self.run.folder / CHECKPOINT
 
     def go(self) -> None:
         """From the checkpoint, or else from the base model, to the end."""
@@ -150,10 +150,17 @@ class Session:
     def _after_step(self, learner: Learner, optimiser: torch.optim.Optimizer) -> None:
         step = self.progressed.step
         done = self.done + learner.trainer.global_step
+        loss, norm = learner.trainer.strategy.reduce(learner.loss_value, reduce_op="sum"), learner.gradient_norm
+        if not (torch.isfinite(loss) and torch.isfinite(norm)):
+            stage = f"regime.stages.{self.stage}"
+            rate = self.run.regime.stages[self.stage].lr
+            raise RunError(
+                f"step {step}: loss {float(loss):g}, gradient norm {float(norm):g}: training diverged; type a smaller "
+                f"{stage}.lr than {rate:g}, and out=PATH"
+            )
         if step % self.run.budget.every == 0:
-            loss = learner.trainer.strategy.reduce(learner.loss_value, reduce_op="sum")
             self._add({"metric": "loss", "value": float(loss)})
-            self._add({"metric": "grad_norm", "value": float(learner.gradient_norm)})
+            self._add({"metric": "grad_norm", "value": float(norm)})
         if step in self.pauses:
             self.measure()
             if done < self.run.stage_steps[self.stage]:  # the end of a stage is kept with its switch
@@ -192,6 +199,7 @@ class Session:
             return
         self._clock()
         state = {
+            "config": self.run.fingerprint(),
             "stage": self.stage,
             "done": self.done if done is None else done,
             "optimiser": optimiser or self.optimiser,
@@ -201,14 +209,11 @@ class Session:
             "seconds": {k: v for k, v in self.manifest.items() if k.endswith("_seconds")},
         }
         save(self.path, state)
-        records.write(records.table(self.rows), self.run.folder / "records.parquet")
+        records.write(records.table(self.rows), self.run.folder / records.FILE)
         write_manifest(self.run.folder, self.manifest)
 
     def _resume(self) -> None:
-        try:
-            state = load(self.path)
-        except ValueError as damage:
-            raise RunError(f"{damage}; delete {self.run.folder} or type out=PATH") from None
+        state = read_checkpoint(self.run)
         self.network.load_state_dict(state["network"])
         self.stage, self.done, self.optimiser = state["stage"], state["done"], state["optimiser"]
         self.progressed, self.rows = Progressed(**state["progressed"]), state["rows"]

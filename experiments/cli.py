@@ -9,9 +9,11 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import itertools
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NoReturn
 
 from hydra import compose, initialize
@@ -24,10 +26,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ablate.manifest import RunError, read_manifest
 from ablate.run import Run
-from experiments.presets import BUDGETS, CORPORA, MODELS, REGIMES
+from experiments.help import help_text, shown
+from experiments.presets import DEFAULTS, GROUPS
 
-GROUPS: dict[str, dict[str, Any]] = {"regime": REGIMES, "corpus": CORPORA, "model": MODELS, "budget": BUDGETS}
-DEFAULTS = {"regime": "ar_to_bidllm", "corpus": "trace", "model": "tiny", "budget": "default"}
 HANDED_ON = ("--help", "-h", "--hydra-help", "--cfg", "-c", "--shell-completion", "-sc", "--info", "-i", "--version")
 MULTIRUN = ("-m", "--multirun")
 
@@ -83,12 +84,24 @@ def _checked(arguments: list[str]) -> list[Run]:
         asked = [run.resolved() for run in runs(arguments)]
         for run in asked:
             read_manifest(run)
+        for run in asked:
+            _require_place(run.folder, "out")
+            _require_place(Path(run.cache).expanduser(), "cache")
+        folders = [str(run.folder) for run in asked]
+        for folder in folders:
+            if folders.count(folder) > 1:
+                raise UsageError(f"{folder}: wanted a folder for each job of the sweep, got two jobs for it; name each "
+                                 "value once and leave out= out")  # fmt: skip
     except ValueError as error:
         _refuse(error)
-    folders = [str(run.folder) for run in asked]
-    if len(set(folders)) < len(folders):
-        _refuse(UsageError(f"out={folders[0]}: wanted a folder for each job of the sweep, got one; leave out= out"))
     return asked
+
+
+def _require_place(folder: Path, key: str) -> None:
+    """A folder that is there or can be made."""
+    there = next(p for p in (folder, *folder.absolute().parents) if os.path.lexists(p))
+    if not there.is_dir() or not os.access(there, os.W_OK) or str(there.resolve()).startswith("/proc"):
+        raise UsageError(f"{key}={folder}: wanted a folder that can be written, got {there}; type {key}=PATH")
 
 
 def _refuse(error: Exception) -> NoReturn:
@@ -125,7 +138,10 @@ def _alternatives(override: Override, sweep: bool) -> list[str]:
         raise UsageError(
             f"{override.input_line}: several values, but no sweep was asked for; type -m {override.input_line}"
         )
-    return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+    try:
+        return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+    except HydraException:
+        raise UsageError(f"{override.input_line}: wanted a list of values or range(a,b); type -m seed=0,1") from None
 
 
 def _compose(words: list[str]) -> Run:
@@ -134,11 +150,11 @@ def _compose(words: list[str]) -> Run:
         if override.key_or_group in GROUPS:
             _require_choice(override)
     groups = [o.input_line for o in overrides if o.key_or_group in GROUPS]
-    plain = compose("command", overrides=groups)
-    for override in overrides:
-        if override.key_or_group not in GROUPS:
-            _require_key(plain, override)
     try:
+        plain = compose("command", overrides=groups)
+        for override in overrides:
+            if override.key_or_group not in GROUPS:
+                _require_key(plain, override)
         config = OmegaConf.to_object(compose("command", overrides=words))
     except (HydraException, OmegaConfBaseException) as error:
         raise UsageError(str(error).splitlines()[0] + "; type --help") from None
@@ -149,7 +165,9 @@ def _compose(words: list[str]) -> Run:
 def _require_choice(override: Override) -> None:
     """A group takes one of its names."""
     group, name = override.key_or_group, override.value()
-    if name not in GROUPS[group]:
+    if override.is_delete() or override.is_add() or override.package:
+        raise UsageError(f"{override.input_line}: a group takes one of its names; type {group}={DEFAULTS[group]}")
+    if not isinstance(name, str) or name not in GROUPS[group]:
         near = (difflib.get_close_matches(str(name), GROUPS[group], 1) or [DEFAULTS[group]])[0]
         raise UsageError(
             f"{group}={name}: wanted one of {', '.join(GROUPS[group])}; got {str(name)!r}; type {group}={near}"
@@ -181,7 +199,7 @@ def _require_key(config: DictConfig, override: Override) -> None:
     except OmegaConfBaseException as error:
         reason = str(error).splitlines()[0]
         key = override.key_or_group
-        raise UsageError(f"{key}: {reason}; got {override.value()!r}; type {key}={_shown(old)}") from None
+        raise UsageError(f"{key}: {reason}; got {override.value()!r}; type {key}={shown(old)}") from None
 
 
 def _index(node: Any, part: str) -> Any:
@@ -194,52 +212,13 @@ def _keys(node: Any) -> list[str]:
     return [str(key) for key in node if key not in ("hydra", "defaults")] if isinstance(node, DictConfig) else []
 
 
-def _shown(value: Any) -> str:
-    return str(getattr(value, "value", value)).replace(" ", "")
-
-
 def _hand_to_hydra(flags: list[str]) -> None:
     import hydra
 
-    if any(f.split("=")[0] in ("--cfg", "-c") for f in flags):
-        words = [a for a in sys.argv[1:] if "=" in a and not a.startswith("-")]
-        try:
+    try:
+        if any(f.split("=")[0] in ("--cfg", "-c") for f in flags):
+            words = [a for a in sys.argv[1:] if not a.startswith("-") and a not in ("job", "hydra", "all")]
             runs([*words, *(f for f in flags if f in MULTIRUN)])
-        except ValueError as error:
-            _refuse(error)
-    hydra.main(version_base="1.3", config_name="command")(lambda config: None)()
-
-
-def help_text() -> str:
-    """What --help prints: the groups and what they hold, the plain keys, examples."""
-    lines = ["One arm of the experiment on one seed: base model, stages, probes, records, figure.", ""]
-    lines += ["  python experiments/run.py [regime=NAME] [corpus=NAME] [model=NAME] [budget=NAME] [key=value ...]", ""]
-    for group, nouns in GROUPS.items():
-        lines.append(f"{group} (default {DEFAULTS[group]})")
-        lines += [f"  {name:<18} {SUMMARIES[group](noun)}" for name, noun in nouns.items()]
-        lines.append("")
-    defaults = {f.name: f.default for f in dataclasses.fields(Run) if f.default is not dataclasses.MISSING}
-    lines.append("keys: " + "  ".join(f"{name}={_shown(value)}" for name, value in defaults.items()))
-    lines += [
-        "Every field of a noun is a key too: regime.stages.1.steps=300  corpus.checksum=7  base.lr=1e-3",
-        "-m regime=a,b seed=0,1   every combination, one after the other",
-        "--cfg job                print the configuration and stop",
-        '-sc install=bash         print tab completion for: eval "$(python experiments/run.py -sc install=bash)"',
-    ]
-    return "\n".join(lines)
-
-
-def _stages(regime: Any) -> str:
-    stages = (f"{type(s.objective).__name__} ({s.objective.attention}) {s.share:.0%}" for s in regime.stages)
-    return " -> ".join(stages)
-
-
-def _first_line(noun: Any) -> str:
-    return (type(noun).__doc__ or "").splitlines()[0]
-
-
-def _fields(noun: Any) -> str:
-    return ", ".join(f"{f.name} {_shown(getattr(noun, f.name))}" for f in dataclasses.fields(noun))
-
-
-SUMMARIES = {"regime": _stages, "corpus": _first_line, "model": _fields, "budget": _fields}
+        hydra.main(version_base="1.3", config_name="command")(lambda config: None)()
+    except (HydraException, ValueError) as error:
+        _refuse(error)

@@ -7,6 +7,7 @@ the layout of the paper's Figure 2, and prints a table with intervals over seeds
 import argparse
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 if __name__ == "__main__" and not sys.path[0].endswith("site-packages"):
@@ -65,7 +66,12 @@ def require_one_question(runs: list[Path]) -> None:
         path = run / "config.yaml"
         if not path.is_file():
             continue  # a bare records file has no configuration to compare
-        fields = records.flat(yaml.safe_load(path.read_text()))
+        try:
+            fields = records.flat(yaml.safe_load(path.read_text()))
+        except yaml.YAMLError:
+            fields = {}
+        if "corpus.kind" not in fields:
+            raise ValueError(f"{path}: wanted a run's configuration, got a damaged file; run its command again")
         fields = {k: v for k, v in fields.items() if k.split(".")[0] not in ARM}
         first = first or (run, fields)
         for key in sorted(fields.keys() | first[1].keys()):
@@ -87,7 +93,8 @@ def table(rows: pd.DataFrame, metric: str) -> Table:
         result.add_column(style.label(regime), justify="right", no_wrap=True)
     result.add_row("seeds", *(str(_of(chosen, regime)["seed"].nunique()) for regime in regimes), end_section=True)
     panels = arms.panels(chosen)
-    moments = {"base model": baseline, "before switch": before_switch, "end": at_end}
+    last = int(chosen["step"].max())
+    moments = {"base model": baseline, "before switch": before_switch, "end": partial(at_end, last=last)}
     for key in training_dynamics.order(panels):
         for moment, measure in moments.items():
             cells = [_cell(_of(panels[key], regime), measure) for regime in regimes]
@@ -116,9 +123,9 @@ def before_switch(run: pd.DataFrame) -> float | None:
     return _last(run[run["stage"] == 0]) if (run["stage"] > 0).any() else None
 
 
-def at_end(run: pd.DataFrame) -> float | None:
-    """Last value of the run."""
-    return _last(run[run["stage"] >= 0])
+def at_end(run: pd.DataFrame, last: int) -> float | None:
+    """Value after step `last`, None for a run that has not come so far."""
+    return _last(run[(run["stage"] >= 0) & (run["step"] == last)])
 
 
 def mean_over_training(run: pd.DataFrame) -> float | None:

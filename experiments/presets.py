@@ -46,3 +46,5 @@ BUDGETS = {
     "long": Budget(base_tokens=12_000_000, tokens=16_000_000, evaluations=32),
     "smoke": Budget(base_tokens=60_000, tokens=120_000, evaluations=2, questions=8, contexts=16, every=5),
 }
+GROUPS: dict[str, dict[str, Any]] = {"regime": REGIMES, "corpus": CORPORA, "model": MODELS, "budget": BUDGETS}
+DEFAULTS = {"regime": "ar_to_bidllm", "corpus": "trace", "model": "tiny", "budget": "default"}

@@ -24,13 +24,13 @@ def typed(*words, cwd, **environment):
         ("corpus=arithmetic corpus.digit=2", ["corpus.digit", "records, digits", "type corpus.digits="]),
         ("sead=1", ["sead", "type seed="]),
         ("seed=abc", ["seed", "Integer", "'abc'", "type seed=0"]),
-        ("seed=-1", ["seed: wanted at least 0, got -1"]),
+        ("seed=-1", ["seed: wanted 0..", "got -1; type seed=0"]),
         ("corpus=arithmetic corpus.digits=9", ["corpus.digits: wanted 1..2", "got 9", "try corpus.digits=2"]),
         ("regime.stages.1.objective.attention=sideways", ["causal, full", "'sideways'"]),
         ("regime.stages.7.steps=3", ["regime.stages", "0, 1"]),
         ("regime.stages.0.objective.attention=full", ["Autoregressive", "left only", "regime=bidllm"]),
         ("regime.stages.0.optimiser=keep", ["weights alone", "regime.stages.0.optimiser=reset"]),
-        ("regime.stages.0.lr=-1", ["lr: wanted more than 0, got -1"]),
+        ("regime.stages.0.lr=-1", ["lr of a stage: wanted more than 0, got -1", "try regime.stages.0.lr=0.001"]),
         ("precision=fp8", ["auto, fp32, bf16", "type precision=auto"]),
         ("device=cuda", ["device=cuda", "type device=cpu"]),
         ("batch=64 accumulate=3", ["accumulate=3", "divide batch=64"]),
@@ -47,11 +47,22 @@ def typed(*words, cwd, **environment):
         ("regime.stages.0.share=0 regime.stages.1.share=0", ["at least one step", "regime.stages.0.share=1"]),
         ("base.share=0.5", ["base.share", "type base.steps=N"]),
         ("out=/proc/nothing/here", ["/proc/nothing"]),
-        ("-m seed=0,1 out=both", ["a folder for each job"]),
+        ("-m seed=0,1 out=both", ["both: wanted a folder for each job"]),
         ("-m model=tiny,small model.vocabulary=3", ["model.vocabulary=3"]),
         ("-m corpus=trace,text", ["corpus.folder"]),
         ("corpus=text corpus.folder=.", ["no usable document", "corpus.folder=PATH"]),
-        ("budget.tokens=-5", ["budget.tokens: wanted at least 1, got -5"]),
+        ("-m seed=3,3", ["two jobs"]),
+        ("-m seed=glob(*)", ["list of values"]),
+        ("model=[tiny]", ["wanted one of tiny", "type model=tiny"]),
+        ("+corpus=trace", ["type corpus=trace"]),
+        ("seed=1180591620717411303424", ["seed: wanted 0.."]),
+        ("threads=100000", ["threads: wanted 0..1024"]),
+        ("budget.block_sizes=[1,1]", ["each once", "budget.block_sizes=[1,2,32]"]),
+        ("model.rope_theta=nan", ["model.rope_theta=nan", "type model.rope_theta=10000"]),
+        ("regime.name=../x", ["regime.name", "names a folder"]),
+        ("cache=/proc/foo/x", ["cache=/proc/foo/x", "type cache=PATH"]),
+        ("--cfg job -m seed=0,1", ["--multirun"]),
+        ("budget.tokens=-5", ["budget.tokens: wanted 1..1e+12, got -5", "try budget.tokens="]),
         ("model.heads=5", ["model.heads=5", "try model.heads=4"]),
         ("model=2.5b model.layers=400", ["e9 parameters", "GiB", "type model=base"]),
         ("model.vocabulary=3", ["model.vocabulary=3", "type model.vocabulary=0"]),
@@ -72,7 +83,7 @@ def test_bad_input_is_one_message_and_writes_nothing(words, said, tmp_path):
 
 
 def test_help_names_every_group_and_what_it_holds(tmp_path):
-    from experiments.cli import GROUPS
+    from experiments.presets import GROUPS
 
     shown = typed("--help", cwd=tmp_path).stdout
     for group, nouns in GROUPS.items():
@@ -103,7 +114,8 @@ def test_tab_completion(tmp_path):
 
 def test_every_preset_builds():
     """Each name of each group composes into a run whose nouns accept it."""
-    from experiments.cli import GROUPS, register, runs
+    from experiments.cli import register, runs
+    from experiments.presets import GROUPS
 
     register()
     for group, nouns in GROUPS.items():

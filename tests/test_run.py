@@ -205,11 +205,49 @@ def test_damage_is_found(finished, tmp_path):
         load(path)
     manifest = json.loads((run.folder / "manifest.json").read_text())
     (run.folder / "manifest.json").write_text(json.dumps(manifest | {"status": "interrupted"}))
-    with pytest.raises(RunError, match="recorded checksum; delete"):
+    with pytest.raises(RunError, match="damaged content; delete"):
         train(run, QUIET)
     (run.folder / "manifest.json").write_text("{")
     with pytest.raises(RunError, match="damaged file"):
         read_manifest(run.resolved())
+
+
+def test_a_foreign_checkpoint_is_refused(finished, tmp_path):
+    """Valid, but of another seed: nothing of it may enter this run's records."""
+    run, other = (dataclasses.replace(finished, seed=s, out=str(tmp_path / str(s))) for s in (0, 4))
+    train(other, QUIET)
+    shutil.copytree(finished.folder, run.folder)
+    shutil.copy(other.folder / "checkpoints" / "last.ckpt", run.folder / "checkpoints" / "last.ckpt")
+    manifest = json.loads((run.folder / "manifest.json").read_text()) | {"status": "interrupted"}
+    (run.folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(RunError, match="got another run's"):
+        train(run, QUIET)
+    pd.testing.assert_frame_equal(records.read(run.folder), records.read(finished.folder))
+
+
+def test_a_finished_run_gets_lost_files_back(finished, tmp_path):
+    run = dataclasses.replace(finished, out=str(tmp_path / "copy"))
+    shutil.copytree(finished.folder, run.folder)
+    for name in ("records.parquet", "config.yaml"):
+        (run.folder / name).unlink()
+    train(run, QUIET)
+    pd.testing.assert_frame_equal(records.read(run.folder), records.read(finished.folder))
+    assert (run.folder / "config.yaml").exists()
+
+
+def test_divergence_is_an_error_that_names_the_step(tmp_path):
+    stages = [Stage(Autoregressive(), 0.7, lr=1e30, warmup=0), Stage(MaskedDiffusion(), 0.3)]
+    run = make(tmp_path, regime=Regime("x", stages))
+    with pytest.raises(RunError, match=r"step \d+: loss .*nan.*smaller regime.stages.0.lr than 1e\+30"):
+        train(run, QUIET)
+    assert json.loads((run.folder / "manifest.json").read_text())["status"] == "failed"
+
+
+def test_tied_weights_train_and_are_cached(tmp_path):
+    run = make(tmp_path, model=Shape(16, 1, 2, 2, tied=True))
+    train(run, QUIET)
+    again = base_weights(run.resolved(), QUIET)
+    assert torch.equal(again["head.weight"], again["embedding.weight"])
 
 
 def test_a_run_begun_with_other_code_is_not_continued(finished, tmp_path):

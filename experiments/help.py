@@ -1,0 +1,49 @@
+"""What --help prints: the groups and what they hold, the plain keys, examples."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from ablate.run import Run
+from experiments.presets import DEFAULTS, GROUPS
+
+
+def help_text() -> str:
+    """What --help prints: the groups and what they hold, the plain keys, examples."""
+    lines = ["One arm of the experiment on one seed: base model, stages, probes, records, figure.", ""]
+    lines += ["  python experiments/run.py [regime=NAME] [corpus=NAME] [model=NAME] [budget=NAME] [key=value ...]", ""]
+    for group, nouns in GROUPS.items():
+        lines.append(f"{group} (default {DEFAULTS[group]})")
+        lines += [f"  {name:<18} {SUMMARIES[group](noun)}" for name, noun in nouns.items()]
+        lines.append("")
+    defaults = {f.name: f.default for f in dataclasses.fields(Run) if f.default is not dataclasses.MISSING}
+    lines.append("keys: " + "  ".join(f"{name}={shown(value)}" for name, value in defaults.items()))
+    lines += [
+        "Every field of a noun is a key too: regime.stages.1.steps=300  corpus.checksum=7  base.lr=1e-3",
+        "-m regime=a,b seed=0,1   every combination, one after the other",
+        "--cfg job                print the configuration and stop",
+        '-sc install=bash         print tab completion for: eval "$(python experiments/run.py -sc install=bash)"',
+    ]
+    return "\n".join(lines)
+
+
+def _stages(regime: Any) -> str:
+    stages = (f"{type(s.objective).__name__} ({s.objective.attention}) {s.share:.0%}" for s in regime.stages)
+    return " -> ".join(stages)
+
+
+def _first_line(noun: Any) -> str:
+    return (type(noun).__doc__ or "").splitlines()[0]
+
+
+def _fields(noun: Any) -> str:
+    return ", ".join(f"{f.name} {shown(getattr(noun, f.name))}" for f in dataclasses.fields(noun))
+
+
+SUMMARIES = {"regime": _stages, "corpus": _first_line, "model": _fields, "budget": _fields}
+
+
+def shown(value: Any) -> str:
+    """A value as the command line would take it."""
+    return str(getattr(value, "value", value)).replace(" ", "")

@@ -163,9 +163,9 @@ def test_two_processes_are_the_same_run(tmp_path):
 
     words = ["budget=smoke", "threads=1", "regime=bidllm"]
     alone = typed(*words, "out=alone", cwd=tmp_path)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     both = subprocess.run([*torchrun, RUN[1], *words, "out=both"], cwd=tmp_path, capture_output=True, text=True,
-                          check=False, env={**os.environ, "OMP_NUM_THREADS": "1"})  # fmt: skip
+                          check=False, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"})  # fmt: skip
     assert (alone.returncode, both.returncode) == (0, 0), both.stderr
     a, b = (records.read(tmp_path / name).drop(columns="run") for name in ("alone", "both"))
     assert a.drop(columns="value").equals(b.drop(columns="value"))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate.corpus import Domain, Split
-from ablate.machine import code_version, description, packages
+from ablate.machine import attention_form, code_version, description, packages
 from ablate.run import Run, source_hash
 from ablate.store import write_bytes
 
@@ -28,6 +28,7 @@ def new_manifest(run: Run) -> dict[str, Any]:
         "config_fingerprint": run.fingerprint(),
         "initial_weights": None,
         **circumstances(run),
+        "attention_form": str(attention_form(run.device, run.precision)),
         "code": code_version(),
         "machine": description(),
         **dict.fromkeys(SECONDS, 0.0),

@@ -55,6 +55,9 @@ def train(run: Run, console: Console) -> Path:
 
 
 def _go(run: Run, console: Console, manifest: dict[str, Any]) -> None:
+    chosen = f"{run.device}, {run.precision}, {run.threads} thread(s), compile={run.compile}"
+    console.print(f"{run.folder}: {sum(run.stage_steps)} steps after the base model's {run.base_steps}; {chosen}",
+                  soft_wrap=True)  # fmt: skip
     session = Session(run, console, manifest)
     manifest["status"] = "running"
     write_manifest(run.folder, manifest)  # first: it says whose folder this is

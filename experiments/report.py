@@ -31,7 +31,7 @@ def report(folder: Path, console: Console) -> None:
 
 def summary(rows: pd.DataFrame, metric: str) -> Table:
     """Held-out new domain by block size: baseline, before and after the switch, at the end; forgetting below."""
-    table = Table(title=f"{metric} on held-out new-domain questions", title_justify="left")
+    table = Table(title=f"{rows['run'].iloc[0]}: held-out {metric}", title_justify="left")
     marks = moments(rows)
     table.add_column("block")
     for name in marks:

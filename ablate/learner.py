@@ -168,9 +168,8 @@ class Watch(lightning.Callback):
 
 
 def objective_label(objective: Objective) -> str:
-    """Name of an objective in records: its class, with the attention pattern where that is a choice."""
-    name = type(objective).__name__
-    return name if name == "Autoregressive" else f"{name}({objective.attention})"
+    """Name of an objective in records: its class and the attention pattern under which it reads."""
+    return f"{type(objective).__name__}({objective.attention})"
 
 
 def loader(feed: Feed) -> DataLoader:

@@ -46,7 +46,7 @@ def read_manifest(run: Run) -> dict[str, Any] | None:
     """
     folder, path = run.folder, run.folder / "manifest.json"
     if not path.exists():
-        if folder.is_file() or (folder.is_dir() and any(p.name != ".lock" for p in folder.iterdir())):
+        if folder.is_file() or (folder.is_dir() and any(not p.name.startswith(".") for p in folder.iterdir())):
             raise RunError(
                 f"out={folder}: wanted a new folder or that of an earlier run, got other files; type out=PATH"
             )

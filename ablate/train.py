@@ -18,7 +18,7 @@ from ablate.corpus import Domain, Split
 from ablate.decode import Predictor
 from ablate.learner import Feed, Learner, Progressed, Watch, fit, objective_label
 from ablate.machine import Compile, Device
-from ablate.manifest import COMPLETE, RunError, new_manifest, read_manifest, write_manifest
+from ablate.manifest import COMPLETE, SECONDS, RunError, new_manifest, read_manifest, write_manifest
 from ablate.model import Transformer
 from ablate.objective import Objective
 from ablate.probe import Exam, Probe, Row
@@ -209,7 +209,7 @@ class Session:
             "progressed": asdict(self.progressed),
             "rows": self.rows,
             "network": self.network.state_dict(),
-            "seconds": {k: v for k, v in self.manifest.items() if k.endswith("_seconds")},
+            "seconds": {name: self.manifest[name] for name in SECONDS},
         }
         save(self.path, state)
         records.write(records.table(self.rows), self.run.folder / records.FILE)
@@ -233,7 +233,7 @@ class Session:
 
 
 def probes(run: Run) -> list[Probe]:
-    """What a run asks: rule (new, held out), memory (new, seen) and forgetting (general, held out)."""
+    """What a run asks: the new domain held out and under the training law, and the general domain (forgetting)."""
     budget = run.budget
     everywhere = {"questions": budget.questions, "contexts": budget.contexts, "decoded": budget.decoded}
     sizes = tuple(budget.block_sizes)

@@ -23,10 +23,28 @@ class Domain(StrEnum):
 
 
 class Split(StrEnum):
-    """Which side of the held-out rule a law lies on."""
+    """Which part of a domain a law covers. Every corpus has the first two; its `splits` name the others it has.
+
+    train: what is shown in training. test: held out by the corpus's own rule. longer: beyond anything shown, by length
+    or depth. reversed: the same content in the other order. unseen: content that nothing shown speaks of, a control
+    that must fail. whole: everything, before anything is held out.
+    """
 
     train = "train"
     test = "test"
+    longer = "longer"
+    reversed = "reversed"
+    unseen = "unseen"
+    whole = "whole"
+
+
+def split_of(corpus: object, split: Split | str, splits: Sequence[Split]) -> Split:
+    """The split by its name. Raises ValueError, listing what there is, for one that the corpus does not have."""
+    if split not in splits:
+        raise ValueError(
+            f"corpus.split: {type(corpus).name} has {', '.join(splits)}; got {split!s}; try corpus.split={splits[0]}"
+        )
+    return Split(split)
 
 
 @dataclass(frozen=True)
@@ -106,6 +124,7 @@ class Corpus(Protocol):
     """One law of sequences. Implementations are dataclasses, so `dataclasses.replace(corpus, split=...)` works."""
 
     name: ClassVar[str]
+    splits: ClassVar[tuple[Split, ...]]
     domain: Domain
     split: Split
 

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 SEPARATOR, MASK = "<|doc|>", "<mask>"
-LAWS = tuple((domain, side) for domain in Domain for side in Split)
+SPLITS = (Split.train, Split.test)
+LAWS = tuple((domain, side) for domain in Domain for side in SPLITS)
 LONG_WORD = re.compile(r"\S{1000}")
 CODE = ("duplicates.py", "files.py", "shards.py")  # what decides which tokens the same files give
 

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ablate.corpus import Domain, Query, Split, Vocabulary
+from ablate.corpus import Domain, Query, Split, Vocabulary, split_of
 from ablate.files import Shelf, code_shelf, english_shelf, folder_shelf
 from ablate.seeds import generator
-from ablate.shards import Packed, cached
+from ablate.shards import SPLITS, Packed, cached
 from ablate.store import digest
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class RealText(ABC):
     """
 
     name: ClassVar[str]
+    splits: ClassVar[tuple[Split, ...]] = SPLITS
     tokens: int = 512
     length: int = 128
     answer: int = 32
@@ -51,7 +52,7 @@ class RealText(ABC):
     split: Split = Split.train
 
     def __post_init__(self) -> None:
-        self.domain, self.split = Domain(self.domain), Split(self.split)
+        self.domain, self.split = Domain(self.domain), split_of(self, self.split, self.splits)
         _require("tokens", self.tokens, 257, 65_535, 512)  # 256 bytes and the separator
         _require("length", self.length, 2, 1_048_576, 128)
         _require("answer", self.answer, 1, self.length - 1, min(32, self.length // 2))

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ablate.corpus import Domain, Query, Split, Vocabulary
+from ablate.corpus import Domain, Query, Split, Vocabulary, split_of
 from ablate.seeds import generator, uniform
 from synthetic_data.checksum import accepted
 from synthetic_data.engine import ChainOracle, Clique
@@ -41,6 +41,7 @@ class Arithmetic:
     """
 
     name: ClassVar[str] = "arithmetic"
+    splits: ClassVar[tuple[Split, ...]] = (Split.train, Split.test, Split.whole)
     records: int = 4
     digits: int = 1
     names: int = 6
@@ -52,7 +53,7 @@ class Arithmetic:
     split: Split = Split.train
 
     def __post_init__(self) -> None:
-        self.domain, self.split = Domain(self.domain), Split(self.split)
+        self.domain, self.split = Domain(self.domain), split_of(self, self.split, self.splits)
         require_range(
             self, records=(1, 64), digits=(1, 2), names=(2, 26), affine=(0, 8), tables=(0, 8), checksum=(2, 31)
         )

@@ -17,7 +17,8 @@ Array = np.ndarray[Any, Any]
 
 def accepted(residues: Array, split: Split) -> Array:
     """bool, same shape: does the residue belong to the split?"""
-    return (residues == 0) if split is Split.test else (residues != 0)
+    rule = {Split.test: residues == 0, Split.whole: np.ones_like(residues, dtype=bool)}
+    return rule.get(split, residues != 0)
 
 
 def draw_sequences(uniform_BN: Array, options: int, modulus: int, split: Split) -> Array:

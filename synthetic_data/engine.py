@@ -142,6 +142,26 @@ class Chain:
             for k, position in enumerate(clique.positions):
                 yield position, clique.tokens_RK[row_B, k]
 
+    def prior(self, uniform_CB: Array) -> Iterator[tuple[int, Array]]:
+        """Yields (position, (B,) tokens) drawn from the law itself, one uniform number a clique."""
+        nothing = np.ones((1, 1))
+        scores = [clique.weight_R1 for clique in self.cliques]
+        messages, _ = self.upward(scores, SUM_PRODUCT)
+        start, stop = np.zeros(1, dtype=np.int64), np.array([len(scores[-1])])
+        state_B = np.zeros(uniform_CB.shape[1], dtype=np.int64)
+        for c in reversed(range(len(self.cliques))):
+            clique = self.cliques[c]
+            upto_R = np.concatenate(([0.0], np.cumsum((messages[c][clique.source_R] * scores[c] * nothing)[:, 0])))
+            low_B, high_B = upto_R[start[state_B]], upto_R[stop[state_B]]
+            row_B = np.searchsorted(upto_R, low_B + uniform_CB[c] * (high_B - low_B), side="right") - 1
+            row_B = np.clip(row_B, start[state_B], stop[state_B] - 1)
+            for k, position in enumerate(clique.positions):
+                yield position, clique.tokens_RK[row_B, k]
+            state_B = clique.source_R[row_B]
+            states = np.arange(clique.sources)
+            if c:
+                start, stop = (np.searchsorted(self.cliques[c - 1].target_R, states, side) for side in ("left", "right"))
+
 
 class ChainOracle:
     """Exact oracle of a product of chains."""
@@ -178,6 +198,24 @@ class ChainOracle:
         drawn = np.empty_like(tokens)
         for chain in self.chains:
             for position, column_B in chain.draw(self._seen(tokens, SUM_PRODUCT), rng):
+                drawn[:, position] = column_B
+        return torch.from_numpy(drawn)
+
+    @property
+    def draws(self) -> int:
+        """Uniform numbers that one sequence takes in `draw`."""
+        return sum(len(chain.cliques) for chain in self.chains)
+
+    def draw(self, uniform_BN: Array) -> Tensor:
+        """(B, L) int64 sequences of the law, exact, from N = `draws` uniform numbers each: a world's sampler."""
+        import torch
+
+        drawn = np.empty((len(uniform_BN), self.length), dtype=np.int64)
+        first = 0
+        for chain in self.chains:
+            uniform_CB = uniform_BN[:, first : first + len(chain.cliques)].T
+            first += len(chain.cliques)
+            for position, column_B in chain.prior(uniform_CB):
                 drawn[:, position] = column_B
         return torch.from_numpy(drawn)
 

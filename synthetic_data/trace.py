@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ablate.corpus import Domain, Query, Split, Vocabulary
+from ablate.corpus import Domain, Query, Split, Vocabulary, split_of
 from ablate.seeds import generator, uniform
 from synthetic_data.checksum import accepted, draw_sequences
 from synthetic_data.engine import ChainOracle, Clique
@@ -40,6 +40,7 @@ class Trace:
     """
 
     name: ClassVar[str] = "trace"
+    splits: ClassVar[tuple[Split, ...]] = (Split.train, Split.test, Split.whole)
     values: int = 10
     general_operators: int = 4
     new_operators: int = 16
@@ -50,7 +51,7 @@ class Trace:
     split: Split = Split.train
 
     def __post_init__(self) -> None:
-        self.domain, self.split = Domain(self.domain), Split(self.split)
+        self.domain, self.split = Domain(self.domain), split_of(self, self.split, self.splits)
         require_range(self, values=(2, len(DIGITS)), general_operators=(1, 500), new_operators=(1, 500),
                       operations=(1, 64), checksum=(2, 64))  # fmt: skip
         fewest = min(self.general_operators, self.new_operators)

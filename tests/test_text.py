@@ -15,7 +15,7 @@ import pytest
 from ablate import files, shards
 from ablate.corpus import Domain, Split
 from ablate.duplicates import Seen
-from ablate.shards import SEPARATOR
+from ablate.shards import SEPARATOR, SPLITS
 from ablate.text import PythonSource, Text
 
 VERBS = ["reads", "writes", "folds", "splits", "merges", "drops", "copies", "sorts", "joins", "moves"]
@@ -43,7 +43,7 @@ def corpus(tmp_path: Path) -> Text:
 
 
 def laws(corpus: Text | PythonSource) -> list[Text | PythonSource]:
-    return [dataclasses.replace(corpus, domain=domain, split=split) for domain in Domain for split in Split]
+    return [dataclasses.replace(corpus, domain=domain, split=split) for domain in Domain for split in SPLITS]
 
 
 def windows(corpus: Text) -> int:
@@ -69,7 +69,7 @@ def test_tokens_stand_for_the_bytes_of_the_documents(corpus: Text) -> None:
     folder = Path(corpus.folder)
     (folder / "odd.txt").write_bytes(f"{prose(7)} a\r\n\tb  {SEPARATOR} <mask> Ġ € 𝔘 \x07 e\u0301".encode())
     originals = {path.read_bytes().decode() for path in folder.rglob("*.txt")}
-    sides = [dataclasses.replace(corpus, split=split) for split in Split]
+    sides = [dataclasses.replace(corpus, split=split) for split in SPLITS]
     assert {text for side in sides for text in texts(side)} == originals
     bytes_V = np.array(corpus.vocabulary.bytes_V)
     assert len(bytes_V) == len(corpus.vocabulary) == corpus.vocabulary.mask_id + 1
@@ -79,7 +79,7 @@ def test_tokens_stand_for_the_bytes_of_the_documents(corpus: Text) -> None:
 
 def test_held_out_documents_are_others(corpus: Text) -> None:
     for domain in Domain:
-        train, test = (texts(dataclasses.replace(corpus, domain=domain, split=split)) for split in Split)
+        train, test = (texts(dataclasses.replace(corpus, domain=domain, split=split)) for split in SPLITS)
         assert train
         assert test
         assert not set(train) & set(test)
@@ -152,7 +152,7 @@ def test_changed_text_is_another_corpus(corpus: Text) -> None:
     assert len(before) == 4
     path = Path(corpus.folder) / "0.txt"
     path.write_text(prose(50), encoding="utf-8")
-    assert prose(50) in [text for split in Split for text in texts(dataclasses.replace(corpus, split=split))]
+    assert prose(50) in [text for split in SPLITS for text in texts(dataclasses.replace(corpus, split=split))]
     assert corpus.fingerprint() in before  # an instance keeps the data that it has shown
 
 
@@ -206,14 +206,14 @@ def test_rows_of_jsonl_and_parquet_are_documents(tmp_path: Path) -> None:
     (folder / "a.jsonl").write_text(lines, encoding="utf-8")
     pq.write_table(pa.table({"content": [prose(i) for i in range(10, 14)], "id": range(4)}), folder / "b.PARQUET")
     corpus = Text(folder=str(folder), general=str(general), tokens=257, length=8, answer=2, cache=str(tmp_path / "c"))
-    found = [text for split in Split for text in texts(dataclasses.replace(corpus, split=split))]
+    found = [text for split in SPLITS for text in texts(dataclasses.replace(corpus, split=split))]
     assert sorted(found) == sorted([row["text"] for row in rows] + [prose(i) for i in range(10, 14)])
 
 
 def test_max_bytes_cuts_each_domain(corpus: Text, capsys: pytest.CaptureFixture[str]) -> None:
     small = dataclasses.replace(corpus, max_bytes=2_500)
     for domain in Domain:
-        both = [t for split in Split for t in texts(dataclasses.replace(small, domain=domain, split=split))]
+        both = [t for split in SPLITS for t in texts(dataclasses.replace(small, domain=domain, split=split))]
         assert 2_497 <= sum(len(text.encode()) for text in both) <= 2_500
     assert "corpus.max_bytes" in capsys.readouterr().err
 

@@ -6,9 +6,14 @@ from typing import Any
 
 from ablate.corpus import Corpus
 from synthetic_data.arithmetic import Arithmetic
+from synthetic_data.facts import Facts
+from synthetic_data.noisy import Noisy, noisy
+from synthetic_data.programs import Programs
 from synthetic_data.trace import Trace
 
-WORLDS: dict[str, type] = {world.name: world for world in (Arithmetic, Trace)}
+WORLDS: dict[str, type] = {world.name: world for world in (Arithmetic, Facts, Programs, Trace)}
+
+__all__ = ["WORLDS", "Arithmetic", "Facts", "Noisy", "Programs", "Trace", "make", "noisy"]
 
 
 def make(name: str, **parameters: Any) -> Corpus:

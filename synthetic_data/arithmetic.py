@@ -1,12 +1,19 @@
 """Arithmetic records: `a=1,b=2,a+b=3;a=3,b=4,a+b=7;`.
 
-Each record binds two different random names to random numbers and applies an operator to them, modulo 10^digits,
-all numbers zero-padded. The general domain knows `+`; the new domain's operators have rules that the base model has
-never seen: affine maps p x + q y + r with p and q prime to 10, and random tables, all fixed by `world`. The test split
-holds the operand pairs whose squared digits sum to 0 modulo `checksum`: an affine rule can be carried over to them, a
-table cannot, so rule and memory can be told apart. (The sum of the plain digits modulo 5 would not do: it fixes the
-result of `+` modulo 5, so training would never show a result of 0 or 5.) Questions show every binding; the results are
-the answer.
+Each record binds two different random names to random numbers and applies an operator to them; numbers are zero-padded
+and results are cut to the operands' length, or carry one more digit with `wrap=false`. With three digits:
+
+    c=047,a=960,c+a=007;        layout=reversed: c+a=007,c=047,a=960;        layout=bare: 047960007
+
+The general domain knows `+`; the new domain's operators have rules that the base model has never seen, fixed by
+`world`. Up to two digits they are affine maps p x + q y + r modulo 10^digits, with p and q prime to 10, and random
+tables; beyond that, small affine maps and random transducers with at most four carries.
+
+The test split holds the operand pairs whose squared digits sum to 0 modulo `checksum`: an affine rule can be carried
+over to them, a random table cannot, so rule and memory can be told apart. (The sum of the plain digits modulo 5 would
+not do: it fixes the result of `+` modulo 5, so training would never show a result of 0 or 5.) The split `longer` holds
+the pairs that hand on a carry over `chain` digits in a row, or more, which training never shows; with fewer digits
+than that it does not exist. Questions show every binding; the results are the answer.
 """
 
 from __future__ import annotations
@@ -14,6 +21,7 @@ from __future__ import annotations
 import string
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -21,8 +29,18 @@ import numpy as np
 
 from ablate.corpus import Domain, Query, Split, Vocabulary, split_of
 from ablate.seeds import generator, uniform
-from synthetic_data.checksum import accepted
 from synthetic_data.engine import ChainOracle, Clique
+from synthetic_data.operators import (
+    AFFINE,
+    HeldOut,
+    Machine,
+    Table,
+    Transducer,
+    affine,
+    random_transducer,
+    serial_cliques,
+    table_cliques,
+)
 from synthetic_data.world import fingerprint, require_range
 
 if TYPE_CHECKING:
@@ -32,36 +50,74 @@ Array = np.ndarray[Any, Any]
 NEW_SYMBOLS = "*-/%^&#@!?$~<>:_"
 
 
+class Layout(StrEnum):
+    """What stands where in a record: bindings first, the equation first, or the three numbers alone."""
+
+    record = "record"
+    reversed = "reversed"
+    bare = "bare"
+
+
+PARTS = {Layout.record: "n=X,m=Y,nom=Z;", Layout.reversed: "nom=Z,n=X,m=Y;", Layout.bare: "XYZ"}
+
+
+class DigitOrder(StrEnum):
+    """Which end of a number is written first."""
+
+    big = "big"
+    little = "little"
+
+
 @dataclass
 class Arithmetic:
     """Records that bind two names and apply an operator to them.
 
-    records: in a sequence. digits: of every number. names: to choose from. affine, tables: numbers of new operators.
-    Raises ValueError for sizes out of range.
+    records: in a sequence. digits: of every operand. names: to choose from. affine, tables: numbers of new operators
+    (beyond two digits `tables` are random transducers). wrap: cut results to `digits`. chain: carries in a row that
+    only the split `longer` has. Raises ValueError for sizes out of range and combinations that have no meaning.
     """
 
     name: ClassVar[str] = "arithmetic"
-    splits: ClassVar[tuple[Split, ...]] = (Split.train, Split.test, Split.whole)
+    splits: ClassVar[tuple[Split, ...]] = (Split.train, Split.test, Split.longer, Split.whole)
     records: int = 4
     digits: int = 1
     names: int = 6
     affine: int = 2
     tables: int = 2
+    layout: Layout = Layout.record
+    order: DigitOrder = DigitOrder.big
+    wrap: bool = True
     checksum: int = 13
+    chain: int = 4
     world: int = 0
     domain: Domain = Domain.new
     split: Split = Split.train
 
     def __post_init__(self) -> None:
         self.domain, self.split = Domain(self.domain), split_of(self, self.split, self.splits)
-        require_range(
-            self, records=(1, 64), digits=(1, 2), names=(2, 26), affine=(0, 8), tables=(0, 8), checksum=(2, 31)
-        )
+        self.layout, self.order = Layout(self.layout), DigitOrder(self.order)
+        require_range(self, records=(1, 64), digits=(1, 8), names=(2, 26), affine=(0, 8), tables=(0, 8),
+                      checksum=(2, 31), chain=(1, 8))  # fmt: skip
         if self.affine + self.tables == 0:
             raise ValueError(
                 "corpus.affine and corpus.tables: wanted at least one new operator, got none; try corpus.affine=1"
             )
-        held_out = int(self._accepted(Split.test).sum()) / 100**self.digits
+        self._require_meaning()
+
+    def _require_meaning(self) -> None:
+        if self.layout is Layout.bare and len(self._operators) > 1:
+            raise ValueError(
+                f"corpus.layout=bare shows no operator, so it wants a domain that has one; {self.domain} has "
+                f"{len(self._operators)}; try corpus.affine=1 corpus.tables=0"
+            )
+        if self.split is Split.longer and not self._counts_chains:
+            raise ValueError(
+                f"corpus.split=longer: wanted operators with carries and corpus.digits at least "
+                f"corpus.chain={self.chain}, got digits={self.digits}; try corpus.digits=8"
+            )
+        if self._tabular and not self.wrap:
+            raise ValueError("corpus.wrap=false: operators given by tables have no carry; try corpus.digits=3")
+        held_out = _share_held_out(self.digits, self.checksum)
         if not 0.05 <= held_out <= 0.5:
             raise ValueError(
                 f"corpus.checksum={self.checksum}: wanted 5 to 50 % of the operand pairs held out, got "
@@ -80,7 +136,9 @@ class Arithmetic:
 
     @cached_property
     def oracle(self) -> ChainOracle:
-        chains = [[clique] for record in range(self.records) for clique in self._cliques(record * self._record)]
+        one = self._chains()
+        shifts = [record * self._record for record in range(self.records)]
+        chains = [[c.at([p + shift for p in c.positions]) for c in chain] for shift in shifts for chain in one]
         return ChainOracle(chains, self.length, self.vocabulary)
 
     def batch(self, indices: Sequence[int] | Array, seed: int) -> Tensor:
@@ -90,13 +148,12 @@ class Arithmetic:
         import torch
 
         tokens_BL = self._draw(range(n), seed, "queries")
-        result = np.concatenate([self._columns(r * self._record)["z"] for r in range(self.records)])
+        places_RD = np.arange(self.records)[:, None] * self._record + self._at["Z"]
         answer_BL = torch.zeros_like(tokens_BL, dtype=torch.bool)
-        answer_BL[:, result] = True
+        answer_BL[:, places_RD.ravel()] = True
 
         def verify(decoded_BL: Tensor) -> Tensor:
-            right = (decoded_BL == tokens_BL)[:, result].unflatten(1, (self.records, self.digits))
-            return right.all(-1).double().mean(1)
+            return (decoded_BL == tokens_BL)[:, places_RD].all(-1).double().mean(1)
 
         return Query(tokens_BL, answer_BL, verify)
 
@@ -104,85 +161,94 @@ class Arithmetic:
         return fingerprint(self)
 
     @property
+    def _widths(self) -> dict[str, int]:
+        return {"X": self.digits, "Y": self.digits, "Z": self.digits + (not self.wrap)}
+
+    @property
     def _record(self) -> int:
-        return 11 + 3 * self.digits
-
-    def _columns(self, start: int) -> dict[str, Array]:
-        """Positions of a record's parts: names n, operand digits x and y, operator, result digits z, punctuation."""
-        layout = ["n", "=", *"x" * self.digits, ",", "m", "=", *"y" * self.digits, ",", "n", "o", "m", "=",
-                  *"z" * self.digits, ";"]  # fmt: skip
-        return {part: start + np.flatnonzero([p == part for p in layout]) for part in set(layout)}
+        return sum(self._widths.get(part, 1) for part in PARTS[self.layout])
 
     @cached_property
-    def _rules(self) -> tuple[list[int], Array]:
-        """Token ids of this domain's operators; (operators, pairs) results, pair = x * 10^digits + y."""
-        size = 10**self.digits
-        x, y = np.divmod(np.arange(size * size), size)
+    def _at(self) -> dict[str, Array]:
+        """Places of a record's parts in it; those of a number X, Y or Z with the most significant digit first."""
+        layout = [part for part in PARTS[self.layout] for _ in range(self._widths.get(part, 1))]
+        places = {part: np.flatnonzero([p == part for p in layout]) for part in "nmo=,;XYZ"}
+        for part in "XYZ" if self.order is DigitOrder.little else "":
+            places[part] = places[part][::-1]
+        return places
+
+    @property
+    def _tabular(self) -> bool:
+        return self.domain is Domain.new and self.digits <= 2
+
+    @property
+    def _counts_chains(self) -> bool:
+        return self.digits >= self.chain and not self._tabular
+
+    @cached_property
+    def _operators(self) -> list[Transducer] | list[Table]:
         if self.domain is Domain.general:
-            return self.vocabulary.ids("+"), ((x + y) % size)[None]
-        rules = []
-        for i in range(self.affine):
-            rng = generator(self.world, "arithmetic/affine", i)
-            p, q = rng.choice(np.flatnonzero(np.gcd(np.arange(size), 10) == 1)[1:], 2)  # without 1: not `+` again
-            rules.append((p * x + q * y + rng.integers(size)) % size)
-        for i in range(self.tables):
-            rules.append(generator(self.world, "arithmetic/table", i).integers(size, size=size * size))
-        return self.vocabulary.ids(NEW_SYMBOLS[: len(rules)]), np.stack(rules)
+            return [affine("+", 1, 1, 0)]
+        symbols = NEW_SYMBOLS[: self.affine + self.tables]
+        build = _new_tables if self._tabular else _new_transducers
+        return build(symbols[: self.affine], symbols[self.affine :], self.digits, self.world)
 
-    def _accepted(self, split: Split) -> Array:
-        """bool, (pairs,): does a pair belong to the split? The squares of all its digits decide, in whatever order."""
-        pairs = np.arange(100**self.digits)
-        squares = sum((pairs // 10**k % 10) ** 2 for k in range(2 * self.digits))
-        return accepted(squares % self.checksum, split)
+    def _draw(self, indices: Sequence[int] | Array, seed: int, stream: str) -> Tensor:
+        stream = f"arithmetic/{stream}/{self.domain}/{self.split}"
+        return self.oracle.draw(uniform(seed, stream, np.asarray(indices), (self.oracle.draws,)).numpy())
 
-    @cached_property
-    def _pairs(self) -> Array:
-        """Operand pairs of this split, as x * 10^digits + y."""
-        return np.flatnonzero(self._accepted(self.split))
+    def _chains(self) -> list[list[Clique]]:
+        """A record's independent parts: punctuation, names, and numbers with their operator."""
+        chains = [[Clique((p,), np.array([self.vocabulary.ids(s)]))] for s in "=,;" for p in self._at[s]]
+        if len(self._at["n"]):
+            chains.append([Clique((*self._at["n"], *self._at["m"]), self._names[:, [0, 0, 1, 1]])])
+        return [*chains, self._numbers()]
 
-    @cached_property
+    @property
     def _names(self) -> Array:
         """(names * (names - 1), 2) token ids of the ordered pairs of different names."""
         first = len(self.vocabulary) - 1 - self.names
         i, j = np.divmod(np.arange(self.names * self.names), self.names)
         return first + np.stack((i, j), axis=1)[i != j]
 
-    def _digit_ids(self, numbers: Array) -> Array:
-        """(..., digits) token ids of zero-padded numbers; the ids of the digits are 0..9."""
-        return numbers[..., None] // 10 ** np.arange(self.digits)[::-1] % 10
+    def _numbers(self) -> list[Clique]:
+        at, whole = self._at, self.split is Split.whole
+        tokens = self.vocabulary.ids([op.symbol for op in self._operators])
+        if self._tabular:
+            return table_cliques(self._operators, tokens, self.split, self.checksum, at)
+        counted = self._counts_chains and not whole
+        modulus = 1 if whole or self.split is Split.longer else self.checksum
+        machine = Machine(self._operators, HeldOut(self.split, modulus, self.chain if counted else 0))
+        places_DK = np.stack([at[part][::-1][: self.digits] for part in "XYZ"], axis=1)
+        written = (at["o"][0], tokens) if len(at["o"]) else None
+        return serial_cliques(machine, places_DK, written, None if self.wrap else at["Z"][0])
 
-    def _draw(self, indices: Sequence[int] | Array, seed: int, stream: str) -> Tensor:
-        import torch
 
-        stream = f"arithmetic/{stream}/{self.domain}/{self.split}"
-        u_BR3 = uniform(seed, stream, np.asarray(indices), (self.records, 3)).numpy()
-        symbols, results = self._rules
-        names, pairs, operators = (
-            np.floor(u_BR3[..., k] * n).astype(np.int64)
-            for k, n in enumerate((len(self._names), len(self._pairs), len(symbols)))
-        )
-        names, pairs = self._names[names], self._pairs[pairs]
-        x, y = np.divmod(pairs, 10**self.digits)
-        tokens_BL = np.empty((len(u_BR3), self.length), dtype=np.int64)
-        tokens_BRT = tokens_BL.reshape(len(u_BR3), self.records, self._record)
-        at = self._columns(0)
-        for symbol in "=,;":
-            tokens_BRT[..., at[symbol]] = self.vocabulary.ids(symbol)[0]
-        tokens_BRT[..., at["n"]], tokens_BRT[..., at["m"]] = names[..., :1], names[..., 1:]
-        tokens_BRT[..., at["o"]] = np.asarray(symbols)[operators][..., None]
-        for part, numbers in (("x", x), ("y", y), ("z", results[operators, pairs])):
-            tokens_BRT[..., at[part]] = self._digit_ids(numbers)
-        return torch.from_numpy(tokens_BL)
+def _share_held_out(digits: int, modulus: int) -> float:
+    """Share of all operand pairs whose squared digits sum to 0."""
+    share_M = np.eye(modulus)[0]
+    for _ in range(2 * digits):
+        share_M = sum(np.roll(share_M, d * d) for d in range(10)) / 10
+    return float(share_M[0])
 
-    def _cliques(self, start: int) -> list[Clique]:
-        """A record's three independent parts: punctuation, names, and operands with operator and result."""
-        at = self._columns(start)
-        punctuation = [(p, self.vocabulary.ids(s)[0]) for s in "=,;" for p in at[s]]
-        constants = Clique(tuple(p for p, _ in punctuation), np.array([[i for _, i in punctuation]]))
-        names = Clique((*at["n"], *at["m"]), self._names[:, [0, 0, 1, 1]])
-        symbols, results = self._rules
-        operator, pair = (x.ravel() for x in np.meshgrid(range(len(symbols)), self._pairs, indexing="ij"))
-        x, y = np.divmod(pair, 10**self.digits)
-        numbers = [self._digit_ids(v) for v in (x, y, results[operator, pair])]
-        tokens_RK = np.concatenate((np.asarray(symbols)[operator][:, None], *numbers), axis=1)
-        return [constants, names, Clique((*at["o"], *at["x"], *at["y"], *at["z"]), tokens_RK)]
+
+def _new_tables(affine_symbols: str, random_symbols: str, digits: int, world: int) -> list[Table]:
+    size = 10**digits
+    x, y = np.divmod(np.arange(size * size), size)
+    tables = []
+    for i, symbol in enumerate(affine_symbols):
+        rng = generator(world, "arithmetic/affine", i)
+        p, q = rng.choice(np.flatnonzero(np.gcd(np.arange(size), 10) == 1)[1:], 2)  # without 1: not `+` again
+        tables.append(Table(symbol, ((p * x + q * y + rng.integers(size)) % size).reshape(size, size)))
+    for i, symbol in enumerate(random_symbols):
+        result = generator(world, "arithmetic/table", i).integers(size, size=size * size)
+        tables.append(Table(symbol, result.reshape(size, size)))
+    return tables
+
+
+def _new_transducers(affine_symbols: str, random_symbols: str, digits: int, world: int) -> list[Transducer]:
+    """The small affine maps are drawn without repetition; the rules do not depend on the number of digits."""
+    chosen = generator(world, "arithmetic/small affine").permutation(len(AFFINE))
+    maps = [affine(symbol, *AFFINE[i]) for symbol, i in zip(affine_symbols, chosen, strict=False)]
+    rngs = [generator(world, "arithmetic/transducer", i) for i in range(len(random_symbols))]
+    return [*maps, *(random_transducer(symbol, rng) for symbol, rng in zip(random_symbols, rngs, strict=True))]

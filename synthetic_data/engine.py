@@ -1,247 +1,211 @@
-"""Exact inference on chains of sparse cliques.
+"""Exact oracles: a law over L tokens is a product of independent chains of sparse cliques.
 
-A law over L tokens is a product of independent chains. A chain is a sequence of cliques; a clique lists its rows
-(state in, tokens at some positions, state out, weight), so token layout is apart from inference order. Each position
-belongs to one clique. One upward and one downward pass give all posteriors at once (Pearl, 1988; Rabiner, 1989).
+Token layout is apart from inference order: each position belongs to one clique, wherever it stands. Chains that have
+the same rows at other positions (the records of a sequence, say) are inferred together, as columns of one chain.
 
-Shapes: B sequences, L positions, V vocabulary, R rows of a clique, K positions of a clique, S states.
+Shapes: B sequences, L positions, V vocabulary, N columns, K positions of a clique.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ablate.corpus import Posterior, Vocabulary
+from synthetic_data.chain import Chain, Choose, Pass, Seen, most_probable, sampler
+from synthetic_data.clique import Clique, Evidence
+from synthetic_data.semiring import BOOLEAN, MAX_PRODUCT, SUM_PRODUCT, Semiring
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Array = np.ndarray[Any, Any]
-CHUNK = 128  # sequences inferred at once: bounds memory at rows * CHUNK * 8 bytes an array
+VIEWS = 2**23  # numbers that the views of one chunk may take, 64 MB
+CHUNK = 4096  # sequences inferred at once, at most
 
 
 @dataclass(frozen=True)
-class Semiring:
-    """How rows combine: `times` along a chain, `plus` over alternatives."""
+class Copies:
+    """One chain at several places: positions_CIK[c] holds, a row a copy, the positions of clique c."""
 
-    times: np.ufunc
-    plus: np.ufunc
-    dtype: type
+    chain: Chain
+    positions_CIK: list[Array]
 
+    def tokens(self, tokens_BL: Array) -> list[Array]:
+        """Of every clique the (N, K) tokens; column n = copy * B + sequence."""
+        return [
+            tokens_BL[:, positions_IK].transpose(1, 0, 2).reshape(-1, positions_IK.shape[1])
+            for positions_IK in self.positions_CIK
+        ]
 
-SUM_PRODUCT = Semiring(np.multiply, np.add, np.float64)
-BOOLEAN = Semiring(np.logical_and, np.logical_or, np.bool_)
+    @property
+    def count(self) -> int:
+        return len(self.positions_CIK[0])
 
-
-class Groups:
-    """Sums of rows that share a label: `reduce` maps (R, B) to (labels, B)."""
-
-    def __init__(self, labels_R: Array, size: int):
-        self.order = np.argsort(labels_R, kind="stable")
-        self.labels, self.starts = np.unique(labels_R[self.order], return_index=True)
-        self.size = size
-        self.sorted = bool(np.all(self.order == np.arange(len(labels_R))))
-
-    def reduce(self, values_RB: Array, ring: Semiring) -> Array:
-        values_RB = values_RB if self.sorted else values_RB[self.order]
-        out = np.zeros((self.size, values_RB.shape[1]), dtype=ring.dtype)
-        out[self.labels] = ring.plus.reduceat(values_RB, self.starts, axis=0)
-        return out
+    def places(self, part: slice, batch: int) -> Iterator[tuple[int, slice, slice]]:
+        """Where a block of columns belongs: (copy, columns of the block, sequences)."""
+        for copy in range(part.start // batch, -(-part.stop // batch)):
+            first, last = max(part.start, copy * batch), min(part.stop, (copy + 1) * batch)
+            yield copy, slice(first - part.start, last - part.start), slice(first - copy * batch, last - copy * batch)
 
 
-class Clique:
-    """Rows (source, tokens at `positions`, target, weight); weight 0 is expressed by leaving the row out."""
-
-    def __init__(self, positions: tuple[int, ...], tokens_RK: Array, source_R: Array | None = None,
-                 target_R: Array | None = None, weight_R: Array | None = None):  # fmt: skip
-        rows = len(tokens_RK)
-        source_R = np.zeros(rows, dtype=np.int64) if source_R is None else source_R
-        target_R = np.zeros(rows, dtype=np.int64) if target_R is None else target_R
-        weight_R = np.ones(rows) if weight_R is None else weight_R
-        order = np.argsort(target_R, kind="stable")  # so that the upward pass sums contiguous rows
-        self.positions = positions
-        self.tokens_RK, self.source_R, self.target_R = tokens_RK[order], source_R[order], target_R[order]
-        self.weight_R1 = weight_R[order][:, None]
-        self.sources, self.targets = int(source_R.max()) + 1, int(target_R.max()) + 1
-
-    def prepared(self, sources: int, targets: int, vocabulary: int) -> tuple[Groups, Groups, list[Groups]]:
-        by_token = [Groups(self.tokens_RK[:, k], vocabulary) for k in range(len(self.positions))]
-        return Groups(self.source_R, sources), Groups(self.target_R, targets), by_token
-
-
-class Chain:
-    """Cliques in inference order; the first has the single source 0, and every state of the last is accepted."""
-
-    def __init__(self, cliques: list[Clique], vocabulary: int):
-        self.cliques = cliques
-        sizes = [1, *(max(a.targets, b.sources) for a, b in pairwise(cliques))]
-        sizes.append(cliques[-1].targets)
-        self.groups = [c.prepared(i, o, vocabulary) for c, i, o in zip(cliques, sizes[:-1], sizes[1:], strict=True)]
-        self.last = sizes[-1]
-
-    def scores(self, seen_LVB: Array, ring: Semiring) -> list[Array]:
-        """For each clique the (R, B) product of weight and evidence."""
-        out = []
-        for clique in self.cliques:
-            score = clique.weight_R1.astype(ring.dtype)
-            for k, position in enumerate(clique.positions):
-                score = ring.times(score, seen_LVB[position][clique.tokens_RK[:, k]])
-            out.append(score)
-        return out
-
-    def upward(self, scores: list[Array], ring: Semiring) -> tuple[list[Array], Array]:
-        """Messages into each clique, (S, B), normalised; and the log of what normalising took away, (B,)."""
-        batch = scores[0].shape[1]
-        messages, log_scale_B = [np.ones((1, batch), dtype=ring.dtype)], np.zeros(batch)
-        for clique, score, (_, by_target, _) in zip(self.cliques, scores, self.groups, strict=True):
-            message = by_target.reduce(ring.times(messages[-1][clique.source_R], score), ring)
-            if ring is SUM_PRODUCT:
-                total_B = message.sum(0)
-                with np.errstate(divide="ignore"):
-                    log_scale_B += np.log(total_B)
-                message = message / np.where(total_B > 0, total_B, 1.0)
-            messages.append(message)
-        return messages, log_scale_B
-
-    def marginals(self, seen_LVB: Array, ring: Semiring) -> Iterator[tuple[int, Array]]:
-        """Yields (position, (V, B) unnormalised marginal) for every position of the chain."""
-        scores = self.scores(seen_LVB, ring)
-        messages, _ = self.upward(scores, ring)
-        beta_SB = np.ones((self.last, seen_LVB.shape[2]), dtype=ring.dtype)
-        for c in reversed(range(len(self.cliques))):
-            clique, (by_source, _, by_token) = self.cliques[c], self.groups[c]
-            below_RB = ring.times(scores[c], beta_SB[clique.target_R])
-            joint_RB = ring.times(messages[c][clique.source_R], below_RB)
-            for position, groups in zip(clique.positions, by_token, strict=True):
-                yield position, groups.reduce(joint_RB, ring)
-            beta_SB = by_source.reduce(below_RB, ring)
-            if ring is SUM_PRODUCT:
-                beta_SB = beta_SB / np.maximum(beta_SB.max(0), np.finfo(np.float64).tiny)
-
-    def draw(self, seen_LVB: Array, rng: np.random.Generator) -> Iterator[tuple[int, Array]]:
-        """Yields (position, (B,) tokens) drawn exactly given the evidence: upward messages, then rows from the end."""
-        scores = self.scores(seen_LVB, SUM_PRODUCT)
-        messages, _ = self.upward(scores, SUM_PRODUCT)
-        batch = np.arange(seen_LVB.shape[2])
-        state_B = None
-        for c in reversed(range(len(self.cliques))):
-            clique = self.cliques[c]
-            weight_RB = messages[c][clique.source_R] * scores[c]
-            if state_B is not None:
-                weight_RB = weight_RB * (clique.target_R[:, None] == state_B)
-            cumulative_RB = np.cumsum(weight_RB, axis=0)
-            threshold_B = rng.random(len(batch)) * cumulative_RB[-1]
-            row_B = (cumulative_RB <= threshold_B).sum(0)
-            state_B = clique.source_R[row_B]
-            for k, position in enumerate(clique.positions):
-                yield position, clique.tokens_RK[row_B, k]
-
-    def prior(self, uniform_CB: Array) -> Iterator[tuple[int, Array]]:
-        """Yields (position, (B,) tokens) drawn from the law itself, one uniform number a clique."""
-        nothing = np.ones((1, 1))
-        scores = [clique.weight_R1 for clique in self.cliques]
-        messages, _ = self.upward(scores, SUM_PRODUCT)
-        start, stop = np.zeros(1, dtype=np.int64), np.array([len(scores[-1])])
-        state_B = np.zeros(uniform_CB.shape[1], dtype=np.int64)
-        for c in reversed(range(len(self.cliques))):
-            clique = self.cliques[c]
-            upto_R = np.concatenate(([0.0], np.cumsum((messages[c][clique.source_R] * scores[c] * nothing)[:, 0])))
-            low_B, high_B = upto_R[start[state_B]], upto_R[stop[state_B]]
-            row_B = np.searchsorted(upto_R, low_B + uniform_CB[c] * (high_B - low_B), side="right") - 1
-            row_B = np.clip(row_B, start[state_B], stop[state_B] - 1)
-            for k, position in enumerate(clique.positions):
-                yield position, clique.tokens_RK[row_B, k]
-            state_B = clique.source_R[row_B]
-            states = np.arange(clique.sources)
-            if c:
-                start, stop = (np.searchsorted(self.cliques[c - 1].target_R, states, side) for side in ("left", "right"))
+def _grouped(chains: list[list[Clique]]) -> list[Copies]:
+    alike: dict[tuple[int, ...], list[list[Clique]]] = {}
+    for cliques in chains:
+        alike.setdefault(tuple(id(c.rows) for c in cliques), []).append(cliques)
+    return [
+        Copies(Chain(group[0]), [np.array([c.positions for c in copies]) for copies in zip(*group, strict=True)])
+        for group in alike.values()
+    ]
 
 
 class ChainOracle:
-    """Exact oracle of a product of chains."""
+    """Exact oracle of a product of chains; with `noise` q, of their tokens each replaced with probability q.
 
-    def __init__(self, chains: list[list[Clique]], length: int, vocabulary: Vocabulary):
-        self.length, self.vocabulary = length, vocabulary
+    A replacement is uniform over all symbols but MASK, so what is visible is soft evidence of what stood there.
+    """
+
+    def __init__(self, chains: list[list[Clique]], length: int, vocabulary: Vocabulary, noise: float = 0.0):
         covered = sorted(p for cliques in chains for clique in cliques for p in clique.positions)
         assert covered == list(range(length)), "each position belongs to exactly one clique"
-        self.chains = [Chain(cliques, len(vocabulary)) for cliques in chains]
+        self.chains, self.length, self.vocabulary, self.noise = chains, length, vocabulary, noise
+        self.copies = _grouped(chains)
+        self.stray = noise / (len(vocabulary) - 1)  # probability that a token is replaced by a given symbol
+        self.evidence = Evidence(hit=1 - noise + self.stray, miss=self.stray)
 
-    def posterior(self, tokens_BL: Tensor) -> Posterior:
-        """See `ablate.corpus.Oracle.posterior`."""
-        import torch
+    def noisy(self, q: float) -> ChainOracle:
+        """The oracle of the same law seen through noise."""
+        return ChainOracle(self.chains, self.length, self.vocabulary, q)
 
-        tokens = self._checked(tokens_BL)
-        shape = (*tokens.shape, len(self.vocabulary))
-        p_BLV, support_BLV = np.zeros(shape), np.zeros(shape, dtype=bool)
-        log_evidence_B = np.zeros(len(tokens))
-        for start in range(0, len(tokens), CHUNK):
-            part = slice(start, start + CHUNK)
-            log_evidence_B[part] = self._log_weight(tokens[part]) - self._log_total
-            self._require_possible(tokens[part], log_evidence_B[part], start)
-            p_BLV[part] = self._marginals(tokens[part], SUM_PRODUCT)
-            support_BLV[part] = self._marginals(tokens[part], BOOLEAN)
-        p_BLV /= p_BLV.sum(-1, keepdims=True)
-        return Posterior(*(torch.from_numpy(x) for x in (p_BLV, support_BLV, log_evidence_B)))
-
-    def sample(self, tokens_BL: Tensor, rng: np.random.Generator) -> Tensor:
-        """See `ablate.corpus.Oracle.sample`."""
-        import torch
-
-        tokens = self._checked(tokens_BL)
-        self._require_possible(tokens, self._log_weight(tokens) - self._log_total, 0)
-        drawn = np.empty_like(tokens)
-        for chain in self.chains:
-            for position, column_B in chain.draw(self._seen(tokens, SUM_PRODUCT), rng):
-                drawn[:, position] = column_B
-        return torch.from_numpy(drawn)
+    @property
+    def rows(self) -> int:
+        """Clique rows that a sequence takes in one pass."""
+        return sum(len(clique.rows) for cliques in self.chains for clique in cliques)
 
     @property
     def draws(self) -> int:
         """Uniform numbers that one sequence takes in `draw`."""
-        return sum(len(chain.cliques) for chain in self.chains)
+        return sum(map(len, self.chains))
 
-    def draw(self, uniform_BN: Array) -> Tensor:
-        """(B, L) int64 sequences of the law, exact, from N = `draws` uniform numbers each: a world's sampler."""
+    def posterior(self, tokens_BL: Tensor) -> Posterior:
+        """See `ablate.corpus.Oracle.posterior`. Uses as many threads as torch does."""
         import torch
 
+        tokens = self._checked(tokens_BL)
+        shape = (*tokens.shape, len(self.vocabulary))
+        p_BLV, support_BLV, log_evidence_B = np.empty(shape), np.empty(shape, dtype=bool), np.empty(len(tokens))
+
+        def infer(part: slice) -> None:
+            seen = self._seen(tokens[part])
+            log_evidence_B[part] = self._marginals(tokens[part], seen, SUM_PRODUCT, p_BLV[part]) - self._log_total
+            self._require_possible(tokens[part], log_evidence_B[part], part.start)
+            self._marginals(tokens[part], seen, BOOLEAN, support_BLV[part])
+
+        threads = torch.get_num_threads()
+        size = max(1, min(CHUNK, VIEWS // self._width, -(-len(tokens) // threads)))
+        with ThreadPoolExecutor(threads) as pool:
+            for _ in pool.map(infer, [slice(start, start + size) for start in range(0, len(tokens), size)]):
+                pass
+        return Posterior(*(torch.from_numpy(x) for x in (p_BLV, support_BLV, log_evidence_B)))
+
+    def sample(self, tokens_BL: Tensor, rng: np.random.Generator) -> Tensor:
+        """See `ablate.corpus.Oracle.sample`."""
+        tokens = self._checked(tokens_BL)
+        drawn = self._complete(tokens, SUM_PRODUCT, sampler(rng))
+        replaced = (tokens == self.vocabulary.mask_id) & (rng.random(tokens.shape) < self.noise)
+        stray = self._symbols[rng.integers(len(self._symbols), size=tokens.shape)]
+        return self._tensor(np.where(replaced, stray, drawn))
+
+    def most_probable(self, tokens_BL: Tensor) -> Tensor:
+        """The most probable completion, (B, L) int64; under noise, the most probable together with its clean truth."""
+        return self._tensor(self._complete(self._checked(tokens_BL), MAX_PRODUCT, most_probable))
+
+    def draw(self, uniform_BN: Array) -> Tensor:
+        """(B, L) int64 clean sequences of the law, exact, from N = `draws` uniform numbers each: a world's sampler."""
         drawn = np.empty((len(uniform_BN), self.length), dtype=np.int64)
         first = 0
-        for chain in self.chains:
-            uniform_CB = uniform_BN[:, first : first + len(chain.cliques)].T
-            first += len(chain.cliques)
-            for position, column_B in chain.prior(uniform_CB):
-                drawn[:, position] = column_B
-        return torch.from_numpy(drawn)
+        for copies in self.copies:
+            size = len(copies.chain.cliques)
+            for copy in range(copies.count):
+                for c, row_B in copies.chain.prior(uniform_BN[:, first : first + size].T):
+                    drawn[:, copies.positions_CIK[c][copy]] = copies.chain.rows[c].tokens_RK[row_B]
+                first += size
+        return self._tensor(drawn)
+
+    @staticmethod
+    def _tensor(tokens_BL: Array) -> Tensor:
+        import torch
+
+        return torch.from_numpy(tokens_BL)
+
+    @cached_property
+    def _symbols(self) -> Array:
+        """Ids of all symbols but MASK."""
+        return np.delete(np.arange(len(self.vocabulary)), self.vocabulary.mask_id)
+
+    @cached_property
+    def _width(self) -> int:
+        """Numbers that the views of one sequence take, at most."""
+        return max(sum(rows.width for rows in copies.chain.rows) * copies.count for copies in self.copies)
 
     @cached_property
     def _log_total(self) -> float:
-        nothing = np.full((1, self.length), self.vocabulary.mask_id, dtype=np.int64)
-        return float(self._log_weight(nothing)[0])
+        return float(self._log_weight(np.full((1, self.length), self.vocabulary.mask_id))[0])
+
+    def _seen(self, tokens_BL: Array) -> list[Seen]:
+        return [copies.chain.see(copies.tokens(tokens_BL)) for copies in self.copies]
+
+    def _passes(self, seen: list[Seen], ring: Semiring) -> Iterator[tuple[Copies, Pass]]:
+        for copies, shown in zip(self.copies, seen, strict=True):
+            for one in copies.chain.run(shown, self.evidence, self.vocabulary.mask_id, ring):
+                yield copies, one
 
     def _log_weight(self, tokens_BL: Array) -> Array:
-        seen_LVB = self._seen(tokens_BL, SUM_PRODUCT)
-        totals = [c.upward(c.scores(seen_LVB, SUM_PRODUCT), SUM_PRODUCT)[1] for c in self.chains]
-        return np.sum(totals, axis=0)
+        """(B,) nats: log of the total weight that the visible tokens leave."""
+        log_B = np.zeros(len(tokens_BL))
+        for copies, one in self._passes(self._seen(tokens_BL), SUM_PRODUCT):
+            for _, columns, rows in copies.places(one.part, len(tokens_BL)):
+                log_B[rows] += one.log_factor_N[columns]
+        return log_B
 
-    def _marginals(self, tokens_BL: Array, ring: Semiring) -> Array:
-        seen_LVB = self._seen(tokens_BL, ring)
-        out_LVB = np.zeros_like(seen_LVB)
-        for chain in self.chains:
-            for position, marginal_VB in chain.marginals(seen_LVB, ring):
-                out_LVB[position] = marginal_VB
-        return out_LVB.transpose(2, 0, 1)
+    def _marginals(self, tokens_BL: Array, seen: list[Seen], ring: Semiring, out_BLV: Array) -> Array:
+        """Fills out_BLV with probabilities, or with support; returns what `_log_weight` does."""
+        visible_LB = self.vocabulary.mask_id != tokens_BL.T
+        log_B = np.zeros(len(tokens_BL))
+        out_LVB = np.zeros((self.length, len(self.vocabulary), len(tokens_BL)), dtype=ring.dtype)
+        for copies, one in self._passes(seen, ring):
+            places = list(copies.places(one.part, len(tokens_BL)))
+            for _, columns, rows in places:
+                log_B[rows] += one.log_factor_N[columns]
+            for c, k, weight_VN in one.marginals():
+                p_VN, _ = ring.normalise(weight_VN)
+                symbols = copies.chain.rows[c].symbols[k]
+                for copy, columns, rows in places:
+                    out_LVB[copies.positions_CIK[c][copy, k], symbols, rows] = p_VN[:, columns]
+        if self.noise:
+            out_LVB *= 1 - self.noise
+            out_LVB[:, self._symbols] += self.stray
+        out_LVB *= ~visible_LB[:, None]
+        position, row = np.nonzero(visible_LB)
+        out_LVB[position, tokens_BL[row, position], row] = 1
+        out_BLV[:] = out_LVB.transpose(2, 0, 1)
+        return log_B
 
-    def _seen(self, tokens_BL: Array, ring: Semiring) -> Array:
-        """(L, V, B): may position l hold symbol v, as far as row b shows?"""
-        tokens_LB = tokens_BL.T
-        allowed = tokens_LB[:, None, :] == np.arange(len(self.vocabulary))[None, :, None]
-        return (allowed | (tokens_LB == self.vocabulary.mask_id)[:, None, :]).astype(ring.dtype)
+    def _complete(self, tokens_BL: Array, ring: Semiring, choose: Choose) -> Array:
+        drawn = tokens_BL.copy()
+        log_B = self._log_weight(tokens_BL)
+        self._require_possible(tokens_BL, log_B, 0)
+        for copies, one in self._passes(self._seen(tokens_BL), ring):
+            for c, row_N in one.complete(self.evidence, self.vocabulary.mask_id, choose):
+                tokens_NK = copies.chain.rows[c].tokens_RK[row_N]
+                for copy, columns, rows in copies.places(one.part, len(tokens_BL)):
+                    drawn[rows, copies.positions_CIK[c][copy]] = tokens_NK[columns]
+        return np.where(tokens_BL == self.vocabulary.mask_id, drawn, tokens_BL)
 
     def _checked(self, tokens_BL: Tensor) -> Array:
         tokens = np.asarray(tokens_BL)

@@ -6,7 +6,8 @@ Example with four steps: the program `abca` started at 3, its running value writ
 
 Each operator is a random permutation of the values, fixed by `world` (apart from a run's seed). The general domain
 uses the first operators, the new domain others, whose tables the base model has never seen. The test split holds the
-programs whose operator numbers sum to 0 modulo `checksum`. Questions show the program; the trace is the answer.
+programs whose operator numbers sum to 0 modulo `checksum`, the split `longer` programs of `longer` operations, more
+than training ever shows. Questions show the program; the trace is the answer.
 """
 
 from __future__ import annotations
@@ -35,16 +36,18 @@ DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUV"
 class Trace:
     """Execution traces of random programs over random permutations.
 
-    values, general_operators, new_operators: numbers of symbols. operations: n, the length of a program.
+    values, general_operators, new_operators: numbers of symbols. operations: n, the length of a program; longer: the
+    same in the split `longer`.
     Raises ValueError for sizes out of range.
     """
 
     name: ClassVar[str] = "trace"
-    splits: ClassVar[tuple[Split, ...]] = (Split.train, Split.test, Split.whole)
+    splits: ClassVar[tuple[Split, ...]] = (Split.train, Split.test, Split.longer, Split.whole)
     values: int = 10
     general_operators: int = 4
     new_operators: int = 16
     operations: int = 8
+    longer: int = 16
     checksum: int = 5
     world: int = 0
     domain: Domain = Domain.new
@@ -53,14 +56,18 @@ class Trace:
     def __post_init__(self) -> None:
         self.domain, self.split = Domain(self.domain), split_of(self, self.split, self.splits)
         require_range(self, values=(2, len(DIGITS)), general_operators=(1, 500), new_operators=(1, 500),
-                      operations=(1, 64), checksum=(2, 64))  # fmt: skip
+                      operations=(1, 64), longer=(self.operations + 1, 128), checksum=(2, 64))  # fmt: skip
         fewest = min(self.general_operators, self.new_operators)
         if fewest < 2:
             raise ValueError(f"corpus.general_operators and corpus.new_operators: wanted at least 2, got {fewest}")
 
     @property
     def length(self) -> int:
-        return 2 * self.operations + 3
+        return 2 * self._steps + 3
+
+    @property
+    def _steps(self) -> int:
+        return self.longer if self.split is Split.longer else self.operations
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -71,7 +78,7 @@ class Trace:
     @cached_property
     def oracle(self) -> ChainOracle:
         bos, bar = self.vocabulary.ids(["<bos>", "|"])
-        constants = Clique((0, self.operations + 2), np.array([[bos, bar]]))
+        constants = Clique((0, self._steps + 2), np.array([[bos, bar]]))
         return ChainOracle([[constants], self._machine()], self.length, self.vocabulary)
 
     def batch(self, indices: Sequence[int] | Array, seed: int) -> Tensor:
@@ -82,10 +89,10 @@ class Trace:
 
         tokens_BL = self._draw(range(n), seed, "queries")
         answer_BL = torch.zeros_like(tokens_BL, dtype=torch.bool)
-        answer_BL[:, self.operations + 3 :] = True
+        answer_BL[:, self._steps + 3 :] = True
 
         def verify(decoded_BL: Tensor) -> Tensor:
-            return (decoded_BL == tokens_BL)[:, self.operations + 3 :].double().mean(1)
+            return (decoded_BL == tokens_BL)[:, self._steps + 3 :].double().mean(1)
 
         return Query(tokens_BL, answer_BL, verify)
 
@@ -114,24 +121,24 @@ class Trace:
         import torch
 
         stream = f"trace/{stream}/{self.domain}/{self.split}"
-        u = uniform(seed, stream, np.asarray(indices), (self.operations + 1,)).numpy()
+        u = uniform(seed, stream, np.asarray(indices), (self._steps + 1,)).numpy()
         programs = draw_sequences(u[:, 1:], self._operators, self.checksum, self.split)
         value = np.floor(u[:, 0] * self.values).astype(np.int64)
         first_value, first_operator = self._first_ids
         tokens = np.empty((len(u), self.length), dtype=np.int64)
-        tokens[:, 0], tokens[:, self.operations + 2] = 0, 1
-        tokens[:, 1 : self.operations + 1] = first_operator + programs
-        tokens[:, self.operations + 1] = first_value + value
-        for i in range(self.operations):
+        tokens[:, 0], tokens[:, self._steps + 2] = 0, 1
+        tokens[:, 1 : self._steps + 1] = first_operator + programs
+        tokens[:, self._steps + 1] = first_value + value
+        for i in range(self._steps):
             value = self._tables[programs[:, i], value]
-            tokens[:, self.operations + 3 + i] = first_value + value
+            tokens[:, self._steps + 3 + i] = first_value + value
         return torch.from_numpy(tokens)
 
     def _machine(self) -> list[Clique]:
         """The running value and the checksum's residue as one state."""
         first_value, first_operator = self._first_ids
         values = np.arange(self.values)
-        start = Clique((self.operations + 1,), (first_value + values)[:, None], target_R=values)
+        start = Clique((self._steps + 1,), (first_value + values)[:, None], target_R=values)
         residue, operator, value = (
             x.ravel() for x in np.meshgrid(range(self.checksum), range(self._operators), values, indexing="ij")
         )
@@ -140,12 +147,12 @@ class Trace:
         tokens_RK = np.stack((first_operator + operator, first_value + after), axis=1)
         source_R, target_R = residue * self.values + value, residue_after * self.values + after
         cliques = [start]
-        for i in range(self.operations):
+        for i in range(self._steps):
             keep = np.ones(len(source_R), dtype=bool)
             if i == 0:
                 keep &= residue == 0
-            if i == self.operations - 1:
+            if i == self._steps - 1:
                 keep &= accepted(residue_after, self.split)
-            positions = (1 + i, self.operations + 3 + i)
+            positions = (1 + i, self._steps + 3 + i)
             cliques.append(Clique(positions, tokens_RK[keep], source_R[keep], target_R[keep]))
         return cliques

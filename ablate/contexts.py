@@ -1,22 +1,24 @@
-"""The law of contexts: what is visible when a token is predicted.
+"""The law of contexts: what is visible when a token is predicted, under an objective or a decoder.
 
-One family holds them all. Cut the scored positions into blocks of `size`; pick a token, hence its block; everything
-before the block is visible, everything scored after it is hidden; of the block itself N ~ Uniform{1..length} tokens
-are hidden. The mean over the hidden ones is an unbiased estimate of the chain-rule bound per token without schedule
-variance (the B/N form of the bound: Ou et al., 2024). Size 1 gives the contexts of AR, size L those of random masks.
+A law draws one context for each sequence. Blocks hold AR and masked diffusion as their ends: cut the scored positions
+into blocks of `size`; pick a token, hence its block; everything before the block is visible, everything scored after it
+is hidden; of the block itself N ~ Uniform{1..length} tokens are hidden. The mean over the hidden ones is an unbiased
+estimate of the chain-rule bound per token without schedule variance (the B/N form of the bound: Ou et al., 2024).
+Size 1 gives the contexts of AR, size L those of random masks. `RandomMasks` hides by a rate instead, as training does.
 
 Shapes: B contexts, L positions.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ablate.decode import block_index
+from ablate.decode import Predict, block_index, reveal
 from ablate.seeds import generator, uniform
 
 
@@ -24,17 +26,124 @@ from ablate.seeds import generator, uniform
 class Contexts:
     """Drawn contexts: what a model sees, what it is asked, how much each answer counts.
 
-    inputs_BL: int64 with MASK. targets_BL: int64, the truth. weight_BL: float64, sums to 1 in each row, 0 where
-    nothing is asked.
+    inputs_BL: int64 with MASK. targets_BL: int64, the truth. weight_BL: float64, the weight of each answer in the loss,
+    0 where nothing is asked. count_BL: float64, how often it is asked for, each time counting as one.
     """
 
     inputs_BL: Tensor
     targets_BL: Tensor
     weight_BL: Tensor
+    count_BL: Tensor
 
     def mean(self, values_BL: Tensor) -> float:
-        """Mean of a value per asked token; values elsewhere are ignored."""
-        return float(torch.where(self.weight_BL > 0, values_BL * self.weight_BL, 0.0).sum(1).mean())
+        """Mean of a value over asked tokens, weighted as in the loss; values elsewhere are ignored."""
+        return float(torch.where(self.weight_BL > 0, values_BL * self.weight_BL, 0.0).sum() / self.weight_BL.sum())
+
+    def among(self, chosen_BL: Tensor) -> Contexts:
+        """The same contexts, asking for the chosen positions alone."""
+        return Contexts(self.inputs_BL, self.targets_BL, self.weight_BL * chosen_BL, self.count_BL * chosen_BL)
+
+
+class Law(ABC):
+    """One way in which contexts arise."""
+
+    @abstractmethod
+    def draw(self, tokens_BL: Tensor, scored_BL: Tensor, mask_id: int, seed: int) -> Contexts:
+        """A context for each sequence; only scored positions are ever hidden.
+
+        Raises ValueError if a row has nothing to be scored.
+        """
+
+
+@dataclass(frozen=True)
+class Blocks(Law):
+    """Blocks of `size` from left to right, or with `backwards` from right to left."""
+
+    size: int
+    backwards: bool = False
+
+    def draw(self, tokens_BL: Tensor, scored_BL: Tensor, mask_id: int, seed: int) -> Contexts:
+        if not self.backwards:
+            return block_contexts(tokens_BL, scored_BL, self.size, mask_id, seed)
+        mirrored = block_contexts(tokens_BL.flip(1), scored_BL.flip(1), self.size, mask_id, seed)
+        return Contexts(*(x_BL.flip(1) for x_BL in vars(mirrored).values()))
+
+
+@dataclass(frozen=True)
+class Suffix(Law):
+    """The last N ~ Uniform{1..scored} scored tokens are hidden, and asked, each with weight 1/N."""
+
+    def draw(self, tokens_BL: Tensor, scored_BL: Tensor, mask_id: int, seed: int) -> Contexts:
+        counts_B1 = _counted(scored_BL)[:, None]
+        u_B1 = uniform(seed, "contexts/suffix", range(len(tokens_BL)), (1,))
+        hidden_B1 = 1 + (u_B1 * counts_B1).long()
+        asked_BL = scored_BL & (scored_BL.cumsum(1) > counts_B1 - hidden_B1)
+        count_BL = asked_BL.double()
+        return Contexts(tokens_BL.masked_fill(asked_BL, mask_id), tokens_BL, count_BL / hidden_B1, count_BL)
+
+
+@dataclass(frozen=True)
+class RandomMasks(Law):
+    """Each scored token is hidden with probability t ~ U(low, high), and asked with weight 1/t.
+
+    causal: a hidden token sees its left alone, as under causal attention; then one token a row is asked, whether hidden
+    by chance or not, and counts accordingly.
+    (0, u) is a warmup's cap, low = high a fixed rate. Raises ValueError unless 0 <= low <= high <= 1 and high > 0.
+    """
+
+    low: float = 0.0
+    high: float = 1.0
+    causal: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.low <= self.high <= 1 or self.high == 0:
+            raise ValueError(f"RandomMasks: wanted 0 <= low <= high <= 1 and high > 0, got {self.low}..{self.high}")
+
+    def draw(self, tokens_BL: Tensor, scored_BL: Tensor, mask_id: int, seed: int) -> Contexts:
+        counts_B = _counted(scored_BL)
+        rows, stream = len(tokens_BL), "contexts/random"
+        strata_B = torch.from_numpy(generator(seed, stream).permutation(rows))
+        u_B = (strata_B + uniform(seed, f"{stream}/rate", range(rows))) / rows
+        t_B1 = (self.low + (self.high - self.low) * u_B).clamp_min(torch.finfo(torch.float64).tiny)[:, None]
+        hidden_BL = scored_BL & (uniform(seed, stream, range(rows), (tokens_BL.shape[1],)) < t_B1)
+        count_BL = hidden_BL.double()
+        if self.causal:
+            picked_B = (uniform(seed, f"{stream}/picked", range(rows)) * counts_B).long()
+            picked_BL = scored_BL & (scored_BL.cumsum(1) == 1 + picked_B[:, None])
+            count_BL = picked_BL * t_B1
+            hidden_BL = hidden_BL | (scored_BL & (picked_BL.cumsum(1) > 0))
+        return Contexts(tokens_BL.masked_fill(hidden_BL, mask_id), tokens_BL, count_BL / t_B1, count_BL)
+
+
+@dataclass(frozen=True)
+class Decoder(Law):
+    """What a decoder sees when it reveals a token: one of its steps a row, drawn uniformly (see `ablate.decode`).
+
+    The truth stands where the decoder was right; where it was wrong its own tokens stand in the context.
+    """
+
+    predict: Predict
+    size: int
+
+    def draw(self, tokens_BL: Tensor, scored_BL: Tensor, mask_id: int, seed: int) -> Contexts:
+        counts_B = _counted(scored_BL)
+        step_B = (uniform(seed, f"contexts/decoder/{self.size}", range(len(tokens_BL))) * counts_B).long()
+        inputs_BL, weight_BL = tokens_BL.clone(), torch.zeros(tokens_BL.shape, dtype=torch.float64)
+        done_B, decoded_BL = torch.zeros_like(step_B), tokens_BL.masked_fill(scored_BL, mask_id)
+        for chosen_B1, still_B1 in reveal(self.predict, decoded_BL, scored_BL, self.size):
+            now_B = still_B1[:, 0] & (done_B == step_B)
+            inputs_BL[now_B] = decoded_BL[now_B]
+            weight_BL[now_B, chosen_B1[now_B, 0]] = 1.0
+            done_B += still_B1[:, 0]
+        return Contexts(inputs_BL, tokens_BL, weight_BL, weight_BL)
+
+
+def _counted(scored_BL: Tensor) -> Tensor:
+    """Scored positions of each row. Raises ValueError for none."""
+    counts_B = scored_BL.sum(1)
+    if int(counts_B.min()) < 1:
+        raise ValueError(f"contexts: row {int(counts_B.argmin())} has no scored position; wanted at least one")
+    return counts_B
 
 
 def block_contexts(tokens_BL: Tensor, scored_BL: Tensor, size: int, mask_id: int, seed: int) -> Contexts:
@@ -42,9 +151,7 @@ def block_contexts(tokens_BL: Tensor, scored_BL: Tensor, size: int, mask_id: int
 
     Raises ValueError if a row has nothing to be scored.
     """
-    counts_B = scored_BL.sum(1)
-    if int(counts_B.min()) < 1:
-        raise ValueError(f"block_contexts: row {int(counts_B.argmin())} has no scored position; wanted at least one")
+    counts_B = _counted(scored_BL)
     rows = len(tokens_BL)
     stream = f"contexts/{size}"
     u_B2 = uniform(seed, stream, range(rows), (2,))
@@ -59,4 +166,4 @@ def block_contexts(tokens_BL: Tensor, scored_BL: Tensor, size: int, mask_id: int
     rank_BL = keys_BL.masked_fill(~inside_BL, np.inf).argsort(1).argsort(1)
     asked_BL = inside_BL & (rank_BL < hidden_B1)
     inputs_BL = tokens_BL.masked_fill(asked_BL | (block_BL > current_B1), mask_id)
-    return Contexts(inputs_BL, tokens_BL, asked_BL.double() / hidden_B1)
+    return Contexts(inputs_BL, tokens_BL, asked_BL / hidden_B1.double(), asked_BL.double())

@@ -38,11 +38,11 @@ class Split(StrEnum):
     whole = "whole"
 
 
-def split_of(corpus: object, split: Split | str, splits: Sequence[Split]) -> Split:
+def split_of(corpus: Corpus, split: Split | str, splits: Sequence[Split]) -> Split:
     """The split by its name. Raises ValueError, listing what there is, for one that the corpus does not have."""
     if split not in splits:
         raise ValueError(
-            f"corpus.split: {type(corpus).name} has {', '.join(splits)}; got {split!s}; try corpus.split={splits[0]}"
+            f"corpus.split: {corpus.name} has {', '.join(splits)}; got {split!s}; try corpus.split={splits[0]}"
         )
     return Split(split)
 
@@ -51,12 +51,14 @@ def split_of(corpus: object, split: Split | str, splits: Sequence[Split]) -> Spl
 class Vocabulary:
     """Symbols and their ids. `mask_id` is a field because checkpoints bring their own.
 
-    `bytes_V` is the number of UTF-8 bytes that each token stands for (real text only).
+    `bytes_V` is the number of UTF-8 bytes that each token stands for (real text only). `names` are the ids of symbols
+    that may be exchanged for one another throughout a sequence.
     """
 
     symbols: tuple[str, ...]
     mask_id: int
     bytes_V: tuple[int, ...] | None = None
+    names: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.symbols)

@@ -6,7 +6,7 @@ Shapes: B sequences, L positions, V vocabulary.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -47,15 +47,14 @@ def block_index(answer_BL: Tensor, size: int) -> Tensor:
     return index_BL.masked_fill(~answer_BL, -1)
 
 
-def decode(predict: Predict, prompt_BL: Tensor, answer_BL: Tensor, size: int, mask_id: int) -> Tensor:
-    """Fills the answers block by block, left to right; returns (B, L) int64.
+def reveal(predict: Predict, tokens_BL: Tensor, answer_BL: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Fills the answers in place, step by step (see `decode`).
 
-    Within a block the most confident open token is revealed first, one a forward pass (LLaDA, Nie et al., 2025).
-    Rows do not influence each other. Raises ValueError for a block size below 1.
+    Yields before each step (chosen_B1, still_B1): the position that each row reveals next, and whether the row has one
+    left in this block.
     """
     if size < 1:
         raise ValueError(f"decode: block size: wanted at least 1, got {size}")
-    tokens_BL = prompt_BL.clone()
     block_BL = block_index(answer_BL, size)
     for block in range(int(block_BL.max()) + 1):
         open_BL = block_BL == block
@@ -63,7 +62,19 @@ def decode(predict: Predict, prompt_BL: Tensor, answer_BL: Tensor, size: int, ma
             confidence_BL, token_BL = predict(tokens_BL).max(-1)
             chosen_B1 = confidence_BL.masked_fill(~open_BL, -math.inf).argmax(1, keepdim=True)
             still_B1 = open_BL.any(1, keepdim=True)
+            yield chosen_B1, still_B1
             value_B1 = torch.where(still_B1, token_BL.gather(1, chosen_B1), tokens_BL.gather(1, chosen_B1))
             tokens_BL.scatter_(1, chosen_B1, value_B1)
             open_BL.scatter_(1, chosen_B1, False)
+
+
+def decode(predict: Predict, prompt_BL: Tensor, answer_BL: Tensor, size: int, mask_id: int) -> Tensor:
+    """Fills the answers block by block, left to right; returns (B, L) int64.
+
+    Within a block the most confident open token is revealed first, one a forward pass (LLaDA, Nie et al., 2025).
+    Rows do not influence each other. Raises ValueError for a block size below 1.
+    """
+    tokens_BL = prompt_BL.masked_fill(answer_BL, mask_id)
+    for _ in reveal(predict, tokens_BL, answer_BL, size):
+        pass
     return tokens_BL

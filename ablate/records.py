@@ -1,4 +1,4 @@
-"""Records: one tidy row per measurement, one parquet file per run, read without torch."""
+"""Records: one tidy row per measurement, one parquet file per run or survey, read without torch."""
 
 import os
 from collections.abc import Iterable
@@ -31,32 +31,51 @@ COLUMNS = {
     "protocol": "str",
     "value": "float64",
 }
+# Of a survey, which measures a corpus before any training. law: of contexts. rate: fixed mask rate, of laws that have
+# one. asked: tokens asked for, "all" scored ones or "answers". weight: "loss" if each asked token counts as in the
+# loss, "token" if all count alike. infer: law of inference that a mismatch or a cost refers to. "" where none applies.
+SURVEY = {
+    "corpus": "str",
+    "domain": "str",
+    "split": "str",
+    "fingerprint": "str",
+    "seed": "int64",
+    "law": "str",
+    "rate": "float64",
+    "block_size": "Int64",
+    "asked": "str",
+    "weight": "str",
+    "infer": "str",
+    "metric": "str",
+    "value": "float64",
+}
+Columns = dict[str, str]
 
 
-def table(rows: Iterable[dict]) -> pd.DataFrame:
-    """Rows as a frame with the columns, dtypes and order of `COLUMNS`, sorted: equal runs give equal tables.
+def table(rows: Iterable[dict], columns: Columns = COLUMNS) -> pd.DataFrame:
+    """Rows as a frame with these columns, dtypes and order, sorted: equal runs give equal tables.
 
     ValueError names the row and the columns that are missing, unknown or of the wrong type.
     """
     rows = list(rows)
     for number, row in enumerate(rows):
-        _require_columns(f"row {number}", row)
-    return _typed(pd.DataFrame(rows, columns=list(COLUMNS)), "table")
+        _require_columns(f"row {number}", row, columns)
+    return _typed(pd.DataFrame(rows, columns=list(columns)), "table", columns)
 
 
-def write(frame: pd.DataFrame, path: str | Path) -> None:
+def write(frame: pd.DataFrame, path: str | Path, columns: Columns = COLUMNS) -> None:
     """Parquet file at `path`, complete or not there at all: a reader never meets half of one."""
     path = Path(path)
-    _require_columns(str(path), frame.columns)
+    _require_columns(str(path), frame.columns, columns)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        _typed(frame, str(path)).to_parquet(partial, engine="pyarrow", compression="zstd", index=False)
+        _typed(frame, str(path), columns).to_parquet(partial, engine="pyarrow", compression="zstd", index=False)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def read(path: str | Path) -> pd.DataFrame:
+def read(path: str | Path, columns: Columns = COLUMNS) -> pd.DataFrame:
     """Table kept in a parquet file, or in a run folder that holds `records.parquet`.
 
     ValueError says where, what was wanted, what came and what to type.
@@ -78,13 +97,13 @@ def read(path: str | Path) -> pd.DataFrame:
             f"{file}: wanted a parquet file; came one that cannot be read as such ({_first_line(error)}); "
             f"name the {FILE} of a run, or run it again"
         ) from error
-    missing = [name for name in COLUMNS if name not in frame]
+    missing = [name for name in columns if name not in frame]
     if missing:
         raise ValueError(
-            f"{file}: wanted the columns {', '.join(COLUMNS)}; came without {', '.join(missing)}; "
+            f"{file}: wanted the columns {', '.join(columns)}; came without {', '.join(missing)}; "
             f"name the {FILE} of a run, or run it again"
         )
-    return _typed(frame, str(file))
+    return _typed(frame, str(file), columns)
 
 
 def gather(paths: Iterable[str | Path]) -> pd.DataFrame:
@@ -107,7 +126,7 @@ def gather(paths: Iterable[str | Path]) -> pd.DataFrame:
     ]
     if errors or not frames:
         raise ValueError("\n".join(errors) or "no run named: wanted one or more run folders, for example runs/NAME")
-    return _typed(pd.concat(frames.values(), ignore_index=True), "gather")
+    return _typed(pd.concat(frames.values(), ignore_index=True), "gather", COLUMNS)
 
 
 def flat(nested: object, prefix: str = "") -> dict[str, object]:
@@ -118,19 +137,19 @@ def flat(nested: object, prefix: str = "") -> dict[str, object]:
     return {k: v for key, value in items for k, v in flat(value, f"{prefix}.{key}" if prefix else str(key)).items()}
 
 
-def _require_columns(where: str, names: Iterable[str]) -> None:
+def _require_columns(where: str, names: Iterable[str], columns: Columns) -> None:
     names = list(names)
-    missing = [name for name in COLUMNS if name not in names]
-    unknown = [str(name) for name in names if name not in COLUMNS]
+    missing = [name for name in columns if name not in names]
+    unknown = [str(name) for name in names if name not in columns]
     if missing or unknown:
         faults = [f"missing {', '.join(missing)}"] * bool(missing) + [f"unknown {', '.join(unknown)}"] * bool(unknown)
-        raise ValueError(f"{where}: wanted exactly the columns of ablate.records.COLUMNS; came {'; '.join(faults)}")
+        raise ValueError(f"{where}: wanted exactly the columns {', '.join(columns)}; came {'; '.join(faults)}")
 
 
-def _typed(frame: pd.DataFrame, where: str) -> pd.DataFrame:
-    """Frame with the dtypes of `COLUMNS`, sorted by all of them; ValueError where a value would have to change."""
-    columns = {}
-    for name, dtype in COLUMNS.items():
+def _typed(frame: pd.DataFrame, where: str, columns: Columns) -> pd.DataFrame:
+    """Frame with the dtypes of the columns, sorted by all of them; ValueError where a value would have to change."""
+    typed_columns = {}
+    for name, dtype in columns.items():
         values = frame[name]
         if dtype == "str":
             wrong = [value for value in values if not isinstance(value, str)]
@@ -139,12 +158,12 @@ def _typed(frame: pd.DataFrame, where: str) -> pd.DataFrame:
         try:
             # By way of Int64, because a plain cast to int64 would cut 1.5 down to 1.
             typed = values.astype("Int64") if dtype == "int64" else values
-            columns[name] = typed.astype(dtype)
+            typed_columns[name] = typed.astype(dtype)
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"{where}: column {name} wants {dtype}; came other values ({_first_line(error)})"
             ) from error
-    return pd.DataFrame(columns).sort_values(list(COLUMNS), kind="stable", ignore_index=True)
+    return pd.DataFrame(typed_columns).sort_values(list(columns), kind="stable", ignore_index=True)
 
 
 def _first_line(error: Exception) -> str:

@@ -131,8 +131,9 @@ class Arithmetic:
     @cached_property
     def vocabulary(self) -> Vocabulary:
         symbols = (*string.digits, *"=,;+", *NEW_SYMBOLS[: self.affine + self.tables])
+        names = tuple(range(len(symbols), len(symbols) + self.names))
         symbols = (*symbols, *string.ascii_lowercase[: self.names], "<mask>")
-        return Vocabulary(symbols, mask_id=len(symbols) - 1)
+        return Vocabulary(symbols, mask_id=len(symbols) - 1, names=names)
 
     @cached_property
     def oracle(self) -> ChainOracle:
@@ -207,7 +208,7 @@ class Arithmetic:
     @property
     def _names(self) -> Array:
         """(names * (names - 1), 2) token ids of the ordered pairs of different names."""
-        first = len(self.vocabulary) - 1 - self.names
+        first = self.vocabulary.names[0]
         i, j = np.divmod(np.arange(self.names * self.names), self.names)
         return first + np.stack((i, j), axis=1)[i != j]
 

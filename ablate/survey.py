@@ -1,0 +1,174 @@
+"""What a corpus asks of a learner before any training: K(c) by law of contexts, visits, mismatch, predicted cost.
+
+Shapes: B sequences, L positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ablate.contexts import Blocks, Contexts, Decoder, Law, RandomMasks
+from ablate.corpus import Corpus
+from ablate.knowledge import Regimes, hill_numbers, regimes
+from ablate.mismatch import BlockPatterns, aligned, block_mismatch, mask_pattern_entropy, mismatch, two_sample_test
+from ablate.seeds import address
+from ablate.summary import Summary
+from ablate.visits import CHUNK, Visits, canonical_keys, essential, learning_cost, questions, raw_keys
+
+Row = dict[str, Any]
+BLANK: Row = {"rate": None, "block_size": None, "asked": "", "weight": "", "infer": ""}
+QUANTILES = (0.5, 0.9, 0.99)
+INFERENCE = "AR"  # the law of contexts of decoding token by token from left to right
+
+
+@dataclass
+class Survey:
+    """How much to measure of one corpus.
+
+    rows: sequences drawn for each law. questions: asked tokens whose canonical contexts are found, a law; also n, the
+    questions of training, in the null theory. rates: mask rates shown one by one. thresholds: where the regimes of
+    K_1 begin. out: folder, derived where empty. Raises ValueError for values out of range and for real text, which has
+    no oracle.
+    """
+
+    corpus: Any  # a Corpus: a protocol cannot be a configuration's type
+    seed: int = 0
+    rows: int = 4096
+    questions: int = 500
+    rates: list[float] = field(default_factory=lambda: [0.05, 0.15, 0.3, 0.5, 0.7, 0.85, 0.95])
+    thresholds: Regimes = field(default_factory=Regimes)
+    out: str = ""
+
+    def __post_init__(self) -> None:
+        for name, (least, most) in {"seed": (0, 2**63 - 1), "rows": (2, 10**7), "questions": (8, 10**6)}.items():
+            value = getattr(self, name)
+            if not least <= value <= most:
+                near = max(least, min(value, most))
+                raise ValueError(f"{name}: wanted {least}..{most}, got {value}; type {name}={near}")
+        if not all(0 < rate <= 1 for rate in self.rates):
+            raise ValueError(f"rates: wanted mask rates in (0, 1], got {self.rates}; type rates=[0.15,0.5,0.8]")
+        if self.corpus.oracle is None:
+            raise ValueError(f"corpus={self.corpus.name}: wanted a world with an oracle; type corpus=trace")
+
+
+def measure(survey: Survey, laws: Mapping[str, Law]) -> list[Row]:
+    """Rows with `records.SURVEY`: every law on the same sequences. `laws` holds the law of inference, `INFERENCE`."""
+    corpus: Corpus = survey.corpus
+    rows: list[Row] = []
+    met: dict[tuple[str, str], tuple[Visits, Visits]] = {}
+    for name, law in laws.items():
+        common = {"law": name, "block_size": law.size if isinstance(law, Blocks) else None}
+        rows += [{**common, **row} for row in _counts(survey, law)]
+        for asked, contexts in _asked(next(_drawn(survey, law))).items():
+            visit_rows, met[name, asked] = _visits(survey, contexts)
+            rows += [{**common, "asked": asked, **row} for row in visit_rows]
+    for (name, asked), (train, _) in met.items():
+        for infer in dict.fromkeys((name, INFERENCE)):
+            paid = _costs(survey, train, met[infer, asked][1])
+            rows += [{"law": name, "asked": asked, "infer": infer, **row} for row in paid]
+    for rate in survey.rates:
+        rows += [{"law": "fixed rate", "rate": rate, **row} for row in _counts(survey, RandomMasks(rate, rate))]
+    sizes = [law.size for law in laws.values() if isinstance(law, Blocks) and law.size > 1]
+    rows += [row for size in sizes for row in _patterns(size)] + _decoders(survey, sizes)
+    fixed = {"corpus": corpus.name, "domain": str(corpus.domain), "split": str(corpus.split),
+             "fingerprint": corpus.fingerprint(), "seed": survey.seed}  # fmt: skip
+    return [{**fixed, **BLANK, **row} for row in rows]
+
+
+def _drawn(survey: Survey, law: Law) -> Iterator[tuple[Contexts, Tensor]]:
+    """Contexts of whole sequences, and where answers stand, chunk by chunk."""
+    corpus: Corpus = survey.corpus
+    answer_1L = corpus.queries(1, survey.seed).answer_BL
+    for start in range(0, survey.rows, CHUNK):
+        tokens_BL = corpus.batch(range(start, min(start + CHUNK, survey.rows)), survey.seed)
+        scored_BL = torch.ones_like(tokens_BL, dtype=torch.bool)
+        scored_BL[:, 0] = False
+        seed = address(survey.seed, "survey", start) % 2**63
+        yield law.draw(tokens_BL, scored_BL, corpus.vocabulary.mask_id, seed), answer_1L.expand_as(scored_BL)
+
+
+def _asked(drawn: tuple[Contexts, Tensor]) -> dict[str, Contexts]:
+    """The contexts asking for all tokens, and for answers alone."""
+    contexts, answer_BL = drawn
+    return {"all": contexts, "answers": contexts.among(answer_BL)}
+
+
+def _counts(survey: Survey, law: Law) -> list[Row]:
+    """K(c) over all asked tokens and over answers, each weighted as in the loss and token by token."""
+    alphabet = len(survey.corpus.vocabulary) - 1
+    kept: dict[tuple[str, str], dict[str, Summary]] = {}
+    for drawn in _drawn(survey, law):
+        exact = survey.corpus.oracle.posterior(drawn[0].inputs_BL)
+        hill = hill_numbers(exact.p_BLV, exact.support_BLV)
+        values = {"k0": hill.k0, "k1": hill.k1, "kinf": hill.kinf, "entropy_bits": hill.k1.log2(),
+                  "certain": hill.k0 == 1, **regimes(hill.k1, survey.thresholds, alphabet)}  # fmt: skip
+        for asked, contexts in _asked(drawn).items():
+            for weight, weight_BL in (("loss", contexts.weight_BL), ("token", contexts.count_BL)):
+                sums = kept.setdefault((asked, weight), {metric: Summary() for metric in values})
+                for metric, value_BL in values.items():
+                    sums[metric].update(value_BL, weight_BL)
+    rows: list[Row] = []
+    for (asked, weight), sums in kept.items():
+        common = {"asked": asked, "weight": weight}
+        rows += [{**common, "metric": metric, "value": s.mean} for metric, s in sums.items() if s.count]
+        rows += [{**common, "metric": f"{k}_q{q:g}", "value": sums[k].quantile(q)} for k in ("k0", "k1")
+                 for q in QUANTILES if sums[k].count]  # fmt: skip
+    return rows
+
+
+def _visits(survey: Survey, contexts: Contexts) -> tuple[list[Row], tuple[Visits, Visits]]:
+    """How often raw and canonical contexts come back in a sample of questions; two samples of canonical ones."""
+    corpus = survey.corpus
+    mask_id, names, count = corpus.vocabulary.mask_id, corpus.vocabulary.names, survey.questions
+    asked = questions(contexts, 2 * count, survey.seed)
+    kept, truth = essential(corpus.oracle, asked, mask_id)
+    raw, canonical = raw_keys(asked), canonical_keys(kept, truth, mask_id, names)
+    first, second = slice(0, None, 2), slice(1, None, 2)
+    samples = Visits.of(canonical[first], truth.part(first)), Visits.of(canonical[second], truth.part(second))
+    rows: list[Row] = []
+    for kind, visits in (("raw", Visits.of(raw[first], truth.part(first))), ("canonical", samples[0])):
+        values = {"contexts": len(visits.counts), "visits": visits.mean, "unseen": visits.unseen.mass,
+                  "unseen_upper": visits.unseen.upper}  # fmt: skip
+        rows += [{"metric": f"{kind}_{metric}", "value": value} for metric, value in values.items()]
+    return rows, samples
+
+
+def _costs(survey: Survey, train: Visits, infer: Visits) -> list[Row]:
+    """Predicted bits a token that a table pays after `questions` questions, and how far the contexts lie apart."""
+    paid = learning_cost(train, infer, survey.corpus.vocabulary.mask_id)
+    apart = mismatch(*aligned(infer.counts, train.counts))
+    values = {"cost_known": paid.known.bits, "cost_known_unseen": paid.known.unseen, "cost_vocabulary": paid.vocabulary,
+              "coverage": apart.coverage, "jsd_bits": apart.jsd}  # fmt: skip
+    return [{"metric": metric, "value": value} for metric, value in values.items()]
+
+
+def _patterns(size: int) -> list[Row]:
+    """What the mask law alone decides, in a window of one block: AR patterns against training in blocks."""
+    common = {"law": f"block {size}", "block_size": size}
+    exact = block_mismatch(BlockPatterns(size, 1), BlockPatterns(size, size))
+    against = {f"pattern_{metric}": value for metric, value in asdict(exact).items()}
+    rows = [{**common, "infer": INFERENCE, "metric": metric, "value": value} for metric, value in against.items()]
+    return [*rows, {**common, "metric": "pattern_entropy_bits", "value": mask_pattern_entropy(size)}]
+
+
+def _decoders(survey: Survey, sizes: list[int]) -> list[Row]:
+    """Can a classifier tell what a confident decoder meets from what training in blocks of that size shows?
+
+    The decoder's model is the oracle itself, so no error of a model is mixed in.
+    """
+    corpus, mask_id = survey.corpus, survey.corpus.vocabulary.mask_id
+    pool = corpus.queries(min(2 * survey.questions, survey.rows), survey.seed)
+    rows: list[Row] = []
+    for size in sizes:
+        laws = (Decoder(lambda x_BL: corpus.oracle.posterior(x_BL).p_BLV.log(), size), Blocks(size))
+        met, shown = (law.draw(pool.tokens_BL, pool.answer_BL, mask_id, survey.seed).inputs_BL for law in laws)
+        told = two_sample_test(met, shown, mask_id, survey.seed)
+        common = {"law": f"block {size}", "block_size": size, "asked": "answers", "infer": "decoder"}
+        rows += [{**common, "metric": "classifier_accuracy", "value": told.accuracy},
+                 {**common, "metric": "classifier_p", "value": told.p}]  # fmt: skip
+    return rows

@@ -68,7 +68,7 @@ def hill_numbers(p_BV: Tensor, support_BV: Tensor | None = None) -> Hill:
     return Hill(support_BV.sum(-1).double(), torch.exp2(entropy_bits(p_BV)), 1 / p_BV.double().amax(-1))
 
 
-@dataclass(frozen=True)
+@dataclass
 class Regimes:
     """Where the paper's three regimes begin; it gives no numbers, so these are choices to be recorded.
 

@@ -28,7 +28,7 @@ from ablate.objective import Problem
 from ablate.regime import Stage
 from ablate.run import Run
 from experiments.bench import middle, spread
-from experiments.cli import register, runs
+from experiments.cli import RUN, jobs
 
 ROOT = Path(__file__).resolve().parent.parent
 # Bounds that a change of code must not break. Share of the bare loop's speed; seconds; seconds
@@ -37,8 +37,8 @@ LEAST_SPEED, MOST_FIRST_STEP, MOST_HELP = 0.85, 6.0, 2.0
 
 def default_job(threads: int = 0) -> Run:
     """What `python experiments/run.py` runs on this machine's CPU; 0 threads means as many as the job itself takes."""
-    register()
-    return runs(["device=cpu", f"threads={threads}"])[0].resolved()
+    RUN.register()
+    return jobs(RUN, ["device=cpu", f"threads={threads}"])[0].resolved()
 
 
 def overhead(rounds: int, steps: int, threads: int) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The command line: Hydra composes the nouns; what it refuses is said in one message.
 
-Hydra's own entry point answers --help, --cfg and tab completion. Runs are composed here, so that every job of a
-sweep is checked before the first one writes anything.
+Hydra's own entry point answers --help, --cfg and tab completion. Jobs are composed here, so that every job of a sweep
+is checked before the first one writes anything.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ablate.manifest import RunError, read_manifest
 from ablate.run import Run
-from experiments.help import help_text, shown
+from experiments.help import run_help, shown
 from experiments.presets import DEFAULTS, GROUPS
 
 HANDED_ON = ("--help", "-h", "--hydra-help", "--cfg", "-c", "--shell-completion", "-sc", "--info", "-i", "--version")
@@ -37,68 +37,70 @@ class UsageError(ValueError):
     """What was typed cannot be done; the message says where, what was wanted, what came and what to type."""
 
 
-@dataclass
-class Command(Run):
-    """A run as Hydra's schema: its defaults choose one noun a group."""
+@dataclass(frozen=True)
+class Command:
+    """A script: the noun that its keys are the fields of, and the groups that name parts of it."""
 
-    defaults: list[Any] = field(default_factory=lambda: [
-        "_self_", *({group: name} for group, name in DEFAULTS.items()),
-        {"override hydra/job_logging": "disabled"}, {"override hydra/hydra_logging": "disabled"},
-    ])  # fmt: skip
-    hydra: Any = field(default_factory=lambda: {
-        "run": {"dir": "."}, "output_subdir": None,
-        "help": {"app_name": "run.py", "template": help_text().replace("$", "$$")},
-    })  # fmt: skip
+    script: str
+    noun: Callable[[], type]  # a function, so that --help and tab completion load no torch
+    groups: tuple[str, ...]
+    help: Callable[[], str]
+    check: Callable[[list[Any]], list[Any]]  # makes every automatic choice; raises ValueError for what cannot be done
+
+    def register(self) -> None:
+        """Puts the nouns into Hydra's store: each one is its own schema."""
+        defaults = ["_self_", *({group: DEFAULTS[group]} for group in self.groups),
+                    {"override hydra/job_logging": "disabled"}, {"override hydra/hydra_logging": "disabled"}]  # fmt: skip
+        hydra = {"run": {"dir": "."}, "output_subdir": None,
+                 "help": {"app_name": self.script, "template": self.help().replace("$", "$$")}}  # fmt: skip
+        extra = [("defaults", list[Any], field(default_factory=lambda: defaults)),
+                 ("hydra", Any, field(default_factory=lambda: hydra))]  # fmt: skip
+        store = ConfigStore.instance()
+        store.store(name="command", node=dataclasses.make_dataclass("Schema", extra, bases=(self.noun(),)))
+        for group in self.groups:
+            for name, noun in GROUPS[group].items():
+                store.store(group=group, name=name, node=noun)
 
 
-def register() -> None:
-    """Puts the nouns into Hydra's store: each one is its own schema."""
-    store = ConfigStore.instance()
-    store.store(name="command", node=Command)
-    for group, nouns in GROUPS.items():
-        for name, noun in nouns.items():
-            store.store(group=group, name=name, node=noun)
-
-
-def main(job: Callable[[Run], None]) -> None:
-    """Runs `job` on every run that the command line asks for; exits with 2 for bad input, 130 for Ctrl-C."""
-    register()
+def main(command: Command, job: Callable[[Any], None]) -> None:
+    """Runs `job` on every noun that the command line asks for; exits with 2 for bad input, 130 for Ctrl-C."""
+    command.register()
     flags = [a for a in sys.argv[1:] if a.startswith("-")]
     try:
         if any(f.split("=")[0] in HANDED_ON for f in flags):
-            _hand_to_hydra(flags)
+            _hand_to_hydra(command, flags)
             return
-        asked = _checked(sys.argv[1:])
-        for run in asked:
-            job(run)
+        try:
+            asked = command.check(jobs(command, sys.argv[1:]))
+        except ValueError as error:
+            _refuse(error)
+        for one in asked:
+            job(one)
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        print("interrupted; the same command goes on from what is kept", file=sys.stderr)
         sys.exit(130)
     except (UsageError, RunError, OSError) as error:
         _refuse(error)
 
 
-def _checked(arguments: list[str]) -> list[Run]:
+def check_runs(asked: list[Run]) -> list[Run]:
     """Every run asked for, every automatic choice made, before the first one writes anything."""
-    try:
-        asked = [run.resolved() for run in runs(arguments)]
-        for run in asked:
-            read_manifest(run)
-        for run in asked:
-            _require_place(run.folder, "out")
-            _require_place(Path(run.cache).expanduser(), "cache")
-        folders = [str(run.folder) for run in asked]
-        for folder in folders:
-            if folders.count(folder) > 1:
-                raise UsageError(f"{folder}: wanted a folder for each job of the sweep, got two jobs for it; name each "
-                                 "value once and leave out= out")  # fmt: skip
-    except ValueError as error:
-        _refuse(error)
+    asked = [run.resolved() for run in asked]
+    for run in asked:
+        read_manifest(run)
+    for run in asked:
+        require_place(run.folder, "out")
+        require_place(Path(run.cache).expanduser(), "cache")
+    folders = [str(run.folder) for run in asked]
+    for folder in folders:
+        if folders.count(folder) > 1:
+            raise UsageError(f"{folder}: wanted a folder for each job of the sweep, got two jobs for it; name each "
+                             "value once and leave out= out")  # fmt: skip
     return asked
 
 
-def _require_place(folder: Path, key: str) -> None:
-    """A folder that is there or can be made."""
+def require_place(folder: Path, key: str) -> None:
+    """A folder that is there or can be made. Raises UsageError else."""
     there = next(p for p in (folder, *folder.absolute().parents) if os.path.lexists(p))
     if not there.is_dir() or not os.access(there, os.W_OK) or str(there.resolve()).startswith("/proc"):
         raise UsageError(f"{key}={folder}: wanted a folder that can be written, got {there}; type {key}=PATH")
@@ -109,8 +111,11 @@ def _refuse(error: Exception) -> NoReturn:
     sys.exit(2)
 
 
-def runs(arguments: list[str]) -> list[Run]:
-    """Every run asked for, composed and checked. Raises UsageError or ValueError for the first that is illegal."""
+RUN = Command("run.py", lambda: Run, ("regime", "corpus", "model", "budget"), run_help, check_runs)
+
+
+def jobs(command: Command, arguments: list[str]) -> list[Any]:
+    """Every noun asked for, composed. Raises UsageError or ValueError for the first that is illegal."""
     for flag in (a for a in arguments if a.startswith("-")):
         if flag not in MULTIRUN:
             raise UsageError(f"{flag}: no such option; wanted key=value, -m or --help; type --help")
@@ -119,7 +124,7 @@ def runs(arguments: list[str]) -> list[Run]:
     sweep = any(a in MULTIRUN for a in arguments)
     with initialize(version_base="1.3", config_path=None):
         choices = [_alternatives(override, sweep) for override in overrides]
-        return [_compose(list(job)) for job in itertools.product(*choices)]
+        return [_compose(command, list(job)) for job in itertools.product(*choices)]
 
 
 def _parsed(word: str) -> Override:
@@ -144,22 +149,22 @@ def _alternatives(override: Override, sweep: bool) -> list[str]:
         raise UsageError(f"{override.input_line}: wanted a list of values or range(a,b); type -m seed=0,1") from None
 
 
-def _compose(words: list[str]) -> Run:
+def _compose(command: Command, words: list[str]) -> Any:
     overrides = [_parsed(word) for word in words]
     for override in overrides:
-        if override.key_or_group in GROUPS:
+        if override.key_or_group in command.groups:
             _require_choice(override)
-    groups = [o.input_line for o in overrides if o.key_or_group in GROUPS]
+    groups = [o.input_line for o in overrides if o.key_or_group in command.groups]
     try:
         plain = compose("command", overrides=groups)
         for override in overrides:
-            if override.key_or_group not in GROUPS:
+            if override.key_or_group not in command.groups:
                 _require_key(plain, override)
         config = OmegaConf.to_object(compose("command", overrides=words))
     except (HydraException, OmegaConfBaseException) as error:
         raise UsageError(str(error).splitlines()[0] + "; type --help") from None
-    assert isinstance(config, Command)
-    return Run(**{f.name: getattr(config, f.name) for f in dataclasses.fields(Run)})
+    noun = command.noun()
+    return noun(**{f.name: getattr(config, f.name) for f in dataclasses.fields(noun)})
 
 
 def _require_choice(override: Override) -> None:
@@ -212,13 +217,13 @@ def _keys(node: Any) -> list[str]:
     return [str(key) for key in node if key not in ("hydra", "defaults")] if isinstance(node, DictConfig) else []
 
 
-def _hand_to_hydra(flags: list[str]) -> None:
+def _hand_to_hydra(command: Command, flags: list[str]) -> None:
     import hydra
 
     try:
         if any(f.split("=")[0] in ("--cfg", "-c") for f in flags):
             words = [a for a in sys.argv[1:] if not a.startswith("-") and a not in ("job", "hydra", "all")]
-            runs([*words, *(f for f in flags if f in MULTIRUN)])
+            jobs(command, [*words, *(f for f in flags if f in MULTIRUN)])
         hydra.main(version_base="1.3", config_name="command")(lambda config: None)()
     except (HydraException, ValueError) as error:
         _refuse(error)

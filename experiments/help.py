@@ -9,16 +9,11 @@ from ablate.run import Run
 from experiments.presets import DEFAULTS, GROUPS
 
 
-def help_text() -> str:
+def run_help() -> str:
     """What --help prints: the groups and what they hold, the plain keys, examples."""
     lines = ["One arm of the experiment on one seed: base model, stages, probes, records, figure.", ""]
     lines += ["  python experiments/run.py [regime=NAME] [corpus=NAME] [model=NAME] [budget=NAME] [key=value ...]", ""]
-    for group, nouns in GROUPS.items():
-        lines.append(f"{group} (default {DEFAULTS[group]})")
-        lines += [f"  {name:<18} {SUMMARIES[group](noun)}" for name, noun in nouns.items()]
-        lines.append("")
-    defaults = {f.name: f.default for f in dataclasses.fields(Run) if f.default is not dataclasses.MISSING}
-    lines.append("keys: " + "  ".join(f"{name}={shown(value)}" for name, value in defaults.items()))
+    lines += [*_groups(*GROUPS), _keys(Run)]
     lines += [
         "Every field of a noun is a key too: regime.stages.1.steps=300  corpus.checksum=7  base.lr=1e-3",
         "-m regime=a,b seed=0,1   every combination, one after the other",
@@ -26,6 +21,35 @@ def help_text() -> str:
         '-sc install=bash         print tab completion for: eval "$(python experiments/run.py -sc install=bash)"',
     ]
     return "\n".join(lines)
+
+
+def survey_help() -> str:
+    """The same of the survey."""
+    from ablate.survey import Survey
+
+    lines = ["What a corpus asks of a learner before any training: K(c) by law of contexts, visits, predicted cost.", ""]
+    lines += ["  python experiments/knowledge.py [corpus=NAME] [key=value ...]", ""]
+    lines += [*_groups("corpus"), _keys(Survey)]
+    lines += [
+        "Every field of a noun is a key too: corpus.digits=8  corpus.split=test  thresholds.reasoning=2",
+        "-m corpus=a,b   every combination, one after the other",
+        "--cfg job       print the configuration and stop",
+    ]
+    return "\n".join(lines)
+
+
+def _groups(*groups: str) -> list[str]:
+    lines = []
+    for group in groups:
+        lines.append(f"{group} (default {DEFAULTS[group]})")
+        lines += [f"  {name:<18} {SUMMARIES[group](noun)}" for name, noun in GROUPS[group].items()]
+        lines.append("")
+    return lines
+
+
+def _keys(noun: type) -> str:
+    defaults = {f.name: f.default for f in dataclasses.fields(noun) if f.default is not dataclasses.MISSING}
+    return "keys: " + "  ".join(f"{name}={shown(value)}" for name, value in defaults.items())
 
 
 def _stages(regime: Any) -> str:

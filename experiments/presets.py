@@ -10,7 +10,7 @@ from ablate.regime import OptimiserState, Regime, Stage
 from ablate.run import Budget
 from ablate.shape import Shape
 from ablate.text import PythonSource, Text
-from synthetic_data import Arithmetic, Trace
+from synthetic_data import Arithmetic, Facts, Noisy, Programs, Trace
 
 SWITCH = 100 / 135  # of the steps: the paper switches at 100k of 135k
 
@@ -34,7 +34,7 @@ REGIMES = {
         switched("ardllm_to_bidllm", ARDLLM(), BIDLLM()),
     )
 }
-CORPORA: dict[str, Any] = {c.name: c for c in (Trace(), Arithmetic(), PythonSource(), Text())}
+CORPORA: dict[str, Any] = {c.name: c for c in (Trace(), Arithmetic(), Facts(), Programs(), Noisy(Trace()), PythonSource(), Text())}
 MODELS = {
     "tiny": Shape(64, 2, 4, 4),
     "small": Shape(128, 4, 4, 4),
@@ -48,3 +48,18 @@ BUDGETS = {
 }
 GROUPS: dict[str, dict[str, Any]] = {"regime": REGIMES, "corpus": CORPORA, "model": MODELS, "budget": BUDGETS}
 DEFAULTS = {"regime": "ar_to_bidllm", "corpus": "trace", "model": "tiny", "budget": "default"}
+
+
+def laws() -> dict[str, Any]:
+    """Laws of contexts by name: what objectives show in training, and AR, which is also decoding token by token."""
+    from ablate.contexts import Blocks, RandomMasks, Suffix  # loads torch
+
+    return {
+        "AR": Blocks(1),
+        "AR backwards": Blocks(1, backwards=True),
+        "suffix masks": Suffix(),
+        **{f"block {size}": Blocks(size) for size in (2, 4, 8, 16, 32)},
+        "random masks": RandomMasks(),
+        "random masks, causal": RandomMasks(causal=True),
+        **{f"random masks, t <= {cap:g}": RandomMasks(0.0, cap) for cap in (0.1, 0.5)},
+    }

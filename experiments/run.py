@@ -9,7 +9,7 @@ if __name__ == "__main__" and not sys.path[0].endswith("site-packages"):
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # `experiments` is a package of this folder
 
 from ablate.run import Run
-from experiments.cli import main
+from experiments.cli import RUN, main
 
 
 def job(run: Run) -> None:
@@ -26,4 +26,4 @@ def job(run: Run) -> None:
 
 
 if __name__ == "__main__":
-    main(job)
+    main(RUN, job)

@@ -31,9 +31,9 @@ Array = np.ndarray[Any, Any]
 
 @dataclass
 class Noisy:
-    """`corpus` with noise q. `domain` and `split`, where given, are put into it.
+    """`corpus`, a world, with noise q. `domain` and `split`, where given, are put into it.
 
-    Raises ValueError for q outside 0..1 and for a corpus without an oracle.
+    Raises ValueError for q outside 0..1.
     """
 
     name: ClassVar[str] = "noisy"
@@ -45,8 +45,6 @@ class Noisy:
     def __post_init__(self) -> None:
         if not 0 <= self.q <= 1:
             raise ValueError(f"corpus.q: wanted a probability, 0..1, got {self.q}; try corpus.q=0.05")
-        if self.corpus.oracle is None:
-            raise ValueError(f"noisy: wanted a world with an oracle, got {self.corpus.name}; try corpus=trace")
         self.domain, self.split = Domain(self.domain or self.corpus.domain), self.split or self.corpus.split
         self.split = split_of(self.corpus, self.split, self.corpus.splits)
         if (self.domain, self.split) != (self.corpus.domain, self.corpus.split):
@@ -87,5 +85,10 @@ class Noisy:
 
 
 def noisy(corpus: Corpus, q: float) -> Noisy:
-    """`corpus` with each token replaced with probability q. Raises ValueError for q outside 0..1."""
+    """`corpus` with each token replaced with probability q.
+
+    Raises ValueError for q outside 0..1 and for real text, which has no oracle.
+    """
+    if corpus.oracle is None:
+        raise ValueError(f"noisy: wanted a world with an oracle, got {corpus.name}; try synthetic_data.make('trace')")
     return Noisy(corpus, q)

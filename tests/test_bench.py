@@ -94,7 +94,7 @@ def test_bare_loop_and_lightning_loop_do_the_same_steps():
 def test_the_job_takes_the_threads_that_a_run_takes(monkeypatch):
     monkeypatch.setattr("os.cpu_count", lambda: 64)
     job = bench_run.default_job()
-    assert job == cli.runs(["device=cpu"])[0].resolved()
+    assert job == cli.jobs(cli.RUN, ["device=cpu"])[0].resolved()
     assert job.threads < 64  # by the size of its steps, not every core
     assert bench_run.default_job(7).threads == 7
 

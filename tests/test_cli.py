@@ -114,16 +114,16 @@ def test_tab_completion(tmp_path):
 
 def test_every_preset_builds():
     """Each name of each group composes into a run whose nouns accept it."""
-    from experiments.cli import register, runs
+    from experiments.cli import RUN, jobs
     from experiments.presets import GROUPS
 
-    register()
+    RUN.register()
     for group, nouns in GROUPS.items():
         for name in nouns:
-            (run,) = runs([f"{group}={name}"])
+            (run,) = jobs(RUN, [f"{group}={name}"])
             assert sum(run.regime.steps(135)) == 135
-    jobs = runs(["-m", "regime=ar,bidllm", "seed=0,1,2"])
-    assert [(j.regime.name, j.seed) for j in jobs] == [(r, s) for r in ("ar", "bidllm") for s in (0, 1, 2)]
+    sweep = jobs(RUN, ["-m", "regime=ar,bidllm", "seed=0,1,2"])
+    assert [(j.regime.name, j.seed) for j in sweep] == [(r, s) for r in ("ar", "bidllm") for s in (0, 1, 2)]
 
 
 def test_every_change_of_objective_has_the_same_warmup():

@@ -106,6 +106,13 @@ def test_no_table_pays_more_than_the_worst():
                     assert worst_excess(k, entropy, visits) == pytest.approx(np.log2(k) - entropy, abs=1e-12)
 
 
+def test_the_worst_is_what_the_least_likely_token_costs():
+    for k, visits in ((4, 1), (4, 3), (16, 10)):
+        one_sided = np.array([[visits] + [0] * (k - 1)])
+        least = float(Tabular(one_sided >= 0).fit(one_sided).min()) / LN2
+        assert worst_excess(k, math.log2(k), visits) == pytest.approx(-least - math.log2(k), abs=1e-12)
+
+
 def laws(contexts=12, k=4):
     """(infer, train, K, H, p) of unlike laws over contexts with uniform and skewed answers."""
     rng = generator(0, "laws")

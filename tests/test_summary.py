@@ -96,6 +96,9 @@ def test_summary_takes_signs_and_infinities_and_refuses_nan():
     summary.update([-math.inf, -2.0, 0.0, 3.0, math.nan], [1, 1, 1, 1, 0])
     assert [summary.quantile(q) for q in (0.25, 0.5, 0.75, 1)] == [-math.inf, -2, 0, 3]
     assert summary.mean == -math.inf
+    tiny = Summary()
+    tiny.update([1e-300, 0.0, -1e-300])
+    assert [tiny.quantile(q) for q in (0.3, 0.6, 1)] == [-1e-300, 0, 1e-300]
     with pytest.raises(ValueError, match="value 1 of this chunk is nan"):
         summary.update([0.0, math.nan])
     with pytest.raises(ValueError, match="weight >= 0 for each of 1 values"):

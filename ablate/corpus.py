@@ -38,6 +38,9 @@ class Split(StrEnum):
     whole = "whole"
 
 
+SPLITS = (Split.train, Split.test)  # every corpus has these
+
+
 def split_of(corpus: Corpus, split: Split | str, splits: Sequence[Split]) -> Split:
     """The split by its name. Raises ValueError, listing what there is, for one that the corpus does not have."""
     if split not in splits:
@@ -106,6 +109,19 @@ class Query:
         return self.tokens_BL.masked_fill(self.answer_BL, mask_id)
 
 
+@dataclass(frozen=True)
+class Stale:
+    """Contexts in which visible bindings are stale: overwritten by others, which are hidden.
+
+    tokens_BL: int64 with MASK. asked_BL: bool, the hidden answer. stale_BL: int64, at asked positions the answer that
+    the stale bindings would imply.
+    """
+
+    tokens_BL: Tensor
+    asked_BL: Tensor
+    stale_BL: Tensor
+
+
 class Oracle(Protocol):
     """Exact inference for one law."""
 
@@ -143,12 +159,21 @@ class Corpus(Protocol):
         """Exact for this very law, its held-out rule included; None for real text."""
         ...
 
+    @property
+    def empirical(self) -> Oracle | None:
+        """Exact for the finite list that training draws from; None where every row is fresh."""
+        ...
+
     def batch(self, indices: Sequence[int] | np.ndarray, seed: int) -> Tensor:
         """(B, L) int64; row i depends on (seed, indices[i]) alone."""
         ...
 
     def queries(self, n: int, seed: int) -> Query:
         """n questions, the same ones for every arm of a seed."""
+        ...
+
+    def stale(self, n: int, seed: int) -> Stale | None:
+        """n contexts with stale bindings; None where nothing is ever bound anew."""
         ...
 
     def fingerprint(self) -> str:

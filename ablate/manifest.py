@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ablate.corpus import Domain, Split
+from ablate.corpus import SPLITS, Domain
 from ablate.machine import attention_form, code_version, description, packages
 from ablate.run import Run, source_hash
 from ablate.store import write_bytes
@@ -82,7 +82,7 @@ def circumstances(run: Run) -> dict[str, Any]:
     import torch
 
     return {
-        "data": {f"{d}/{s}": run.law(d, s).fingerprint() for d in Domain for s in Split},
+        "data": {f"{d}/{s}": run.law(d, s).fingerprint() for d in Domain for s in SPLITS},
         "source": source_hash(run.corpus),
         "packages": packages(),
         "instructions": torch.backends.cpu.get_cpu_capability(),

@@ -1,6 +1,6 @@
 """Probes: what a model knows, as rows. A probe sees `predict`, never a module.
 
-Shapes: B sequences, L positions, V vocabulary.
+Shapes: B sequences, L positions, V vocabulary, N asked tokens.
 """
 
 from __future__ import annotations
@@ -11,11 +11,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ablate.contexts import Contexts, block_contexts
-from ablate.corpus import Corpus, Domain, Posterior, Query, Split
+from ablate.contexts import Blocks, Contexts
+from ablate.corpus import Corpus, Domain, Posterior, Query, Split, Stale
 from ablate.decode import PROTOCOL, Predict, decode
+from ablate.knowledge import cross_entropy_bits, entropy_bits, memorisation_index, set_fit, spurious_binding
+from ablate.summary import Calibration
 
 Row = dict[str, object]
+SMOOTHING = 0.01  # of what a finite list has shown, see `memorisation_index`
+FLOOR = 1e-6  # under the probabilities of a spurious binding, of which p_0 may be 0
 
 
 @dataclass
@@ -45,13 +49,14 @@ class Probe:
             laws += [("ar", None, everything_BL, 1), ("random", None, everything_BL, corpus.length)]
         papers = []
         for name, block_size, scored_BL, size in laws:
-            contexts = block_contexts(pool.tokens_BL, scored_BL, size, corpus.vocabulary.mask_id, seed)
+            contexts = Blocks(size).draw(pool.tokens_BL, scored_BL, corpus.vocabulary.mask_id, seed)
             answers = None if corpus.oracle is None else corpus.oracle.posterior(contexts.inputs_BL)
             rate = _tokens_per_byte(corpus, pool.tokens_BL, scored_BL)
             papers.append(Paper(name, block_size, contexts, answers, rate))
         cost = int(pool.answer_BL.sum(1).max()) * corpus.length
         questions = corpus.queries(min(self.questions, max(1, self.decoded // cost)), seed)
-        return Exam(self, questions, papers, corpus.vocabulary.mask_id)
+        listed = _listed(corpus, everything_BL, seed)
+        return Exam(self, questions, papers, listed, _bindings(corpus, self.contexts, seed), corpus.vocabulary.mask_id)
 
     def measure(self, predict: Predict, corpus: Corpus, seed: int, left_to_right: bool = False) -> list[Row]:
         """Rows of one measurement; see `Exam.measure`."""
@@ -73,12 +78,24 @@ class Paper:
 
 
 @dataclass(frozen=True)
+class Listed:
+    """Contexts of the finite list that training draws from, with both truths: the law's and the list's."""
+
+    name: str
+    contexts: Contexts
+    law: Posterior
+    shown: Posterior
+
+
+@dataclass(frozen=True)
 class Exam:
     """A probe's questions, drawn once and put to every model of a run."""
 
     probe: Probe
     query: Query
     papers: list[Paper]
+    listed: list[Listed]
+    bindings: tuple[Stale, Posterior] | None
     mask_id: int
 
     def measure(self, predict: Predict, left_to_right: bool = False) -> list[Row]:
@@ -89,7 +106,10 @@ class Exam:
         """
         rows = [row for size in self.probe.block_sizes for row in self._scores(predict, size)]
         for paper in self.papers:
-            rows += self._knowledge(predict, paper, exact=left_to_right and paper.name == "ar")
+            rows += _knowledge(predict, paper, exact=left_to_right and paper.name == "ar")
+        rows += [row for listed in self.listed for row in _memorisation(predict, listed)]
+        if self.bindings is not None:
+            rows += _spurious(predict, *self.bindings)
         return [{"domain": str(self.probe.domain), "split": str(self.probe.split), **row} for row in rows]
 
     def _scores(self, predict: Predict, size: int) -> list[Row]:
@@ -102,34 +122,83 @@ class Exam:
             {"metric": "exact", **common, "value": float((right_B == 1).double().mean())},
         ]
 
-    def _knowledge(self, predict: Predict, paper: Paper, exact: bool) -> list[Row]:
-        """Bits per token and, with an oracle, excess bits; bits per byte for real text."""
-        common = {"contexts": paper.name, "block_size": paper.block_size, "protocol": ""}
-        bits, excess = _bits(predict, paper)
-        if paper.tokens_per_byte is not None:
-            bits = _exact_bits(predict, paper) if exact else bits
-            return [{"metric": "bits_per_byte", **common, "value": bits * paper.tokens_per_byte}]
-        rows = [{"metric": "bits", **common, "value": bits}]
-        if excess is not None:
-            rows.append({"metric": "excess_bits", **common, "value": excess})
-        return rows
 
-
-def _bits(predict: Predict, paper: Paper) -> tuple[float, float | None]:
-    """Cross-entropy and, with an oracle, KL(p_0 || p_theta), in bits per asked token.
-
-    With an oracle both use its full vector, which has the same mean as the drawn token and less variance.
-    """
+def _knowledge(predict: Predict, paper: Paper, exact: bool) -> list[Row]:
+    """Bits per token; with an oracle, also the distance from it; for real text, bits per byte instead."""
+    common: Row = {"contexts": paper.name, "block_size": paper.block_size, "protocol": ""}
     contexts = paper.contexts
     logp_BLV = predict(contexts.inputs_BL).double()
     if paper.answers is None:
         surprise_BL = -logp_BLV.gather(-1, contexts.targets_BL[..., None])[..., 0]
-        return contexts.mean(surprise_BL) / math.log(2), None
-    p_BLV = paper.answers.p_BLV
-    cross_BL = -torch.where(p_BLV > 0, p_BLV * logp_BLV, 0.0).sum(-1)
-    entropy_BL = -torch.special.xlogy(p_BLV, p_BLV).sum(-1)
-    bits, floor = (contexts.mean(x) / math.log(2) for x in (cross_BL, entropy_BL))
-    return bits, bits - floor
+        values = {"bits": contexts.mean(surprise_BL) / math.log(2)}
+    else:
+        values = _against_oracle(contexts, logp_BLV, paper.answers)
+    if paper.tokens_per_byte is not None:
+        bits = _exact_bits(predict, paper) if exact else values["bits"]
+        values = {"bits_per_byte": bits * paper.tokens_per_byte}
+    return [{"metric": metric, **common, "value": value} for metric, value in values.items()]
+
+
+def _against_oracle(contexts: Contexts, logp_BLV: Tensor, answers: Posterior) -> dict[str, float]:
+    """By the oracle's full vector, which has the same mean as the drawn token and less variance.
+
+    invalid_mass and kl_within_bits stand side by side: set mass alone rewards a uniform guess.
+    """
+    asked_BL = contexts.weight_BL > 0
+    w_N, p_NV, logp_NV = contexts.weight_BL[asked_BL], answers.p_BLV[asked_BL], logp_BLV[asked_BL]
+    fit = set_fit(p_NV, logp_NV, answers.support_BLV[asked_BL])
+    calibration = Calibration()
+    calibration.update(p_NV, logp_NV, w_N)
+
+    def mean(values_N: Tensor) -> float:
+        return float((values_N * w_N).sum() / w_N.sum())
+
+    bits = mean(cross_entropy_bits(p_NV, logp_NV))
+    return {"bits": bits, "excess_bits": bits - mean(entropy_bits(p_NV)), "invalid_mass": mean(fit.invalid),
+            "kl_within_bits": mean(fit.kl_within), "calibration_error": calibration.error}  # fmt: skip
+
+
+def _listed(corpus: Corpus, scored_BL: Tensor, seed: int) -> list[Listed]:
+    """Contexts of AR and of random masks on training's own records, where these are a finite list."""
+    if corpus.empirical is None or corpus.oracle is None:
+        return []
+    tokens_BL = corpus.batch(range(len(scored_BL)), seed)
+    drawn = {name: Blocks(size).draw(tokens_BL, scored_BL, corpus.vocabulary.mask_id, seed)
+             for name, size in (("ar", 1), ("random", corpus.length))}  # fmt: skip
+    return [
+        Listed(name, c, corpus.oracle.posterior(c.inputs_BL), corpus.empirical.posterior(c.inputs_BL))
+        for name, c in drawn.items()
+    ]
+
+
+def _memorisation(predict: Predict, listed: Listed) -> list[Row]:
+    """Mean memorisation index where law and list disagree; no row where they nowhere do."""
+    asked_BL = listed.contexts.weight_BL > 0
+    logp_BLV = predict(listed.contexts.inputs_BL)
+    index = memorisation_index(listed.law.p_BLV[asked_BL], listed.shown.p_BLV[asked_BL], logp_BLV[asked_BL], SMOOTHING)
+    w_N = listed.contexts.weight_BL[asked_BL] * index.differs
+    if not float(w_N.sum()):
+        return []
+    value = float(torch.where(w_N > 0, index.bits * w_N, 0.0).sum() / w_N.sum())
+    return [{"metric": "memorisation_bits", "contexts": listed.name, "block_size": None,
+             "protocol": f"list smoothed by {SMOOTHING:g}", "value": value}]  # fmt: skip
+
+
+def _bindings(corpus: Corpus, count: int, seed: int) -> tuple[Stale, Posterior] | None:
+    """Contexts with stale bindings, and the oracle's answers, where the corpus has such."""
+    stale = corpus.stale(count, seed)
+    if stale is None or corpus.oracle is None:
+        return None
+    return stale, corpus.oracle.posterior(stale.tokens_BL)
+
+
+def _spurious(predict: Predict, stale: Stale, truth: Posterior) -> list[Row]:
+    """Mean spurious-binding score, nats: above 0 where the model believes what a stale binding implies."""
+    asked_BL = stale.asked_BL
+    logp_NV = predict(stale.tokens_BL)[asked_BL]
+    score = spurious_binding(truth.p_BLV[asked_BL], logp_NV, stale.stale_BL[asked_BL], FLOOR)
+    return [{"metric": "spurious_binding", "contexts": "stale", "block_size": None,
+             "protocol": f"floor {FLOOR:g}", "value": float(score.nats.mean())}]  # fmt: skip
 
 
 def _exact_bits(predict: Predict, paper: Paper) -> float:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ablate.corpus import Domain, Split, Vocabulary
+from ablate.corpus import SPLITS, Domain, Split, Vocabulary
 from ablate.duplicates import Seen
 from ablate.files import Document, Report, Shelf, file_hash, order
 from ablate.store import digest, locked, whole_folder
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 SEPARATOR, MASK = "<|doc|>", "<mask>"
-SPLITS = (Split.train, Split.test)
 LAWS = tuple((domain, side) for domain in Domain for side in SPLITS)
 LONG_WORD = re.compile(r"\S{1000}")
 CODE = ("duplicates.py", "files.py", "shards.py")  # what decides which tokens the same files give

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ablate.corpus import Domain, Query, Split, Vocabulary, split_of
+from ablate.corpus import SPLITS, Domain, Query, Split, Vocabulary, split_of
 from ablate.files import Shelf, code_shelf, english_shelf, folder_shelf
 from ablate.seeds import generator
-from ablate.shards import SPLITS, Packed, cached
+from ablate.shards import Packed, cached
 from ablate.store import digest
 
 if TYPE_CHECKING:
@@ -78,6 +78,10 @@ class RealText(ABC):
     def oracle(self) -> None:
         return None
 
+    @property
+    def empirical(self) -> None:
+        return None
+
     def batch(self, indices: Sequence[int] | Array, seed: int) -> Tensor:
         """(B, L) int64. Each run of W indices from a multiple of W is an epoch: every window once, in a new order."""
         return self._draw(np.asarray(indices, dtype=np.int64), seed, "text")
@@ -97,6 +101,9 @@ class RealText(ABC):
             return (decoded_BL == tokens_BL)[:, -self.answer :].double().mean(1)
 
         return Query(tokens_BL, answer_BL, verify)
+
+    def stale(self, n: int, seed: int) -> None:
+        return None
 
     def fingerprint(self) -> str:
         """Hash of this law's token ids, of the tokeniser and of how they are cut."""

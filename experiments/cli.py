@@ -49,8 +49,8 @@ class Command:
 
     def register(self) -> None:
         """Puts the nouns into Hydra's store: each one is its own schema."""
-        defaults = ["_self_", *({group: DEFAULTS[group]} for group in self.groups),
-                    {"override hydra/job_logging": "disabled"}, {"override hydra/hydra_logging": "disabled"}]  # fmt: skip
+        quiet = [{f"override hydra/{log}": "disabled"} for log in ("job_logging", "hydra_logging")]
+        defaults = ["_self_", *({group: DEFAULTS[group]} for group in self.groups), *quiet]
         hydra = {"run": {"dir": "."}, "output_subdir": None,
                  "help": {"app_name": self.script, "template": self.help().replace("$", "$$")}}  # fmt: skip
         extra = [("defaults", list[Any], field(default_factory=lambda: defaults)),

@@ -27,7 +27,10 @@ def survey_help() -> str:
     """The same of the survey."""
     from ablate.survey import Survey
 
-    lines = ["What a corpus asks of a learner before any training: K(c) by law of contexts, visits, predicted cost.", ""]
+    lines = [
+        "What a corpus asks before any training: K(c) by law of contexts, visits, predicted cost.",
+        "",
+    ]
     lines += ["  python experiments/knowledge.py [corpus=NAME] [key=value ...]", ""]
     lines += [*_groups("corpus"), _keys(Survey)]
     lines += [

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 if __name__ == "__main__" and not sys.path[0].endswith("site-packages"):
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # `experiments` is a package of this folder
 
-from experiments.cli import Command, main, require_place
-from experiments.help import survey_help
+from experiments.cli import require_place
 from experiments.presets import laws
 
 if TYPE_CHECKING:
@@ -62,9 +61,8 @@ def check(asked: list[Survey]) -> list[Survey]:
 
 def table(rows: pd.DataFrame) -> Table:
     """A line a law: K_1 and P(K=1) of all tokens and of answers, contexts and how far they reach, predicted costs."""
-    from rich.table import Table
-
     from figures.laws import ordered
+    from rich.table import Table
 
     first = rows.iloc[0]
     out = Table(
@@ -82,7 +80,11 @@ def table(rows: pd.DataFrame) -> Table:
         value = _reader(rows, law)
         out.add_row(
             law,
-            *(f"{value(metric, asked, weight='loss'):.2f}" for asked in ("all", "answers") for metric in ("k1", "certain")),
+            *(
+                f"{value(metric, asked, weight='loss'):.2f}"
+                for asked in ("all", "answers")
+                for metric in ("k1", "certain")
+            ),
             f"{value('canonical_contexts', 'all'):.0f}",
             f"{value('canonical_unseen', 'all'):.2f}",
             *(_cost(rows, law, metric) for metric in ("cost_known", "cost_vocabulary")),

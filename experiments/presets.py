@@ -34,7 +34,8 @@ REGIMES = {
         switched("ardllm_to_bidllm", ARDLLM(), BIDLLM()),
     )
 }
-CORPORA: dict[str, Any] = {c.name: c for c in (Trace(), Arithmetic(), Facts(), Programs(), Noisy(Trace()), PythonSource(), Text())}
+WORLDS = (Trace(), Arithmetic(), Facts(), Programs(), Noisy(Trace()))
+CORPORA: dict[str, Any] = {corpus.name: corpus for corpus in (*WORLDS, PythonSource(), Text())}
 MODELS = {
     "tiny": Shape(64, 2, 4, 4),
     "small": Shape(128, 4, 4, 4),

@@ -27,18 +27,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ablate.corpus import Domain, Query, Split, Vocabulary, split_of
-from ablate.seeds import generator, uniform
+from ablate.corpus import Domain, Query, Split, Stale, Vocabulary, split_of
+from ablate.seeds import uniform
 from synthetic_data.engine import ChainOracle, Clique
 from synthetic_data.operators import (
-    AFFINE,
     HeldOut,
     Machine,
     Table,
     Transducer,
     affine,
-    random_transducer,
+    new_tables,
+    new_transducers,
     serial_cliques,
+    share_held_out,
     table_cliques,
 )
 from synthetic_data.world import fingerprint, require_range
@@ -117,7 +118,7 @@ class Arithmetic:
             )
         if self._tabular and not self.wrap:
             raise ValueError("corpus.wrap=false: operators given by tables have no carry; try corpus.digits=3")
-        held_out = _share_held_out(self.digits, self.checksum)
+        held_out = share_held_out(self.digits, self.checksum)
         if not 0.05 <= held_out <= 0.5:
             raise ValueError(
                 f"corpus.checksum={self.checksum}: wanted 5 to 50 % of the operand pairs held out, got "
@@ -142,6 +143,10 @@ class Arithmetic:
         chains = [[c.at([p + shift for p in c.positions]) for c in chain] for shift in shifts for chain in one]
         return ChainOracle(chains, self.length, self.vocabulary)
 
+    @property
+    def empirical(self) -> None:
+        return None
+
     def batch(self, indices: Sequence[int] | Array, seed: int) -> Tensor:
         return self._draw(indices, seed, "train")
 
@@ -157,6 +162,23 @@ class Arithmetic:
             return (decoded_BL == tokens_BL)[:, places_RD].all(-1).double().mean(1)
 
         return Query(tokens_BL, answer_BL, verify)
+
+    def stale(self, n: int, seed: int) -> Stale | None:
+        """`a=1,b=2,` hidden `a+b=` hidden: what is hidden binds both names anew, so the visible bindings are stale."""
+        import torch
+
+        if self.records < 2 or self.layout is not Layout.record:
+            return None
+        tokens_BL = self._draw(range(n), seed, "stale")
+        first, second = ({part: start + at for part, at in self._at.items()} for start in (0, self._record))
+        for part in "nom":  # the second equation speaks of the first one's names and operator
+            tokens_BL[:, second[part][-1]] = tokens_BL[:, first[part][-1]]
+        stale_BL, asked_BL = tokens_BL.clone(), torch.zeros_like(tokens_BL, dtype=torch.bool)
+        stale_BL[:, second["Z"]] = tokens_BL[:, first["Z"]]
+        asked_BL[:, second["Z"]] = True
+        hidden_BL = asked_BL.clone()
+        hidden_BL[:, first[","][1] + 1 : second["n"][1]] = True
+        return Stale(tokens_BL.masked_fill(hidden_BL, self.vocabulary.mask_id), asked_BL, stale_BL)
 
     def fingerprint(self) -> str:
         return fingerprint(self)
@@ -191,7 +213,7 @@ class Arithmetic:
         if self.domain is Domain.general:
             return [affine("+", 1, 1, 0)]
         symbols = NEW_SYMBOLS[: self.affine + self.tables]
-        build = _new_tables if self._tabular else _new_transducers
+        build = new_tables if self._tabular else new_transducers
         return build(symbols[: self.affine], symbols[self.affine :], self.digits, self.world)
 
     def _draw(self, indices: Sequence[int] | Array, seed: int, stream: str) -> Tensor:
@@ -223,33 +245,3 @@ class Arithmetic:
         places_DK = np.stack([at[part][::-1][: self.digits] for part in "XYZ"], axis=1)
         written = (at["o"][0], tokens) if len(at["o"]) else None
         return serial_cliques(machine, places_DK, written, None if self.wrap else at["Z"][0])
-
-
-def _share_held_out(digits: int, modulus: int) -> float:
-    """Share of all operand pairs whose squared digits sum to 0."""
-    share_M = np.eye(modulus)[0]
-    for _ in range(2 * digits):
-        share_M = sum(np.roll(share_M, d * d) for d in range(10)) / 10
-    return float(share_M[0])
-
-
-def _new_tables(affine_symbols: str, random_symbols: str, digits: int, world: int) -> list[Table]:
-    size = 10**digits
-    x, y = np.divmod(np.arange(size * size), size)
-    tables = []
-    for i, symbol in enumerate(affine_symbols):
-        rng = generator(world, "arithmetic/affine", i)
-        p, q = rng.choice(np.flatnonzero(np.gcd(np.arange(size), 10) == 1)[1:], 2)  # without 1: not `+` again
-        tables.append(Table(symbol, ((p * x + q * y + rng.integers(size)) % size).reshape(size, size)))
-    for i, symbol in enumerate(random_symbols):
-        result = generator(world, "arithmetic/table", i).integers(size, size=size * size)
-        tables.append(Table(symbol, result.reshape(size, size)))
-    return tables
-
-
-def _new_transducers(affine_symbols: str, random_symbols: str, digits: int, world: int) -> list[Transducer]:
-    """The small affine maps are drawn without repetition; the rules do not depend on the number of digits."""
-    chosen = generator(world, "arithmetic/small affine").permutation(len(AFFINE))
-    maps = [affine(symbol, *AFFINE[i]) for symbol, i in zip(affine_symbols, chosen, strict=False)]
-    rngs = [generator(world, "arithmetic/transducer", i) for i in range(len(random_symbols))]
-    return [*maps, *(random_transducer(symbol, rng) for symbol, rng in zip(random_symbols, rngs, strict=True))]

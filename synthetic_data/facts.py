@@ -57,10 +57,11 @@ ROWS = 20_000  # of an oracle's largest clique: 128 sequences then take 20 MB an
 
 @dataclass
 class Facts:
-    """Records about people. Shapes: P people, A attributes, T wordings, W words, C wordings allowed by the split.
+    """Records of people and what is true of them, in fixed wordings.
 
-    people: of each domain. attributes: of a person. values: of an attribute. reversed: the name comes last.
-    unique: number of training records, 0 for fresh ones. Raises ValueError for sizes out of range.
+    Shapes: P people, A attributes, T wordings, W words, C wordings allowed by the split. people: of each domain.
+    attributes: of a person. values: of an attribute. reversed: the name comes last. unique: number of training records,
+    0 for fresh ones. Raises ValueError for sizes out of range.
     """
 
     name: ClassVar[str] = "facts"
@@ -144,6 +145,9 @@ class Facts:
         answer_BL = torch.zeros_like(tokens_BL, dtype=torch.bool)
         answer_BL[:, asked] = True
         return Query(tokens_BL, answer_BL, lambda decoded_BL: verify(tokens_BL, decoded_BL))
+
+    def stale(self, n: int, seed: int) -> None:
+        return None
 
     def fingerprint(self) -> str:
         return fingerprint(self)

@@ -31,9 +31,9 @@ Array = np.ndarray[Any, Any]
 
 @dataclass
 class Noisy:
-    """`corpus`, a world, with noise q. `domain` and `split`, where given, are put into it.
+    """A world seen through noise: each token replaced with probability q.
 
-    Raises ValueError for q outside 0..1.
+    domain, split: where given, are put into `corpus`. Raises ValueError for q outside 0..1.
     """
 
     name: ClassVar[str] = "noisy"
@@ -66,6 +66,11 @@ class Noisy:
     def oracle(self) -> ChainOracle:
         return self.corpus.oracle.noisy(self.q)
 
+    @property
+    def empirical(self) -> None:
+        """None: what is listed is clean, what is read is not."""
+        return None
+
     def batch(self, indices: Sequence[int] | Array, seed: int) -> Tensor:
         return self._replaced(self.corpus.batch(indices, seed), indices, seed, "train")
 
@@ -73,6 +78,9 @@ class Noisy:
         """Questions as they are read, noise and all; what is decoded is held against the clean answers."""
         clean = self.corpus.queries(n, seed)
         return Query(self._replaced(clean.tokens_BL, range(n), seed, "queries"), clean.answer_BL, clean.verify)
+
+    def stale(self, n: int, seed: int) -> None:
+        return None
 
     def fingerprint(self) -> str:
         return hashlib.sha256(f"{self.name} {self.q!r} {self.corpus.fingerprint()}".encode()).hexdigest()[:16]

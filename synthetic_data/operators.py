@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ablate.corpus import Split
+from ablate.seeds import generator
 from synthetic_data.checksum import accepted
 from synthetic_data.clique import Clique
 
@@ -187,3 +188,34 @@ def table_cliques(tables: list[Table], tokens: list[int], split: Split, modulus:
 def digit_tokens(numbers: Array, digits: int) -> Array:
     """(..., digits) of zero-padded numbers, most significant first; a digit's token is the digit."""
     return numbers[..., None] // 10 ** np.arange(digits)[::-1] % 10
+
+
+def share_held_out(digits: int, modulus: int) -> float:
+    """Share of all operand pairs whose squared digits sum to 0."""
+    share_M = np.eye(modulus)[0]
+    for _ in range(2 * digits):
+        share_M = sum(np.roll(share_M, d * d) for d in range(10)) / 10
+    return float(share_M[0])
+
+
+def new_tables(affine_symbols: str, random_symbols: str, digits: int, world: int) -> list[Table]:
+    """Affine maps with factors prime to 10, and random tables."""
+    size = 10**digits
+    x, y = np.divmod(np.arange(size * size), size)
+    tables = []
+    for i, symbol in enumerate(affine_symbols):
+        rng = generator(world, "arithmetic/affine", i)
+        p, q = rng.choice(np.flatnonzero(np.gcd(np.arange(size), 10) == 1)[1:], 2)  # without 1: not `+` again
+        tables.append(Table(symbol, ((p * x + q * y + rng.integers(size)) % size).reshape(size, size)))
+    for i, symbol in enumerate(random_symbols):
+        result = generator(world, "arithmetic/table", i).integers(size, size=size * size)
+        tables.append(Table(symbol, result.reshape(size, size)))
+    return tables
+
+
+def new_transducers(affine_symbols: str, random_symbols: str, digits: int, world: int) -> list[Transducer]:
+    """Small affine maps, none twice, and random transducers; the rules do not depend on the number of digits."""
+    chosen = generator(world, "arithmetic/small affine").permutation(len(AFFINE))
+    maps = [affine(symbol, *AFFINE[i]) for symbol, i in zip(affine_symbols, chosen, strict=False)]
+    rngs = [generator(world, "arithmetic/transducer", i) for i in range(len(random_symbols))]
+    return [*maps, *(random_transducer(symbol, rng) for symbol, rng in zip(random_symbols, rngs, strict=True))]

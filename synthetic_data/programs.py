@@ -85,6 +85,10 @@ class Programs:
     def oracle(self) -> ChainOracle:
         return ChainOracle([[self._constants()], self._machine()], self.length, self.vocabulary)
 
+    @property
+    def empirical(self) -> None:
+        return None
+
     def batch(self, indices: Sequence[int] | Array, seed: int) -> Tensor:
         return self._draw(indices, seed, "train")
 
@@ -99,6 +103,9 @@ class Programs:
             return (decoded_BL == tokens_BL)[:, -1].double()
 
         return Query(tokens_BL, answer_BL, verify)
+
+    def stale(self, n: int, seed: int) -> None:
+        return None
 
     def fingerprint(self) -> str:
         return fingerprint(self)

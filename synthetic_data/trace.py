@@ -81,6 +81,10 @@ class Trace:
         constants = Clique((0, self._steps + 2), np.array([[bos, bar]]))
         return ChainOracle([[constants], self._machine()], self.length, self.vocabulary)
 
+    @property
+    def empirical(self) -> None:
+        return None
+
     def batch(self, indices: Sequence[int] | Array, seed: int) -> Tensor:
         return self._draw(indices, seed, "train")
 
@@ -95,6 +99,9 @@ class Trace:
             return (decoded_BL == tokens_BL)[:, self._steps + 3 :].double().mean(1)
 
         return Query(tokens_BL, answer_BL, verify)
+
+    def stale(self, n: int, seed: int) -> None:
+        return None
 
     def fingerprint(self) -> str:
         return fingerprint(self)

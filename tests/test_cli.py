@@ -25,7 +25,7 @@ def typed(*words, cwd, **environment):
         ("sead=1", ["sead", "type seed="]),
         ("seed=abc", ["seed", "Integer", "'abc'", "type seed=0"]),
         ("seed=-1", ["seed: wanted 0..", "got -1; type seed=0"]),
-        ("corpus=arithmetic corpus.digits=9", ["corpus.digits: wanted 1..2", "got 9", "try corpus.digits=2"]),
+        ("corpus=arithmetic corpus.digits=9", ["corpus.digits: wanted 1..8", "got 9", "try corpus.digits=8"]),
         ("regime.stages.1.objective.attention=sideways", ["causal, full", "'sideways'"]),
         ("regime.stages.7.steps=3", ["regime.stages", "0, 1"]),
         ("regime.stages.0.objective.attention=full", ["Autoregressive", "left only", "regime=bidllm"]),

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from ablate import files, shards
-from ablate.corpus import Domain, Split
+from ablate.corpus import SPLITS, Domain, Split
 from ablate.duplicates import Seen
-from ablate.shards import SEPARATOR, SPLITS
+from ablate.shards import SEPARATOR
 from ablate.text import PythonSource, Text
 
 VERBS = ["reads", "writes", "folds", "splits", "merges", "drops", "copies", "sorts", "joins", "moves"]

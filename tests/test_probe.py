@@ -163,3 +163,67 @@ def test_left_to_right_bits_are_exact():
     contexts = block_contexts(many, scored, 1, v.mask_id, seed=0)  # strata: every token exactly once
     nats = -predict(contexts.inputs_BL).gather(-1, many[..., None])[..., 0].double()
     assert contexts.mean(nats) == pytest.approx(float(exact), rel=1e-5)
+
+
+def log_of(oracle):
+    return lambda tokens: oracle.posterior(tokens).p_BLV.log()
+
+
+def measured(corpus, predict, metric):
+    rows = Probe(Domain.new, Split.train, (1,), questions=4, contexts=200).measure(predict, corpus, seed=0)
+    return {row["contexts"]: row["value"] for row in rows if row["metric"] == metric}
+
+
+def test_the_oracle_itself_leaves_nothing_to_be_measured():
+    corpus = synthetic_data.make("arithmetic", records=2)
+    predict = log_of(corpus.oracle)
+    for metric in ("excess_bits", "invalid_mass", "kl_within_bits", "calibration_error", "spurious_binding"):
+        values = measured(corpus, predict, metric)
+        assert values, metric
+        assert values == pytest.approx(dict.fromkeys(values, 0), abs=1e-9), metric
+
+
+def test_a_uniform_guess_on_what_is_possible_fits_the_set_and_not_the_law():
+    """Set mass alone would call it perfect."""
+    corpus = synthetic_data.make("facts", people=40, split="train")
+
+    def predict(tokens):
+        support = corpus.oracle.posterior(tokens).support_BLV.double()
+        return (support / support.sum(-1, keepdim=True)).log()
+
+    assert measured(corpus, predict, "invalid_mass")["random"] == pytest.approx(0, abs=1e-12)
+    assert measured(corpus, predict, "kl_within_bits")["random"] > 0.01
+    excess = measured(corpus, predict, "excess_bits")
+    assert excess == pytest.approx(measured(corpus, predict, "kl_within_bits"), abs=1e-9)
+
+
+def test_memorisation_tells_the_list_from_the_law():
+    """A model of the list itself is nearer to it than to the law in every context, a model of the law the reverse."""
+    corpus = synthetic_data.make("facts", people=40, unique=60)
+    mixed = 0.99  # the list alone gives possible tokens probability 0
+    law, shown = log_of(corpus.oracle), corpus.empirical.posterior
+
+    def memory(tokens):
+        return (mixed * shown(tokens).p_BLV + (1 - mixed) * corpus.oracle.posterior(tokens).p_BLV).log()
+
+    assert set(measured(corpus, memory, "memorisation_bits")) == {"ar", "random"}
+    assert min(measured(corpus, memory, "memorisation_bits").values()) > 0.05
+    assert max(measured(corpus, law, "memorisation_bits").values()) < -0.05
+    assert measured(synthetic_data.make("facts", people=40), law, "memorisation_bits") == {}
+
+
+def test_a_model_that_believes_stale_bindings_is_found_out():
+    corpus = synthetic_data.make("arithmetic", records=2, domain="general")
+    stale = corpus.stale(50, seed=0)
+    assert (corpus.oracle.posterior(stale.tokens_BL).p_BLV[stale.asked_BL].max(-1).values < 0.3).all()
+    z = int(stale.asked_BL[0].nonzero()[0])
+    first = z - corpus.length // 2  # the result that the visible bindings imply stands at the same place of record one
+
+    def believer(tokens):
+        logp = corpus.oracle.posterior(tokens).p_BLV.clamp_min(1e-9).log()
+        implied = (tokens[:, 2] + tokens[:, 6]) % 10  # a=X,b=Y: the digits are their own ids
+        logp[:, z] = torch.nn.functional.one_hot(implied, logp.shape[-1]).double().clamp_min(1e-9).log()
+        return logp
+
+    assert corpus.vocabulary.symbols[int(stale.tokens_BL[0, first])] == "<mask>"
+    assert float(measured(corpus, believer, "spurious_binding")["stale"]) > 1.5  # nats; a full belief is about ln 10

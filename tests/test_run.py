@@ -60,7 +60,8 @@ def test_leaves_what_it_promises(finished):
     assert {(-1, 0), (0, 0), (0, first), (1, first), (1, first + second)} <= set(probed.index)
     assert probed.nunique() == 1, "every probe is put at every pause"
     assert rows[rows["contexts"].isin(["ar", "random"])]["split"].unique().tolist() == ["train"]
-    assert set(rows["metric"]) == {"score", "exact", "bits", "excess_bits", "loss", "grad_norm"}
+    knowledge = {"bits", "excess_bits", "invalid_mass", "kl_within_bits", "calibration_error"}
+    assert set(rows["metric"]) == {"score", "exact", "loss", "grad_norm"} | knowledge
     assert (rows.loc[rows["metric"] == "score", "protocol"] != "").all()
 
 

@@ -204,7 +204,7 @@ def test_memorisation_tells_the_list_from_the_law():
     law = log_of(corpus.oracle)
 
     def memory(tokens):
-        """What the list shows, with a little of the law, which the list does not exhaust; the law where it is silent."""
+        """What the list shows, with a little of the law; the law where the list is silent."""
         p_BLV = corpus.oracle.posterior(tokens).p_BLV
         for row in range(len(tokens)):
             with contextlib.suppress(ValueError):

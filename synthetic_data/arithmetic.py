@@ -31,6 +31,7 @@ from ablate.corpus import Domain, Query, Split, Stale, Vocabulary, split_of
 from ablate.seeds import uniform
 from synthetic_data.engine import ChainOracle, Clique
 from synthetic_data.operators import (
+    CARRIES,
     HeldOut,
     Machine,
     Table,
@@ -42,12 +43,13 @@ from synthetic_data.operators import (
     share_held_out,
     table_cliques,
 )
-from synthetic_data.world import fingerprint, require_range
+from synthetic_data.world import fingerprint, require_range, require_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Array = np.ndarray[Any, Any]
+MOST_ROWS = 1_000_000
 NEW_SYMBOLS = "*-/%^&#@!?$~<>:_"
 
 
@@ -118,6 +120,7 @@ class Arithmetic:
             )
         if self._tabular and not self.wrap:
             raise ValueError("corpus.wrap=false: operators given by tables have no carry; try corpus.digits=3")
+        require_rows(self, self._most_rows, MOST_ROWS, "corpus.chain=4 corpus.checksum=13")
         held_out = share_held_out(self.digits, self.checksum)
         if not 0.05 <= held_out <= 0.5:
             raise ValueError(
@@ -203,6 +206,14 @@ class Arithmetic:
     @property
     def _tabular(self) -> bool:
         return self.domain is Domain.new and self.digits <= 2
+
+    @property
+    def _most_rows(self) -> int:
+        """Upper bound of a digit's rows over domains and splits, so that base and arms are refused alike."""
+        if self.digits <= 2:
+            return (self.affine + self.tables) * 100**self.digits
+        states = self.checksum * CARRIES * (self.chain + 1)
+        return (self.affine + self.tables) * states * 100
 
     @property
     def _counts_chains(self) -> bool:

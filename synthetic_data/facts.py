@@ -46,13 +46,13 @@ from synthetic_data.people import (
     wording_symbols,
     wordings_allowed,
 )
-from synthetic_data.world import fingerprint, require_range
+from synthetic_data.world import fingerprint, require_range, require_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Array = np.ndarray[Any, Any]
-ROWS = 20_000  # of an oracle's largest clique: 128 sequences then take 20 MB an array
+ROWS = 20_000  # of an oracle's largest clique: each is swept for every view
 
 
 @dataclass
@@ -79,13 +79,7 @@ class Facts:
         self.domain, self.split = Domain(self.domain), split_of(self, self.split, self.splits)
         require_range(self, attributes=(1, len(WORDINGS)), values=(2, 200))
         for field in ("people", "unique"):
-            rows = getattr(self, field)
-            if rows > ROWS:
-                raise ValueError(
-                    f"corpus.{field}: wanted at most {ROWS} rows in an oracle of {self.name}, got {rows}, which take "
-                    f"{8 * self.length * rows} bytes and {8 * rows} more an array and sequence inferred; "
-                    f"try corpus.{field}={ROWS}"
-                )
+            require_rows(self, getattr(self, field), ROWS, f"corpus.{field}={ROWS}")
         require_range(self, people=(1, ROWS), unique=(0, ROWS))
 
     @property

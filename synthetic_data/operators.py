@@ -22,8 +22,9 @@ from synthetic_data.clique import Clique
 
 Array = np.ndarray[Any, Any]
 DIGIT = np.arange(10)
-# (p, q, r) with at most 4 carries, apart from addition
-AFFINE = [(p, q, r) for p in (1, 2, 3) for q in (1, 2, 3) if 2 < p + q <= 4 for r in range(p + q)]
+CARRIES = 4  # of a transducer, at most
+# (p, q, r) whose carries are few enough, apart from addition
+AFFINE = [(p, q, r) for p in (1, 2, 3) for q in (1, 2, 3) if 2 < p + q <= CARRIES for r in range(p + q)]
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,8 @@ def affine(symbol: str, p: int, q: int, r: int) -> Transducer:
 
 
 def random_transducer(symbol: str, rng: np.random.Generator) -> Transducer:
-    """Two to four carries; every digit and every carry drawn uniformly."""
-    carries = int(rng.integers(2, 5))
+    """At least two carries; every digit and every carry drawn uniformly."""
+    carries = int(rng.integers(2, CARRIES + 1))
     shape = (carries, 10, 10)
     return Transducer(
         symbol, int(rng.integers(carries)), rng.integers(10, size=shape), rng.integers(carries, size=shape)

@@ -31,7 +31,7 @@ from ablate.corpus import Domain, Query, Split, Vocabulary, split_of
 from ablate.seeds import generator, uniform
 from synthetic_data.engine import ChainOracle, Clique
 from synthetic_data.expressions import Environments, expressions
-from synthetic_data.world import fingerprint, require_range
+from synthetic_data.world import fingerprint, require_range, require_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,7 +40,7 @@ Array = np.ndarray[Any, Any]
 VARIABLES = "xyzw"
 GENERAL_SYMBOLS = "+-*"
 NEW_SYMBOLS = "&|^@#!$%"
-MOST_ROWS = 250_000  # 2 MB a sequence and array; the engine infers a hundred or so sequences at once
+MOST_ROWS = 250_000  # they share no states, so that each is swept for every sequence: some 10 ms
 
 
 @dataclass
@@ -63,12 +63,7 @@ class Programs:
     def __post_init__(self) -> None:
         self.domain, self.split = Domain(self.domain), split_of(self, self.split, self.splits)
         require_range(self, variables=(2, len(VARIABLES)), modulus=(2, 7), new_operators=(1, len(NEW_SYMBOLS)))
-        if self._most_rows > MOST_ROWS:
-            raise ValueError(
-                f"corpus.variables={self.variables}, modulus={self.modulus}, new_operators={self.new_operators}: "
-                f"wanted an oracle of at most {MOST_ROWS} rows ({8 * MOST_ROWS} bytes a sequence), got up to "
-                f"{self._most_rows} rows ({8 * self._most_rows} bytes); try corpus.modulus=5"
-            )
+        require_rows(self, self._most_rows, MOST_ROWS, "corpus.modulus=5")
 
     @property
     def length(self) -> int:

@@ -1,4 +1,4 @@
-"""What every synthetic world shares: checks of its fields and a fingerprint of its law."""
+"""What synthetic worlds share: checks of their fields and sizes, and a fingerprint of their law."""
 
 from __future__ import annotations
 
@@ -17,6 +17,18 @@ def require_range(world: Any, **ranges: tuple[int, int]) -> None:
             raise ValueError(
                 f"corpus.{name}: wanted {low}..{high} for {world.name}, got {value}; try corpus.{name}={near}"
             )
+
+
+ROW_BYTES = 1000  # a clique row as the engine keeps it: tokens, states, weight, and the groups it belongs to
+
+
+def require_rows(world: Any, rows: int, most: int, advice: str) -> None:
+    """Raises ValueError, before anything is built, where a world's exact oracle would be too large."""
+    if rows > most:
+        raise ValueError(
+            f"corpus={world.name}: wanted an exact oracle of at most {most} different rows "
+            f"({most * ROW_BYTES / 1e6:.0f} MB), got up to {rows} ({rows * ROW_BYTES / 1e6:.0f} MB); try {advice}"
+        )
 
 
 def fingerprint(world: Any) -> str:

@@ -179,7 +179,9 @@ def test_sizes_are_bounded_before_anything_is_built():
         for domain, split in itertools.product(Domain, SPLITS):
             corpus = Programs(variables, modulus, new_operators, domain=domain, split=split)
             assert sum(len(clique.rows) for clique in corpus._machine()[1:]) <= corpus._most_rows <= MOST_ROWS
-    with pytest.raises(ValueError, match=r"modulus=7.*at most 250000 rows.*got up to \d+ rows.*try corpus.modulus=5"):
+    with pytest.raises(
+        ValueError, match=r"at most 250000 .*\(250 MB\), got up to \d+ \(\d+ MB\); try corpus.modulus=5"
+    ):
         Programs(variables=4, modulus=7, new_operators=8)
     Programs(variables=4, modulus=5, new_operators=8)
 

@@ -8,6 +8,8 @@ The nouns, in the order in which data flows through them (nothing flows back):
     Transformer(Shape)   logits under an attention pattern given as an argument       ablate.model
     Stage, Regime   which objective, for how long, at which learning rate             ablate.regime
     predict(tokens_BL) -> logp_BLV   all that decoding and probes see of a model      ablate.decode
+    Law.draw -> Contexts   what is visible when a token is predicted                  ablate.contexts
+    Survey   what a corpus asks of a learner, measured before any training            ablate.survey
     Probe.measure -> rows   one tidy row per measurement                              ablate.probe
     Run, train(run)   a resumable run that leaves records, manifest and checkpoint    ablate.run
 

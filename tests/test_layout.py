@@ -9,8 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ROOMS = [
-    "seeds", "store", "records", "schedule", "corpus", "duplicates", "files", "shards", "text", "attention",
-    "objective", "shape", "model", "regime", "machine", "decode", "contexts", "probe", "run", "manifest", "checkpoint",
+    "seeds", "knowledge", "summary", "null_theory", "mismatch", "store", "records", "schedule", "corpus", "duplicates", "files", "shards", "text", "attention",
+    "objective", "shape", "model", "regime", "machine", "decode", "contexts", "visits", "survey", "probe", "run", "manifest", "checkpoint",
     "learner", "base", "train",
 ]  # fmt: skip
 

@@ -1,4 +1,5 @@
-"""Every figure by name: `python paper_figs.py [name ...] [--from RUN ...]` writes PDF and PNG into figures/out/."""
+"""Every figure by name: `python paper_figs.py [name ...] [--from RUN ...] [--survey FOLDER]` writes PDF and PNG into
+figures/out/."""
 
 import argparse
 import sys
@@ -9,7 +10,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ablate import records
-from figures import excess_bits, paper_training_dynamics, style, training_dynamics
+from figures import (
+    candidates_by_law,
+    excess_bits,
+    learning_cost,
+    paper_training_dynamics,
+    style,
+    training_dynamics,
+)
 
 OUT = Path(__file__).parent / "figures" / "out"
 
@@ -24,12 +32,21 @@ FROM_RUNS: dict[str, Callable[[pd.DataFrame], Figure]] = {
     "training_dynamics": draw_training_dynamics,
     "excess_bits": excess_bits.draw,
 }
-NAMES = [*FROM_PAPER, *FROM_RUNS]
+FROM_SURVEY: dict[str, Callable[[pd.DataFrame], Figure]] = {
+    "candidates_by_law": candidates_by_law.draw,
+    "learning_cost": learning_cost.draw,
+}
+NAMES = [*FROM_PAPER, *FROM_RUNS, *FROM_SURVEY]
+NEEDS = {
+    **dict.fromkeys(FROM_RUNS, "--from runs/NAME [runs/NAME ...]"),
+    **dict.fromkeys(FROM_SURVEY, "--survey runs/knowledge-NAME"),
+}
 EXAMPLES = """\
 examples:
   python paper_figs.py                                   the figures that need no run
   python paper_figs.py --from runs/*                     those, and the figures of these runs
   python paper_figs.py training_dynamics --from runs/A   one figure of one run
+  python paper_figs.py --survey runs/knowledge-A         the figures of a survey
 """
 
 
@@ -39,27 +56,34 @@ def main(arguments: list[str] | None = None) -> int:
     unknown = [name for name in asked.names if name not in NAMES]
     if unknown:
         return _refuse(f"figure {', '.join(unknown)}: unknown; wanted one of {', '.join(NAMES)}")
-    names = asked.names or [*FROM_PAPER, *FROM_RUNS]
-    waiting = [] if asked.runs else [name for name in names if name in FROM_RUNS]
-    if asked.names and waiting:
-        return _refuse(f"figure {', '.join(waiting)}: drawn from runs; type --from runs/NAME [runs/NAME ...]")
+    names = asked.names or NAMES
     try:
-        rows = records.gather(asked.runs) if asked.runs else None
-        if rows is not None and not asked.names and not (rows["metric"] == "excess_bits").any():
-            names.remove("excess_bits")
+        rows = _read(asked.runs, asked.survey)
+        if asked.runs and not asked.names and not (rows["excess_bits"]["metric"] == "excess_bits").any():
+            names = [name for name in names if name != "excess_bits"]
             print("excess_bits: not drawn, these runs have no exact oracle")
-        drawn = {
-            name: FROM_RUNS[name](rows) if name in FROM_RUNS else FROM_PAPER[name]()
-            for name in names
-            if name not in waiting
-        }
+        waiting = [name for name in names if name in NEEDS and name not in rows]
+        if asked.names and waiting:
+            missing = "; ".join(f"{name}: needs rows; type {NEEDS[name]}" for name in waiting)
+            return _refuse(f"figure {missing}")
+        drawn = {name: _draw(name, rows) for name in names if name not in waiting}
         for name, figure in drawn.items():
             print(*style.save(figure, OUT / name), sep="\n")
     except (ValueError, OSError) as error:
         return _refuse(str(error))
     for name in waiting:
-        print(f"{name}: not drawn, it needs --from runs/NAME [runs/NAME ...]")
+        print(f"{name}: not drawn, it needs {NEEDS[name]}")
     return 0
+
+
+def _read(runs: list[str], survey: str) -> dict[str, pd.DataFrame]:
+    """Rows by the figures that can be drawn from what was named. ValueError for what cannot be read."""
+    rows = dict.fromkeys(FROM_RUNS, records.gather(runs)) if runs else {}
+    return rows | dict.fromkeys(FROM_SURVEY, records.read(survey, records.SURVEY)) if survey else rows
+
+
+def _draw(name: str, rows: dict[str, pd.DataFrame]) -> Figure:
+    return FROM_PAPER[name]() if name in FROM_PAPER else {**FROM_RUNS, **FROM_SURVEY}[name](rows[name])
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -76,6 +100,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="RUN",
         default=[],
         help=f"run folders, arms and seeds of one corpus, for {' and '.join(FROM_RUNS)}",
+    )
+    parser.add_argument(
+        "--survey",
+        metavar="FOLDER",
+        default="",
+        help=f"folder that experiments/knowledge.py has written, for {' and '.join(FROM_SURVEY)}",
     )
     return parser
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,9 +17,11 @@ from ablate.contexts import Blocks, Contexts, Decoder, Law, RandomMasks
 from ablate.corpus import Corpus
 from ablate.knowledge import Regimes, hill_numbers, regimes
 from ablate.mismatch import BlockPatterns, aligned, block_mismatch, mask_pattern_entropy, mismatch, two_sample_test
+from ablate.run import WHERE, describe
 from ablate.seeds import address
+from ablate.store import digest
 from ablate.summary import Summary
-from ablate.visits import CHUNK, Visits, canonical_keys, essential, learning_cost, questions, raw_keys
+from ablate.visits import CHUNK, Questions, Visits, canonical_keys, essential, learning_cost, questions, raw_keys
 
 Row = dict[str, Any]
 BLANK: Row = {"rate": None, "block_size": None, "asked": "", "weight": "", "infer": ""}
@@ -30,8 +33,8 @@ INFERENCE = "AR"  # the law of contexts of decoding token by token from left to 
 class Survey:
     """How much to measure of one corpus.
 
-    rows: sequences drawn for each law. questions: asked tokens whose canonical contexts are found, a law; also n, the
-    questions of training, in the null theory. rates: mask rates shown one by one. thresholds: where the regimes of
+    rows: sequences drawn for each law. questions: asked tokens whose canonical contexts are found, a law; in the null
+    theory one half is what training shows, the other what is asked. rates: mask rates shown one by one. thresholds: where the regimes of
     K_1 begin. out: folder, derived where empty. Raises ValueError for values out of range and for real text, which has
     no oracle.
     """
@@ -45,7 +48,7 @@ class Survey:
     out: str = ""
 
     def __post_init__(self) -> None:
-        for name, (least, most) in {"seed": (0, 2**63 - 1), "rows": (2, 10**7), "questions": (8, 10**6)}.items():
+        for name, (least, most) in {"seed": (0, 2**63 - 1), "rows": (4, 10**7), "questions": (8, 10**6)}.items():
             value = getattr(self, name)
             if not least <= value <= most:
                 near = max(least, min(value, most))
@@ -55,24 +58,27 @@ class Survey:
         if self.corpus.oracle is None:
             raise ValueError(f"corpus={self.corpus.name}: wanted a world with an oracle; type corpus=trace")
 
+    @property
+    def label(self) -> str:
+        """A name that no other survey has."""
+        content = {name: value for name, value in describe(self).items() if name not in WHERE}
+        return f"{self.corpus.name}-{digest([self.corpus.fingerprint(), content])[:8]}"
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.out or f"runs/knowledge-{self.label}").expanduser()
+
 
 def measure(survey: Survey, laws: Mapping[str, Law]) -> list[Row]:
     """Rows with `records.SURVEY`: every law on the same sequences. `laws` holds the law of inference, `INFERENCE`."""
     corpus: Corpus = survey.corpus
     rows: list[Row] = []
-    met: dict[tuple[str, str], tuple[Visits, Visits]] = {}
     for name, law in laws.items():
-        common = {"law": name, "block_size": law.size if isinstance(law, Blocks) else None}
-        rows += [{**common, **row} for row in _counts(survey, law)]
-        for asked, contexts in _asked(next(_drawn(survey, law))).items():
-            visit_rows, met[name, asked] = _visits(survey, contexts)
-            rows += [{**common, "asked": asked, **row} for row in visit_rows]
-    for (name, asked), (train, _) in met.items():
-        for infer in dict.fromkeys((name, INFERENCE)):
-            paid = _costs(survey, train, met[infer, asked][1])
-            rows += [{"law": name, "asked": asked, "infer": infer, **row} for row in paid]
+        size = law.size if isinstance(law, Blocks) else None
+        rows += [{"law": name, "block_size": size, **row} for row in _counts(survey, law)]
     for rate in survey.rates:
         rows += [{"law": "fixed rate", "rate": rate, **row} for row in _counts(survey, RandomMasks(rate, rate))]
+    rows += _contexts(survey, laws)
     sizes = [law.size for law in laws.values() if isinstance(law, Blocks) and law.size > 1]
     rows += [row for size in sizes for row in _patterns(size)] + _decoders(survey, sizes)
     fixed = {"corpus": corpus.name, "domain": str(corpus.domain), "split": str(corpus.split),
@@ -92,9 +98,8 @@ def _drawn(survey: Survey, law: Law) -> Iterator[tuple[Contexts, Tensor]]:
         yield law.draw(tokens_BL, scored_BL, corpus.vocabulary.mask_id, seed), answer_1L.expand_as(scored_BL)
 
 
-def _asked(drawn: tuple[Contexts, Tensor]) -> dict[str, Contexts]:
+def _asked(contexts: Contexts, answer_BL: Tensor) -> dict[str, Contexts]:
     """The contexts asking for all tokens, and for answers alone."""
-    contexts, answer_BL = drawn
     return {"all": contexts, "answers": contexts.among(answer_BL)}
 
 
@@ -102,16 +107,16 @@ def _counts(survey: Survey, law: Law) -> list[Row]:
     """K(c) over all asked tokens and over answers, each weighted as in the loss and token by token."""
     alphabet = len(survey.corpus.vocabulary) - 1
     kept: dict[tuple[str, str], dict[str, Summary]] = {}
-    for drawn in _drawn(survey, law):
-        exact = survey.corpus.oracle.posterior(drawn[0].inputs_BL)
-        hill = hill_numbers(exact.p_BLV, exact.support_BLV)
+    for contexts, answer_BL in _drawn(survey, law):
+        exact, asked_BL = survey.corpus.oracle.posterior(contexts.inputs_BL), contexts.weight_BL > 0
+        hill = hill_numbers(exact.p_BLV[asked_BL], exact.support_BLV[asked_BL])
         values = {"k0": hill.k0, "k1": hill.k1, "kinf": hill.kinf, "entropy_bits": hill.k1.log2(),
                   "certain": hill.k0 == 1, **regimes(hill.k1, survey.thresholds, alphabet)}  # fmt: skip
-        for asked, contexts in _asked(drawn).items():
-            for weight, weight_BL in (("loss", contexts.weight_BL), ("token", contexts.count_BL)):
+        for asked, part in _asked(contexts, answer_BL).items():
+            for weight, weight_BL in (("loss", part.weight_BL), ("token", part.count_BL)):
                 sums = kept.setdefault((asked, weight), {metric: Summary() for metric in values})
-                for metric, value_BL in values.items():
-                    sums[metric].update(value_BL, weight_BL)
+                for metric, value_N in values.items():
+                    sums[metric].update(value_N, weight_BL[asked_BL])
     rows: list[Row] = []
     for (asked, weight), sums in kept.items():
         common = {"asked": asked, "weight": weight}
@@ -121,25 +126,44 @@ def _counts(survey: Survey, law: Law) -> list[Row]:
     return rows
 
 
-def _visits(survey: Survey, contexts: Contexts) -> tuple[list[Row], tuple[Visits, Visits]]:
-    """How often raw and canonical contexts come back in a sample of questions; two samples of canonical ones."""
-    corpus = survey.corpus
-    mask_id, names, count = corpus.vocabulary.mask_id, corpus.vocabulary.names, survey.questions
-    asked = questions(contexts, 2 * count, survey.seed)
-    kept, truth = essential(corpus.oracle, asked, mask_id)
-    raw, canonical = raw_keys(asked), canonical_keys(kept, truth, mask_id, names)
-    first, second = slice(0, None, 2), slice(1, None, 2)
-    samples = Visits.of(canonical[first], truth.part(first)), Visits.of(canonical[second], truth.part(second))
+def _contexts(survey: Survey, laws: Mapping[str, Law]) -> list[Row]:
+    """How often contexts come back by law, and what tables pay that learn in them.
+
+    Of each law two samples: one is what training shows, the other what is asked. All laws are inferred together.
+    """
+    corpus, count = survey.corpus, survey.questions // 2 * 2
+    mask_id, names = corpus.vocabulary.mask_id, corpus.vocabulary.names
+    asked = {(name, kind): questions(contexts, count, survey.seed) for name, law in laws.items()
+             for kind, contexts in _asked(*next(_drawn(survey, law))).items()}  # fmt: skip
+    together = Questions.joined(list(asked.values()))
+    kept, truth = essential(corpus.oracle, together, mask_id)
+    raw, canonical = raw_keys(together), canonical_keys(kept, truth, mask_id, names)
     rows: list[Row] = []
-    for kind, visits in (("raw", Visits.of(raw[first], truth.part(first))), ("canonical", samples[0])):
+    met: dict[tuple[str, str], tuple[Visits, Visits]] = {}
+    for i, (name, kind) in enumerate(asked):
+        shown, later = (slice(i * count + half, (i + 1) * count, 2) for half in (0, 1))
+        met[name, kind] = Visits.of(canonical[shown], truth.part(shown)), Visits.of(canonical[later], truth.part(later))
+        found = {"raw": Visits.of(raw[shown], truth.part(shown)), "canonical": met[name, kind][0]}
+        rows += [{"law": name, "asked": kind, **row} for row in _visits(found)]
+    for (name, kind), (train, _) in met.items():
+        for infer in dict.fromkeys((name, INFERENCE)):
+            paid = _costs(survey, train, met[infer, kind][1])
+            rows += [{"law": name, "asked": kind, "infer": infer, **row} for row in paid]
+    return rows
+
+
+def _visits(found: Mapping[str, Visits]) -> list[Row]:
+    """How often contexts come back in a sample of questions."""
+    rows: list[Row] = []
+    for kind, visits in found.items():
         values = {"contexts": len(visits.counts), "visits": visits.mean, "unseen": visits.unseen.mass,
                   "unseen_upper": visits.unseen.upper}  # fmt: skip
         rows += [{"metric": f"{kind}_{metric}", "value": value} for metric, value in values.items()]
-    return rows, samples
+    return rows
 
 
 def _costs(survey: Survey, train: Visits, infer: Visits) -> list[Row]:
-    """Predicted bits a token that a table pays after `questions` questions, and how far the contexts lie apart."""
+    """Predicted bits a token that a table pays after half the questions, and how far the contexts lie apart."""
     paid = learning_cost(train, infer, survey.corpus.vocabulary.mask_id)
     apart = mismatch(*aligned(infer.counts, train.counts))
     values = {"cost_known": paid.known.bits, "cost_known_unseen": paid.known.unseen, "cost_vocabulary": paid.vocabulary,

@@ -1,9 +1,8 @@
 """How often contexts come back, raw and canonical, and what the null theory makes of it.
 
 A raw context is everything visible, and where the asked token stands. A canonical one keeps only what matters: visible
-tokens are deleted, eight neighbours at a time and then one by one from left to right, as long as the posterior of the
-asked token stays the same; symbols that are mere names are renamed in the order in which they appear; places count from
-the asked token. Two canonical contexts are the same if they show the same and have the same answer.
+tokens are deleted one by one from left to right as long as the posterior of the asked token stays the same; symbols
+that are mere names are renamed in the order in which they appear; places count from the asked token. Two canonical contexts are the same if they show the same and have the same answer.
 
 Shapes: Q questions, L positions, V vocabulary, C contexts.
 """
@@ -26,7 +25,6 @@ from ablate.null_theory import Cost, Tabular, Unseen, cost, good_turing_unseen
 from ablate.seeds import uniform
 
 CHUNK = 4096  # contexts inferred at once
-STRIDES = (8, 1)  # neighbours deleted together, first pass and second
 SAME = 1e-12  # the engine's accuracy: posteriors that differ by less are equal
 
 
@@ -36,6 +34,10 @@ class Questions:
 
     inputs_QL: Tensor
     position_Q: Tensor
+
+    @classmethod
+    def joined(cls, parts: Sequence[Questions]) -> Questions:
+        return cls(torch.cat([q.inputs_QL for q in parts]), torch.cat([q.position_Q for q in parts]))
 
 
 @dataclass(frozen=True)
@@ -70,19 +72,25 @@ def answers(oracle: Oracle, asked: Questions) -> Answers:
 
 
 def essential(oracle: Oracle, asked: Questions, mask_id: int) -> tuple[Questions, Answers]:
-    """The questions without the visible tokens that do not matter, and their answers, which are the same as before."""
+    """The questions without the visible tokens that do not matter, and their answers, which are the same as before.
+
+    Passes are repeated until none deletes anything: then no token that is left could go by itself.
+    """
     inputs_QL, truth = asked.inputs_QL.clone(), answers(oracle, asked)
-    length = inputs_QL.shape[1]
-    for places in [slice(i, i + stride) for stride in STRIDES for i in range(0, length, stride)]:
-        rows_Q = (inputs_QL[:, places] != mask_id).any(1).nonzero()[:, 0]
-        if not len(rows_Q):
-            continue
-        trial_QL = inputs_QL[rows_Q]
-        trial_QL[:, places] = mask_id
-        found = answers(oracle, Questions(trial_QL, asked.position_Q[rows_Q]))
-        same_Q = (found.p_QV - truth.p_QV[rows_Q]).abs().amax(1) <= SAME
-        same_Q &= (found.support_QV == truth.support_QV[rows_Q]).all(1)
-        inputs_QL[rows_Q[same_Q], places] = mask_id
+    open_Q = torch.ones(len(inputs_QL), dtype=torch.bool)
+    while open_Q.any():
+        before_QL = inputs_QL.clone()
+        for place in range(inputs_QL.shape[1]):
+            rows_Q = (open_Q & (inputs_QL[:, place] != mask_id)).nonzero()[:, 0]
+            if not len(rows_Q):
+                continue
+            trial_QL = inputs_QL[rows_Q]
+            trial_QL[:, place] = mask_id
+            found = answers(oracle, Questions(trial_QL, asked.position_Q[rows_Q]))
+            same_Q = (found.p_QV - truth.p_QV[rows_Q]).abs().amax(1) <= SAME
+            same_Q &= (found.support_QV == truth.support_QV[rows_Q]).all(1)
+            inputs_QL[rows_Q[same_Q], place] = mask_id
+        open_Q = (inputs_QL != before_QL).any(1)
     return Questions(inputs_QL, asked.position_Q), truth
 
 

@@ -1,4 +1,4 @@
-"""Speed, measured here and now: `python experiments/bench.py step` (or `run`). See --help."""
+"""Speed, measured here and now: `python experiments/bench.py step` (or `run`, `oracle`). See --help."""
 
 from __future__ import annotations
 
@@ -74,6 +74,23 @@ def run(options: argparse.Namespace, console: Console) -> int:
     return 0
 
 
+def oracle(options: argparse.Namespace, console: Console) -> int:
+    """Times exact posteriors of every world; prints and writes likewise."""
+    from experiments import bench_oracle
+
+    rounds, total = (2, 100_000) if options.quick else (options.rounds, 1_000_000)
+    console.print(f"[dim]{len(bench_oracle.CASES)} worlds: choosing batches, then {rounds} rounds")
+    entries = bench_oracle.race(bench_oracle.CASES, options.threads, rounds)
+    result = surroundings() | {"rounds": rounds, "worlds": entries}
+    console.print(bench_oracle.table(entries))
+    console.print(bench_oracle.notes(entries), highlight=False)
+    if options.million:
+        result["million"] = in_fresh_process(bench_oracle.million, total, max(options.threads))
+        console.print(bench_oracle.million_notes(result["million"]), highlight=False)
+    _write("oracle", result, options, console)
+    return 0
+
+
 def in_fresh_process(function: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
     """Calls it in a new interpreter: torch takes its number of threads, and compiles, once and for all."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
@@ -117,7 +134,7 @@ def _write(benchmark: str, result: dict[str, Any], options: argparse.Namespace, 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Speed on this machine's CPU, with its spread. Needs it to itself.")
-    commands = parser.add_subparsers(required=True, metavar="{step,run}")
+    commands = parser.add_subparsers(required=True, metavar="{step,run,oracle}")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--quick", action="store_true", help="two short rounds, to try it; no file without --out")
     common.add_argument("--out", type=Path, metavar="FILE.json", help="default: benchmarks/COMMAND-MACHINE.json")
@@ -127,6 +144,17 @@ def _parser() -> argparse.ArgumentParser:
     two = commands.add_parser("run", parents=[common], help="the main job beside its bare loop; time to its first step")
     two.add_argument("--threads", type=_positive, default=0, metavar="N", help="default: as many as the job takes")
     two.set_defaults(measure=run)
+    told = """Exact posteriors of every world, of bare 8-digit addition first. A row is a row of a clique; its
+        update carries it through one whole posterior, probabilities and support. Contexts are fresh sequences, each
+        token hidden with probability t ~ U(0, 1); making them is not timed, nor is the first call. As many are
+        inferred at once as take one thread about a third of a second: more share more work, so the number counts and
+        is written. Every round times every world once with every number of threads. Medians over rounds."""
+    three = commands.add_parser("oracle", parents=[common], help="exact posteriors of every world", description=told)
+    three.add_argument("--threads", type=_positive, nargs="+", default=[1, 2], metavar="N", help="default: 1 2")
+    three.add_argument("--rounds", type=_positive, default=5, metavar="N", help="default: 5")
+    told = "also a million sequences of bare addition, a chunk at a time: seconds, memory, mean K_0 and entropy"
+    three.add_argument("--million", action="store_true", help=told)
+    three.set_defaults(measure=oracle)
     return parser
 
 

@@ -1,4 +1,4 @@
-"""Question: what does a corpus ask of a learner, before any training? `python experiments/knowledge.py corpus=arithmetic`
+"""Question: what does a corpus ask of a learner, before any training? `python experiments/knowledge.py corpus=facts`
 
 Cost: under 30 s on two cores, no GPU, no training. Measures K(c) by law of contexts and mask rate with the exact
 oracle, how often contexts come back, and what the null theory predicts that learning them costs. See --help.
@@ -6,15 +6,20 @@ oracle, how often contexts come back, and what the null theory predicts that lea
 
 from __future__ import annotations
 
-import dataclasses
+import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if __name__ == "__main__" and not sys.path[0].endswith("site-packages"):
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # `experiments` is a package of this folder
 
-from experiments.cli import require_place
+import yaml
+
+from ablate.run import WHERE, describe
+from experiments.cli import Command, UsageError, main, require_place
+from experiments.help import survey_help
 from experiments.presets import laws
 
 if TYPE_CHECKING:
@@ -24,6 +29,8 @@ if TYPE_CHECKING:
     from ablate.survey import Survey
 
 NOTHING = "–"
+CONFIG = "config.yaml"
+AR = "AR"
 
 
 def job(survey: Survey) -> None:
@@ -31,63 +38,113 @@ def job(survey: Survey) -> None:
     from rich.console import Console
 
     from ablate import records
+    from ablate.checkpoint import write_config
     from ablate.survey import measure
     from figures import candidates_by_law, learning_cost, style
 
-    console, folder = Console(), Path(survey.out)
+    console, folder = Console(), survey.folder
     rows = records.table(measure(survey, laws()), records.SURVEY)
-    folder.mkdir(parents=True, exist_ok=True)
+    write_config(survey)  # first: what is interrupted from here on is known again
     records.write(rows, folder / records.FILE, records.SURVEY)
     drawn = {"candidates_by_law": candidates_by_law.draw(rows), "learning_cost": learning_cost.draw(rows)}
     paths = [path for name, figure in drawn.items() for path in style.save(figure, folder / name)]
     shown = table(rows)
     console.width = max(console.width, 120)  # a line that the terminal wraps is ugly, a number cut short is lost
     console.print(shown)
-    for path in (folder / records.FILE, *paths):
+    for path in (*paths, folder / records.FILE, folder / CONFIG):
         console.print(f"  {path}", soft_wrap=True, highlight=False)
 
 
 def check(asked: list[Survey]) -> list[Survey]:
-    """Surveys with their folders. Raises ValueError for a folder that cannot be written, or is asked for twice."""
-    named = [
-        survey if survey.out else dataclasses.replace(survey, out=f"runs/knowledge-{survey.name}") for survey in asked
-    ]
-    for survey in named:
-        require_place(Path(survey.out), "out")
-        if [other.out for other in named].count(survey.out) > 1:
-            raise ValueError(f"out={survey.out}: wanted a folder for each survey, got two for it; leave out= out")
-    return named
+    """The surveys, where each has a folder to write to. Raises UsageError where one cannot be written, is asked for
+    twice, or holds anything but an earlier run of the same survey."""
+    folders = [survey.folder for survey in asked]
+    for survey, folder in zip(asked, folders, strict=True):
+        require_place(folder, "out")
+        if folders.count(folder) > 1:
+            raise UsageError(f"{folder}: wanted a folder for each survey, got two for it; name each value once and "
+                             "leave out= out")  # fmt: skip
+        if folder.is_dir() and any(not p.name.startswith(".") for p in folder.iterdir()) and not _holds(survey):
+            raise UsageError(f"out={folder}: wanted a new folder or that of the same survey, got other files; type "
+                             "out=PATH")  # fmt: skip
+    return asked
+
+
+def _holds(survey: Survey) -> bool:
+    """Does its folder hold this very survey?"""
+    try:
+        held = yaml.safe_load((survey.folder / CONFIG).read_text())
+    except (OSError, ValueError, yaml.YAMLError):
+        return False
+    kept = [{k: v for k, v in config.items() if k not in WHERE} if isinstance(config, dict) else None
+            for config in (held, describe(survey))]  # fmt: skip
+    return kept[0] == kept[1]
 
 
 def table(rows: pd.DataFrame) -> Table:
     """A line a law: K_1 and P(K=1) of all tokens and of answers, contexts and how far they reach, predicted costs."""
-    from figures.laws import ordered
     from rich.table import Table
 
-    first = rows.iloc[0]
+    from figures.laws import about, label, ordered
+
     out = Table(
-        title=f"{first['corpus']}, {first['domain']} domain, {first['split']} split: contexts by law, as weighted in "
-        "the loss",
-        caption="canonical: different contexts among the questions, after deleting what does not matter; unseen: "
-        "Good-Turing share of the law not among them. cost: bits a token that a table pays after as many questions, "
-        "in contexts of its own law; in brackets, times AR's.",
+        title=f"{about(rows)}: contexts by law, as weighted in the loss",
+        title_justify="left",
+        show_edge=False,
+        pad_edge=False,
+        caption="K_1: 2^entropy, valid tokens; P(K=1): only one is valid; of all scored tokens, then of answers. "
+        "contexts: different ones among the questions, after deleting what does not matter; unseen: share of the law "
+        "not among them (Good-Turing). cost: bits a token, all tokens, that a table pays after as many questions, in "
+        "contexts of the same law; in brackets, times AR's. AR met: share of AR's answers whose context the questions "
+        "show.",
+        caption_justify="left",
     )
-    columns = ["law", "K_1", "P(K=1)", "K_1 answers", "P(K=1)", "canonical", "unseen", "cost, C(c) known",
-               "cost, whole vocabulary", "AR answers met"]  # fmt: skip
+    columns = ["law", "K_1\nall", "P(K=1)\nall", "K_1\nanswers", "P(K=1)\nanswers", "contexts\nall", "unseen\nall",
+               "cost, C(c)\nknown", "cost, whole\nvocabulary", "AR met\nanswers"]  # fmt: skip
     for i, name in enumerate(columns):
-        out.add_column(name, justify="right" if i else "left")
+        out.add_column(name, justify="right" if i else "left", no_wrap=True)
     for law in ordered(rows):
         value = _reader(rows, law)
         out.add_row(
-            law,
-            *(
-                f"{value(metric, asked, weight='loss'):.2f}"
-                for asked in ("all", "answers")
-                for metric in ("k1", "certain")
-            ),
-            f"{value('canonical_contexts', 'all'):.0f}",
-            f"{value('canonical_unseen', 'all'):.2f}",
+            label(law),
+            *(_text(value(metric, "all", weight="loss"), 2) for metric in ("k1", "certain")),
+            *(_text(value(metric, "answers", weight="loss"), 2) for metric in ("k1", "certain")),
+            _text(value("canonical_contexts", "all"), 0),
+            _text(value("canonical_unseen", "all"), 2),
             *(_cost(rows, law, metric) for metric in ("cost_known", "cost_vocabulary")),
-            f"{value('coverage', 'answers', infer='AR'):.2f}",
+            _text(value("coverage", "answers", infer=AR), 2),
         )
     return out
+
+
+def _reader(rows: pd.DataFrame, law: str) -> Callable[..., float]:
+    """value(metric, asked, weight="", infer="") of one law; nan where there is no row."""
+    of_law = rows[rows["law"] == law]
+    keys = zip(*(of_law[name] for name in ("metric", "asked", "weight", "infer")), strict=True)
+    known = dict(zip(keys, of_law["value"], strict=True))
+    return lambda metric, asked, weight="", infer="": known.get((metric, asked, weight, infer), math.nan)
+
+
+def _cost(rows: pd.DataFrame, law: str, metric: str) -> str:
+    """What all tokens of a law cost in its own contexts, bits a token, and in brackets how many times AR's cost."""
+    from figures.laws import times
+
+    paid, reference = (_reader(rows, name)(metric, "all", infer=name) for name in (law, AR))
+    ratio = times(paid, reference)
+    return f"{_text(paid, 3)} ({ratio})" if ratio else _text(paid, 3)
+
+
+def _text(value: float, digits: int) -> str:
+    return NOTHING if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def _survey() -> type:
+    from ablate.survey import Survey
+
+    return Survey
+
+
+SURVEY = Command("knowledge.py", _survey, ("corpus",), survey_help, check)
+
+if __name__ == "__main__":
+    main(SURVEY, job)

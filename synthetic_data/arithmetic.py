@@ -233,7 +233,8 @@ class Arithmetic:
 
     def _chains(self) -> list[list[Clique]]:
         """A record's independent parts: punctuation, names, and numbers with their operator."""
-        chains = [[Clique((p,), np.array([self.vocabulary.ids(s)]))] for s in "=,;" for p in self._at[s]]
+        signs = {s: Clique((0,), np.array([self.vocabulary.ids(s)])) for s in "=,;"}
+        chains = [[clique.at(p)] for s, clique in signs.items() for p in self._at[s][:, None]]
         if len(self._at["n"]):
             chains.append([Clique((*self._at["n"], *self._at["m"]), self._names[:, [0, 0, 1, 1]])])
         return [*chains, self._numbers()]

@@ -69,7 +69,9 @@ class Chain:
             upto_R, bounds = self._cumulative[c]
             first_N, last_N = bounds[state_N], bounds[state_N + 1]
             low_N, high_N = upto_R[first_N], upto_R[last_N]
-            row_N = np.searchsorted(upto_R, low_N + uniform_CN[c] * (high_N - low_N), side="right") - 1
+            # the sum may round up to high_N, where a row without weight would be drawn
+            at_N = np.minimum(low_N + uniform_CN[c] * (high_N - low_N), np.nextafter(high_N, low_N))
+            row_N = np.searchsorted(upto_R, at_N, side="right") - 1
             row_N = np.clip(row_N, first_N, last_N - 1)
             yield c, row_N
             state_N = self.rows[c].source_R[row_N]

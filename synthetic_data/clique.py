@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from synthetic_data.semiring import Groups, Semiring
 
 Array = np.ndarray[Any, Any]
+VIEWS_AT_ONCE = 32  # at least: fewer columns would be swept mostly in vain
 CACHED = 2**17  # numbers of an array that is worked on at once: about the size of a core's cache
 
 
@@ -31,7 +33,10 @@ class Cells:
 
 
 class Rows:
-    """Rows as arrays sorted by state out and in, grouped by pair of states and by cell."""
+    """Rows as arrays sorted by state out and in, grouped by pair of states and by cell.
+
+    matrix: (R, symbols of all positions one after the other), 1 where a row has the symbol.
+    """
 
     def __init__(self, tokens_RK: Array, source_R: Array, target_R: Array, weight_R: Array):
         order = np.lexsort((source_R, target_R))
@@ -41,6 +46,10 @@ class Rows:
         alphabets = [np.unique(column_R, return_inverse=True) for column_R in self.tokens_RK.T]
         self.symbols = [symbols for symbols, _ in alphabets]
         self.local_RK = np.stack([local_R for _, local_R in alphabets], axis=1) if alphabets else self.tokens_RK
+        first_K = np.cumsum([0, *(len(symbols) for symbols in self.symbols)])
+        starts = len(self.symbols) * np.arange(len(self) + 1)
+        self.matrix = csr_array((np.ones(starts[-1], np.float32), (self.local_RK + first_K[:-1]).ravel(), starts),
+                                shape=(len(self), first_K[-1]))  # fmt: skip
         self._group()
 
     def __len__(self) -> int:
@@ -86,13 +95,17 @@ class Evidence:
     miss: float = 0.0
 
     def rows(self, rows: Rows, tokens_UK: Array, mask_id: int, ring: Semiring) -> Array:
-        """(R, U): each row's weight times what each view says of its tokens; in a Boolean semiring 0 or 1."""
-        out_RU = np.tile(ring.lift(rows.weight_R)[:, None], len(tokens_UK))
-        for k, symbols in enumerate(rows.symbols):
-            same_VU = symbols[:, None] == tokens_UK[:, k]
-            said_VU = np.where(tokens_UK[:, k] == mask_id, 1.0, np.where(same_VU, self.hit, self.miss))
-            out_RU *= ring.lift(said_VU)[rows.local_RK[:, k]]
-        return out_RU
+        """(R, U): each row's weight times what each view says of its tokens; in a Boolean semiring 0 or 1.
+
+        With v visible tokens of which m are a row's own that is hit^m miss^(v - m): one sparse product counts m.
+        """
+        same_SU = np.concatenate([symbols[:, None] == tokens_UK[:, k] for k, symbols in enumerate(rows.symbols)])
+        alike_RU = (rows.matrix @ same_SU.astype(np.float32)).astype(np.intp)
+        visible_U, most = (tokens_UK != mask_id).sum(1), tokens_UK.shape[1] + 1
+        hit, miss = ring.lift(np.array([self.hit, self.miss]))
+        visible, alike = np.indices((most, most))
+        said = np.where(alike <= visible, hit**alike * miss ** np.maximum(visible - alike, 0), 0).astype(ring.dtype)
+        return said.ravel()[alike_RU + most * visible_U] * ring.lift(rows.weight_R)[:, None]
 
 
 @dataclass(frozen=True)
@@ -108,7 +121,7 @@ def potentials(rows: Rows, tokens_UK: Array, evidence: Evidence, mask_id: int, r
     views = len(tokens_UK)
     pairs_PU = np.empty((rows.pairs.size, views), dtype=ring.dtype)
     cells_CU = [np.empty((c.groups.size, views), dtype=ring.dtype) if c.groups else None for c in rows.cells]
-    columns = max(1, CACHED // len(rows))
+    columns = max(VIEWS_AT_ONCE, CACHED // len(rows))
     for start in range(0, views, columns):
         part = slice(start, start + columns)
         weight_RU = evidence.rows(rows, tokens_UK[part], mask_id, ring)

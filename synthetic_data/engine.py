@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 VIEWS = 2**23  # numbers that the views of one chunk may take, 64 MB
 CHUNK = 4096  # sequences inferred at once, at most
+ALONE = 512  # sequences that one thread infers as fast as several would
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class ChainOracle:
 
         tokens = self._checked(tokens_BL)
         shape = (*tokens.shape, len(self.vocabulary))
-        p_BLV, support_BLV, log_evidence_B = np.empty(shape), np.empty(shape, dtype=bool), np.empty(len(tokens))
+        p_BLV, support_BLV, log_evidence_B = np.zeros(shape), np.zeros(shape, dtype=bool), np.empty(len(tokens))
 
         def infer(part: slice) -> None:
             seen = self._seen(tokens[part])
@@ -107,10 +108,14 @@ class ChainOracle:
             self._marginals(tokens[part], seen, BOOLEAN, support_BLV[part])
 
         threads = torch.get_num_threads()
-        size = max(1, min(CHUNK, VIEWS // self._width, -(-len(tokens) // threads)))
-        with ThreadPoolExecutor(threads) as pool:
-            for _ in pool.map(infer, [slice(start, start + size) for start in range(0, len(tokens), size)]):
-                pass
+        size = max(1, min(CHUNK, VIEWS // self._width, max(ALONE, -(-len(tokens) // threads))))
+        parts = [slice(start, start + size) for start in range(0, len(tokens), size)]
+        if len(parts) == 1 or threads == 1:
+            for part in parts:
+                infer(part)
+        else:
+            with ThreadPoolExecutor(threads) as pool:
+                list(pool.map(infer, parts))
         return Posterior(*(torch.from_numpy(x) for x in (p_BLV, support_BLV, log_evidence_B)))
 
     def sample(self, tokens_BL: Tensor, rng: np.random.Generator) -> Tensor:
@@ -174,10 +179,9 @@ class ChainOracle:
         return log_B
 
     def _marginals(self, tokens_BL: Array, seen: list[Seen], ring: Semiring, out_BLV: Array) -> Array:
-        """Fills out_BLV with probabilities, or with support; returns what `_log_weight` does."""
-        visible_LB = self.vocabulary.mask_id != tokens_BL.T
+        """Fills out_BLV, zeros, with probabilities or with support; returns what `_log_weight` does."""
+        hidden_LB = np.ascontiguousarray((tokens_BL == self.vocabulary.mask_id).T)
         log_B = np.zeros(len(tokens_BL))
-        out_LVB = np.zeros((self.length, len(self.vocabulary), len(tokens_BL)), dtype=ring.dtype)
         for copies, one in self._passes(seen, ring):
             places = list(copies.places(one.part, len(tokens_BL)))
             for _, columns, rows in places:
@@ -186,14 +190,14 @@ class ChainOracle:
                 p_VN, _ = ring.normalise(weight_VN)
                 symbols = copies.chain.rows[c].symbols[k]
                 for copy, columns, rows in places:
-                    out_LVB[copies.positions_CIK[c][copy, k], symbols, rows] = p_VN[:, columns]
+                    position = copies.positions_CIK[c][copy, k]
+                    out_BLV[rows, position, symbols] = (p_VN[:, columns] * hidden_LB[position, rows]).T
         if self.noise:
-            out_LVB *= 1 - self.noise
-            out_LVB[:, self._symbols] += self.stray
-        out_LVB *= ~visible_LB[:, None]
-        position, row = np.nonzero(visible_LB)
-        out_LVB[position, tokens_BL[row, position], row] = 1
-        out_BLV[:] = out_LVB.transpose(2, 0, 1)
+            kept, stray = ring.lift(np.array([1 - self.noise, self.stray]))
+            out_BLV[:] = out_BLV * kept
+            out_BLV[..., self._symbols] = (out_BLV[..., self._symbols] + stray) * hidden_LB.T[..., None]
+        position, row = np.nonzero(~hidden_LB)
+        out_BLV[row, position, tokens_BL[row, position]] = 1
         return log_B
 
     def _complete(self, tokens_BL: Array, ring: Semiring, choose: Choose) -> Array:

@@ -33,7 +33,8 @@ Array = np.ndarray[Any, Any]
 class Noisy:
     """A world seen through noise: each token replaced with probability q.
 
-    domain, split: where given, are put into `corpus`. Raises ValueError for q outside 0..1.
+    domain, split: where given, are put into `corpus`. Raises ValueError for q outside 0..1 and for noise on
+    noise.
     """
 
     name: ClassVar[str] = "noisy"
@@ -45,6 +46,8 @@ class Noisy:
     def __post_init__(self) -> None:
         if not 0 <= self.q <= 1:
             raise ValueError(f"corpus.q: wanted a probability, 0..1, got {self.q}; try corpus.q=0.05")
+        if isinstance(self.corpus, Noisy):  # its oracle would know of the outer noise alone
+            raise ValueError("noisy: wanted a clean world, got noisy; try corpus.q=p+q-pq for noise p and then q")
         self.domain, self.split = Domain(self.domain or self.corpus.domain), self.split or self.corpus.split
         self.split = split_of(self.corpus, self.split, self.corpus.splits)
         if (self.domain, self.split) != (self.corpus.domain, self.corpus.split):

@@ -166,7 +166,7 @@ def table_cliques(tables: list[Table], tokens: list[int], split: Split, modulus:
                   positions: dict[str, Array]) -> list[Clique]:  # fmt: skip
     """Operator and first operand, then second operand and result: two cliques, so that the rows are short.
 
-    positions: of o, X, Y and Z, most significant digit first.
+    positions: of o, X, Y and Z, most significant digit first; o has none where it is not written.
     """
     size = len(tables[0].result_XY)
     digits = len(positions["X"])
@@ -174,9 +174,10 @@ def table_cliques(tables: list[Table], tokens: list[int], split: Split, modulus:
     squares = sum((number // 10**k % 10) ** 2 for number in (x, y) for k in range(digits))
     pair_R = np.flatnonzero(accepted(squares % modulus, split))
     i, first = np.divmod(np.arange(len(tables) * size), size)
+    written = np.array(tokens)[i][:, None][:, : len(positions["o"])]
     start = Clique(
         (*positions["o"], *positions["X"]),
-        np.concatenate((np.array(tokens)[i][:, None], digit_tokens(first, digits)), axis=1),
+        np.concatenate((written, digit_tokens(first, digits)), axis=1),
         target_R=np.arange(len(i)),
     )
     results = np.concatenate([table.result_XY.ravel()[pair_R] for table in tables])

@@ -12,7 +12,7 @@ from rich.console import Console
 from ablate.attention import Attention
 from ablate.model import Transformer, initialise
 from ablate.shape import Shape
-from experiments import bench, bench_run, bench_step, cli
+from experiments import bench, bench_oracle, bench_run, bench_step, cli
 
 needs_transformers = pytest.mark.skipif(
     importlib.util.find_spec("transformers") is None, reason='needs transformers: pip install -e ".[hf]"'
@@ -69,7 +69,9 @@ def test_step_without_transformers_says_what_to_type(monkeypatch, capsys):
     assert 'pip install -e ".[hf]"' in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["step", "--threads", "0"], ["run", "--threads", "x"], []])
+@pytest.mark.parametrize(
+    "arguments", [["step", "--threads", "0"], ["run", "--threads", "x"], ["oracle", "--rounds", "0"], []]
+)
 def test_bad_arguments_exit_with_2(arguments):
     with pytest.raises(SystemExit) as stopped:
         bench.main(arguments)
@@ -142,6 +144,76 @@ def test_table_of_steps_fits_a_terminal():
     line = next(x for x in screen.file.getvalue().splitlines() if "compiled" in x)
     assert " ".join(line.split()) == "ours, compiled (bf16) 120.0 (110.0-130.0) 1.20 (1.10-1.30) 50% 22.2"
     assert "bf16 100" in bench_step.notes([race])
+
+
+def test_small_oracle_race_from_command_to_file(tmp_path, monkeypatch, capsys):
+    """Every world with a posterior of a few sequences, one number of threads twice, and 3,000 of the million."""
+    path, threads = tmp_path / "oracle.json", torch.get_num_threads()
+    cases = bench_oracle.CASES
+    monkeypatch.setattr(bench_oracle, "SECONDS", 1e-4)
+    monkeypatch.setattr(bench_oracle, "CHUNK", 1000)
+    monkeypatch.setattr(bench, "in_fresh_process", lambda million, *_: million(3000, threads))
+    assert bench.main(["oracle", "--quick", "--million", "--threads", "1", "2", "--out", str(path)]) == 0
+    assert torch.get_num_threads() == threads
+    result = json.loads(path.read_text())
+    assert [(e["threads"], e["world"]) for e in result["worlds"]] == [(n, name) for name in cases for n in (1, 2)]
+    for e in result["worlds"]:
+        oracle = cases[e["world"]]().oracle
+        assert e["rows_per_token"] == oracle.rows / oracle.length
+        assert (e["length"], e["vocabulary"]) == (oracle.length, len(oracle.vocabulary))
+        assert len(e["wall_seconds"]) == len(e["cpu_seconds"]) == 2
+        assert all(min(e[rate].values()) > 0 for rate in ("rows_per_second", "rows_per_cpu_second"))
+        ratio = e["rows_per_second"]["median"] / e["tokens_per_second"]["median"]
+        assert ratio == pytest.approx(e["rows_per_token"])
+    said = capsys.readouterr().out
+    assert all(name in said for name in [*cases, "/token", "1000 tok/s", "bits", "MB"])
+
+
+def test_worlds_of_the_oracle_race_are_the_ones_that_their_names_say():
+    corpus = bench_oracle.CASES[bench_oracle.BARE]()
+    assert (corpus.length, corpus.oracle.rows) == (25, 100 + 7 * 200 + 2)  # a digit's pairs for each carry in
+    assert bench_oracle.CASES["facts people=20000"]().people == 20_000
+    assert bench_oracle.CASES["noisy(trace, 0.05)"]().oracle.noise == 0.05
+
+
+def test_bare_addition_has_the_entropy_that_its_oracle_says(monkeypatch):
+    """The sums of all chunks, a ragged last one included, against one posterior of all contexts."""
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(bench_oracle, "CHUNK", 64)
+    found = bench_oracle.million(150, threads)
+    corpus = bench_oracle.CASES[bench_oracle.BARE]()
+    tokens = bench_oracle.contexts(corpus, 0, 150)
+    exact, hidden = corpus.oracle.posterior(tokens), tokens == corpus.vocabulary.mask_id
+    bits = -(exact.p_BLV * exact.p_BLV.where(exact.support_BLV, torch.ones(())).log2()).sum(-1)
+    assert found["hidden_tokens"] == int(hidden.sum())
+    assert found["mean_entropy_bits"] == pytest.approx(float(bits[hidden].mean()))
+    assert found["mean_support"] == pytest.approx(float(exact.support_BLV.sum(-1)[hidden].double().mean()))
+    assert 0 < found["posterior_seconds"] < found["seconds"]
+
+
+def test_contexts_hide_half_of_the_tokens_and_whole_ranges_of_shares():
+    """t ~ U(0, 1) for each sequence: the share hidden has mean 1/2 and variance 1/12 + 1/(6 L)."""
+    corpus, n = bench_oracle.CASES["trace"](), 4000
+    tokens = bench_oracle.contexts(corpus, 0, n)
+    share = (tokens == corpus.vocabulary.mask_id).double().mean(1)
+    variance = 1 / 12 + 1 / (6 * corpus.length)
+    assert abs(float(share.mean()) - 0.5) < 4 * math.sqrt(variance / n)
+    assert abs(float(share.var()) / variance - 1) < 4 * math.sqrt(2 / n)  # a flat law's kurtosis is below a normal's
+    assert torch.equal(bench_oracle.contexts(corpus, 7, 5), tokens[7:12])
+
+
+def test_table_of_oracles_fits_a_terminal():
+    spread = {"lower_quartile": 1_110_000, "median": 1_220_000, "upper_quartile": 1_330_000}
+    entry = {"world": bench_oracle.BARE, "threads": 2, "length": 25, "vocabulary": 295, "rows_per_sequence": 148320,
+             "rows_per_token": 60.08, "tokens_per_second": spread, "rows_per_second": {"median": 1.286e8},
+             "rows_per_cpu_second": {"median": 9.26e7}}  # fmt: skip
+    screen = Console(file=io.StringIO(), width=80)
+    screen.print(bench_oracle.table([entry]))
+    line = next(x for x in screen.file.getvalue().splitlines() if "bare" in x)
+    assert " ".join(line.split()) == "bare addition, 8 digits 25 295 148320 60 128.6 92.6 1220 (1110-1330)"
+    assert "met" in bench_oracle.notes([entry])
+    slow = entry | {"tokens_per_second": {name: value / 2 for name, value in spread.items()}}
+    assert "missed" in bench_oracle.notes([slow])
 
 
 @needs_transformers

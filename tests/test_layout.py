@@ -9,9 +9,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ROOMS = [
-    "seeds", "knowledge", "summary", "null_theory", "mismatch", "store", "records", "schedule", "corpus", "duplicates", "files", "shards", "text", "attention",
-    "objective", "shape", "model", "regime", "machine", "decode", "contexts", "visits", "survey", "probe", "run", "manifest", "checkpoint",
-    "learner", "base", "train",
+    "seeds", "knowledge", "summary", "null_theory", "mismatch", "store", "records", "schedule", "corpus", "duplicates",
+    "files", "shards", "text", "attention", "objective", "shape", "model", "regime", "machine", "decode", "contexts",
+    "visits", "probe", "run", "survey", "manifest", "checkpoint", "learner", "base", "train",
 ]  # fmt: skip
 
 

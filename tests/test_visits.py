@@ -143,7 +143,7 @@ def test_a_survey_says_what_is_known_of_the_world(measured):
 
 def test_surveys_are_refused_where_they_cannot_be_made():
     corpus = synthetic_data.make("trace")
-    for field, value, said in (("rows", 1, "rows: wanted 2"), ("questions", 3, "questions: wanted 8"),
+    for field, value, said in (("rows", 1, "rows: wanted 4"), ("questions", 3, "questions: wanted 8"),
                                ("rates", [0.0], r"rates: wanted mask rates in \(0, 1\]")):  # fmt: skip
         with pytest.raises(ValueError, match=said):
             dataclasses.replace(survey.Survey(corpus), **{field: value})

@@ -1,0 +1,131 @@
+"""Claim: the null theory predicts what learning a law's contexts costs, and what of it serves decoding as AR does."""
+
+import textwrap
+from dataclasses import dataclass
+
+import matplotlib
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from figures import laws, style
+
+REFERENCE = "AR"
+FLOOR = 1e-3  # bits a token: the left edge of the axis
+NONE = 1e-9  # bits a token: less than this is rounding
+EDGE = 0.75  # left end of the axis, as a share of its first number
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A table, the metric of its cost, and how it is drawn. shift: of its dots off a law's line, in lines. column: of
+    its ratios, in points right of the panel."""
+
+    metric: str
+    label: str
+    heading: str
+    colour: str
+    marker: str
+    shift: float
+    column: float
+
+
+LEARNERS = (
+    Learner("cost_known", "table that knows which tokens are valid, $C(c)$", "$C(c)$", "#882255", "o", -0.18, 6),
+    Learner("cost_vocabulary", "table over the whole vocabulary", "$V$", "#44AA99", "s", 0.18, 36),
+)
+ASKED = {"all": "All scored tokens", "answers": "Answers"}
+INFER = {"own": "own contexts", "AR": "AR contexts"}
+
+
+def draw(rows: pd.DataFrame) -> Figure:
+    """Predicted cost in bits a token by law, log axis: of all tokens and of answers, in own contexts and in AR's.
+
+    ValueError where the rows lack either table's cost, or are not those of one survey.
+    """
+    whose = laws.about(rows)
+    laws.require(rows, *(learner.metric for learner in LEARNERS))
+    names = laws.ordered(rows)
+    costs = rows[rows["metric"].isin([learner.metric for learner in LEARNERS])]
+    limits = (EDGE * FLOOR, 1.6 * max(costs["value"].max(), 1.0))
+    with matplotlib.rc_context(style.RC):
+        drawing = Figure(figsize=(6.8, 2 * laws.LINE * len(names) + 2.4), layout="constrained")
+        grid = drawing.subplots(2, 2, sharex=True)
+        for line, (asked, tokens) in zip(grid, ASKED.items(), strict=True):
+            for axis, (infer, contexts) in zip(line, INFER.items(), strict=True):
+                laws.dress_log(axis, "x", limits)
+                laws.dress_laws(axis, names, named=infer == "own")
+                _draw_panel(axis, paid(rows, asked, infer), names)
+                axis.set_title(f"{tokens}, {contexts}")
+        for axis in grid[1]:
+            axis.set_xlabel("Predicted cost, bits a token")
+        drawing.legend(
+            handles=_entries(costs),
+            ncols=2,
+            loc="outside lower center",
+            title=textwrap.fill(_caption(whose), 122),
+        )
+    return drawing
+
+
+def paid(rows: pd.DataFrame, asked: str, infer: str) -> dict[str, dict[str, float]]:
+    """Cost by metric and law, in each law's "own" contexts or in those of one law for all."""
+    chosen = rows[rows["infer"] == (rows["law"] if infer == "own" else infer)]
+    return {learner.metric: laws.values(chosen, metric=learner.metric, asked=asked) for learner in LEARNERS}
+
+
+def _draw_panel(axis: Axes, costs: dict[str, dict[str, float]], names: list[str]) -> None:
+    for learner in LEARNERS:
+        found = costs[learner.metric]
+        for line, name in enumerate(names):
+            if name in found:
+                _draw_dot(axis, found[name], line, learner)
+                ratio = laws.times(found[name], _cleared(found.get(REFERENCE, 0.0)))
+                _write(axis, line, ratio.replace("x", "×"), learner)
+        if _cleared(found.get(REFERENCE, 0.0)):
+            _write(axis, -1, learner.heading, learner)
+
+
+def _draw_dot(axis: Axes, value: float, line: int, learner: Learner) -> None:
+    """A dot; where the axis does not reach, an open mark at its left edge with the number beside it."""
+    look = {"color": learner.colour, "marker": learner.marker, "linestyle": "", "clip_on": False, "zorder": 3}
+    height = line + learner.shift
+    if value >= FLOOR:
+        axis.plot(value, height, markersize=3.8, gid=learner.metric, **look)
+        return
+    axis.plot(EDGE * FLOOR, height, markersize=3.8, markerfacecolor="white", gid=f"{learner.metric} low", **look)
+    beside = {"xytext": (4, 0), "textcoords": "offset points", "va": "center", "fontsize": 5.5}
+    axis.annotate(f"{_cleared(value):.0e}" if _cleared(value) else "0", (EDGE * FLOOR, height), color=learner.colour,
+                  gid=f"{learner.metric} low", **beside)  # fmt: skip
+
+
+def _cleared(value: float) -> float:
+    return value if value >= NONE else 0.0
+
+
+def _write(axis: Axes, line: int, text: str, learner: Learner) -> None:
+    """A word in the learner's column, right of the panel."""
+    place = {"xycoords": axis.get_yaxis_transform(), "textcoords": "offset points", "annotation_clip": False}
+    axis.annotate(text, (1, line), xytext=(learner.column, 0), va="center", color=learner.colour, fontsize=6.5,
+                  gid=f"ratio {learner.metric}", **place)  # fmt: skip
+
+
+def _caption(whose: str) -> str:
+    return (
+        f"{whose}; null theory, no training. Bits a token above the exact oracle that a table which shares nothing "
+        "between contexts pays after as many questions under the law as were surveyed: left, in contexts of that law, "
+        "right, in those of AR. The table that knows $C(c)$ guesses evenly in a context that it never met, which may "
+        "cost less than few visits do. Beside a panel: times AR's cost in it; none where AR's is 0. One sample, no "
+        "interval."
+    )
+
+
+def _entries(costs: pd.DataFrame) -> list[Line2D]:
+    entries = [
+        Line2D([], [], color=learner.colour, marker=learner.marker, markersize=3.8, linestyle="", label=learner.label)
+        for learner in LEARNERS
+    ]
+    low = Line2D([], [], color=style.NEUTRAL, marker="o", markersize=3.8, markerfacecolor="white", linestyle="",
+                 label=f"below {FLOOR:g}: the number beside it")  # fmt: skip
+    return [*entries, low] if (costs["value"] < FLOOR).any() else entries

@@ -34,9 +34,9 @@ class Survey:
     """How much to measure of one corpus.
 
     rows: sequences drawn for each law. questions: asked tokens whose canonical contexts are found, a law; in the null
-    theory one half is what training shows, the other what is asked. rates: mask rates shown one by one. thresholds: where the regimes of
-    K_1 begin. out: folder, derived where empty. Raises ValueError for values out of range and for real text, which has
-    no oracle.
+    theory one half is what training shows, the other what is asked. rates: mask rates shown one by one. thresholds:
+    where the regimes of K_1 begin. out: folder, derived where empty. Raises ValueError for values out of range and for
+    real text, which has no oracle.
     """
 
     corpus: Any  # a Corpus: a protocol cannot be a configuration's type
@@ -141,10 +141,13 @@ def _contexts(survey: Survey, laws: Mapping[str, Law]) -> list[Row]:
     rows: list[Row] = []
     met: dict[tuple[str, str], tuple[Visits, Visits]] = {}
     for i, (name, kind) in enumerate(asked):
-        shown, later = (slice(i * count + half, (i + 1) * count, 2) for half in (0, 1))
+        every, shown, later = (
+            slice(i * count + first, (i + 1) * count, step) for first, step in ((0, 1), (0, 2), (1, 2))
+        )
+        for what, keys in (("raw", raw), ("canonical", canonical)):
+            seen = _visits(what, Visits.of(keys[every], truth.part(every)))
+            rows += [{"law": name, "asked": kind, **row} for row in seen]
         met[name, kind] = Visits.of(canonical[shown], truth.part(shown)), Visits.of(canonical[later], truth.part(later))
-        found = {"raw": Visits.of(raw[shown], truth.part(shown)), "canonical": met[name, kind][0]}
-        rows += [{"law": name, "asked": kind, **row} for row in _visits(found)]
     for (name, kind), (train, _) in met.items():
         for infer in dict.fromkeys((name, INFERENCE)):
             paid = _costs(survey, train, met[infer, kind][1])
@@ -152,14 +155,11 @@ def _contexts(survey: Survey, laws: Mapping[str, Law]) -> list[Row]:
     return rows
 
 
-def _visits(found: Mapping[str, Visits]) -> list[Row]:
+def _visits(what: str, visits: Visits) -> list[Row]:
     """How often contexts come back in a sample of questions."""
-    rows: list[Row] = []
-    for kind, visits in found.items():
-        values = {"contexts": len(visits.counts), "visits": visits.mean, "unseen": visits.unseen.mass,
-                  "unseen_upper": visits.unseen.upper}  # fmt: skip
-        rows += [{"metric": f"{kind}_{metric}", "value": value} for metric, value in values.items()]
-    return rows
+    values = {"contexts": len(visits.counts), "visits": visits.mean, "unseen": visits.unseen.mass,
+              "unseen_upper": visits.unseen.upper}  # fmt: skip
+    return [{"metric": f"{what}_{metric}", "value": value} for metric, value in values.items()]
 
 
 def _costs(survey: Survey, train: Visits, infer: Visits) -> list[Row]:

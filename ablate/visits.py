@@ -2,7 +2,8 @@
 
 A raw context is everything visible, and where the asked token stands. A canonical one keeps only what matters: visible
 tokens are deleted one by one from left to right as long as the posterior of the asked token stays the same; symbols
-that are mere names are renamed in the order in which they appear; places count from the asked token. Two canonical contexts are the same if they show the same and have the same answer.
+that are mere names are renamed in the order in which they appear; places count from the asked token. Two canonical
+contexts are the same if they show the same and have the same answer.
 
 Shapes: Q questions, L positions, V vocabulary, C contexts.
 """

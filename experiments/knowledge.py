@@ -94,9 +94,9 @@ def table(rows: pd.DataFrame) -> Table:
         pad_edge=False,
         caption="K_1: 2^entropy, valid tokens; P(K=1): only one is valid; of all scored tokens, then of answers. "
         "contexts: different ones among the questions, after deleting what does not matter; unseen: share of the law "
-        "not among them (Good-Turing). cost: bits a token, all tokens, that a table pays after as many questions, in "
-        "contexts of the same law; in brackets, times AR's. AR met: share of AR's answers whose context the questions "
-        "show.",
+        "not among them (Good-Turing). cost: bits a token, all tokens, that a table pays which has learned from one "
+        "half of the questions and is asked the other, of the same law; in brackets, times AR's. AR met: share of "
+        "AR's answers whose context the law's own half shows.",
         caption_justify="left",
     )
     columns = ["law", "K_1\nall", "P(K=1)\nall", "K_1\nanswers", "P(K=1)\nanswers", "contexts\nall", "unseen\nall",

@@ -114,7 +114,7 @@ def _write(axis: Axes, line: int, text: str, learner: Learner) -> None:
 def _caption(whose: str) -> str:
     return (
         f"{whose}; null theory, no training. Bits a token above the exact oracle that a table which shares nothing "
-        "between contexts pays after as many questions under the law as were surveyed: left, in contexts of that law, "
+        "between contexts pays which has learned from one half of the questions surveyed: left, asked the other half, "
         "right, in those of AR. The table that knows $C(c)$ guesses evenly in a context that it never met, which may "
         "cost less than few visits do. Beside a panel: times AR's cost in it; none where AR's is 0. One sample, no "
         "interval."

@@ -114,8 +114,8 @@ def _write(axis: Axes, line: int, text: str, learner: Learner) -> None:
 def _caption(whose: str) -> str:
     return (
         f"{whose}; null theory, no training. Bits a token above the exact oracle that a table which shares nothing "
-        "between contexts pays which has learned from one half of the questions surveyed: left, asked the other half, "
-        "right, in those of AR. The table that knows $C(c)$ guesses evenly in a context that it never met, which may "
+        "between contexts pays, which has learned from half the questions of a law: left, asked the other half, right, "
+        "asked AR's. The table that knows $C(c)$ guesses evenly in a context that it never met, which may "
         "cost less than few visits do. Beside a panel: times AR's cost in it; none where AR's is 0. One sample, no "
         "interval."
     )

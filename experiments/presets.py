@@ -34,7 +34,7 @@ REGIMES = {
         switched("ardllm_to_bidllm", ARDLLM(), BIDLLM()),
     )
 }
-WORLDS = (Trace(), Arithmetic(), Facts(), Programs(), Noisy(Trace()))
+WORLDS = (Trace(), Arithmetic(), Facts(), Programs(), Noisy())
 CORPORA: dict[str, Any] = {corpus.name: corpus for corpus in (*WORLDS, PythonSource(), Text())}
 MODELS = {
     "tiny": Shape(64, 2, 4, 4),

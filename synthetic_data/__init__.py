@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from ablate.corpus import Corpus
@@ -11,7 +12,7 @@ from synthetic_data.noisy import Noisy, noisy
 from synthetic_data.programs import Programs
 from synthetic_data.trace import Trace
 
-WORLDS: dict[str, type] = {world.name: world for world in (Arithmetic, Facts, Programs, Trace)}
+WORLDS: dict[str, type] = {world.name: world for world in (Arithmetic, Facts, Noisy, Programs, Trace)}
 
 __all__ = ["WORLDS", "Arithmetic", "Facts", "Noisy", "Programs", "Trace", "make", "noisy"]
 
@@ -20,7 +21,7 @@ def make(name: str, **parameters: Any) -> Corpus:
     """The named world with the given fields (domain, split and its own). Raises ValueError naming what is unknown."""
     if name not in WORLDS:
         raise ValueError(f"synthetic_data.make: wanted one of {', '.join(sorted(WORLDS))}, got {name!r}")
-    known = list(WORLDS[name].__dataclass_fields__)
+    known = [field.name for field in dataclasses.fields(WORLDS[name])]
     for parameter in parameters:
         if parameter not in known:
             raise ValueError(f"synthetic_data.make({name!r}): no parameter {parameter!r}; it has {', '.join(known)}")

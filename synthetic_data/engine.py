@@ -127,7 +127,10 @@ class ChainOracle:
         return self._tensor(np.where(replaced, stray, drawn))
 
     def most_probable(self, tokens_BL: Tensor) -> Tensor:
-        """The most probable completion, (B, L) int64; under noise, the most probable together with its clean truth."""
+        """The most probable completion, (B, L) int64; under noise, the most probable together with its clean truth.
+
+        It maximises over rows, one a clique: over tokens too where these determine the rows, as in every world here.
+        """
         return self._tensor(self._complete(self._checked(tokens_BL), MAX_PRODUCT, most_probable))
 
     def draw(self, uniform_BN: Array) -> Tensor:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -22,6 +22,7 @@ import numpy as np
 from ablate.corpus import Corpus, Domain, Query, Split, Vocabulary, split_of
 from ablate.seeds import uniform
 from synthetic_data.engine import ChainOracle
+from synthetic_data.trace import Trace
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,7 +39,7 @@ class Noisy:
     """
 
     name: ClassVar[str] = "noisy"
-    corpus: Any  # a world: a protocol cannot be a configuration's type
+    corpus: Any = field(default_factory=Trace)  # a world: a protocol cannot be a configuration's type
     q: float = 0.05
     domain: Domain | None = None
     split: Split | None = None

@@ -8,24 +8,26 @@ import numpy as np
 import torch
 
 from ablate.corpus import Corpus
-from synthetic_data import Arithmetic, Trace
+from ablate.seeds import generator, uniform
+from synthetic_data import Trace
+from tests.enumerate_arithmetic import every_arithmetic
 
 
 def every_sequence(corpus: Corpus) -> torch.Tensor:
     """(N, L) all sequences of the law, each as likely as the others, written out symbol by symbol."""
-    texts = _traces(corpus) if isinstance(corpus, Trace) else _arithmetic(corpus)
-    return torch.tensor([corpus.vocabulary.ids(symbols) for symbols in texts])
+    if isinstance(corpus, Trace):
+        return torch.tensor([corpus.vocabulary.ids(symbols) for symbols in _traces(corpus)])
+    return torch.from_numpy(every_arithmetic(corpus).T.astype(np.int64))
 
 
 def _traces(c: Trace) -> list[list[str]]:
     general = c.domain == "general"
     letter, first, count = ("g", 0, c.general_operators) if general else ("n", c.general_operators, c.new_operators)
-    from ablate.seeds import generator
-
     tables = [generator(c.world, "trace/table", first + i).permutation(c.values) for i in range(count)]
+    wanted = {"train": lambda total: total % c.checksum != 0, "test": lambda total: total % c.checksum == 0}
     out = []
-    for program in itertools.product(range(count), repeat=c.operations):
-        if (sum(program) % c.checksum == 0) != (c.split == "test"):
+    for program in itertools.product(range(count), repeat=c.longer if c.split == "longer" else c.operations):
+        if c.split in wanted and not wanted[c.split](sum(program)):
             continue
         for start in range(c.values):
             values, value = [], start
@@ -36,29 +38,34 @@ def _traces(c: Trace) -> list[list[str]]:
     return out
 
 
-def _arithmetic(c: Arithmetic) -> list[list[str]]:
-    size, width = 10**c.digits, c.digits
-    names = "abcdefghijklmnopqrstuvwxyz"[: c.names]
-    operators, results = c._rules
-    symbols = [c.vocabulary.symbols[i] for i in operators]
-    records = []
-    for n, m in itertools.permutations(names, 2):
-        for x, y in itertools.product(range(size), repeat=2):
-            a, b = f"{x:0{width}d}", f"{y:0{width}d}"
-            if (sum(int(d) ** 2 for d in a + b) % c.checksum == 0) != (c.split == "test"):
-                continue
-            for k, symbol in enumerate(symbols):
-                z = (x + y) % size if symbol == "+" else int(results[k][x * size + y])
-                records.append(list(f"{n}={a},{m}={b},{n}{symbol}{m}={z:0{width}d};"))
-    return [list(itertools.chain(*parts)) for parts in itertools.product(records, repeat=c.records)]
-
-
 def brute_posterior(sequences_NL: torch.Tensor, tokens_L: torch.Tensor, mask_id: int, vocabulary: int):
     """(p_LV, support_LV, log evidence) by counting the sequences that agree with what is visible."""
     visible = tokens_L != mask_id
     agree = (sequences_NL[:, visible] == tokens_L[visible]).all(1)
     counts_LV = torch.nn.functional.one_hot(sequences_NL[agree], vocabulary).sum(0)
     return counts_LV.double() / agree.sum(), counts_LV > 0, np.log(int(agree.sum()) / len(sequences_NL))
+
+
+def likelihoods(sequences_NL, tokens_BL, q, vocabulary):
+    """(B, N) probability of what is visible given each clean sequence."""
+    stray = q / (len(vocabulary) - 1)
+    out_BN = torch.ones(len(tokens_BL), len(sequences_NL)).double()
+    for seen_B, true_N in zip(tokens_BL.T, sequences_NL.T, strict=True):
+        says_BN = stray + (1 - q) * (seen_B[:, None] == true_N).double()
+        out_BN *= says_BN.masked_fill((seen_B == vocabulary.mask_id)[:, None], 1)
+    return out_BN
+
+
+def noisy_posterior(sequences_NL, p_N, tokens_BL, q, vocabulary):
+    """(p_BLV, log evidence_B) under noise q, by adding up the clean sequences, each with its likelihood."""
+    size, mask_id = len(vocabulary), vocabulary.mask_id
+    weight_BN = likelihoods(sequences_NL, tokens_BL, q, vocabulary) * p_N
+    clean_NLV = torch.nn.functional.one_hot(sequences_NL, size).double()
+    p_BLV = (1 - q) * torch.einsum("bn,nlv->blv", weight_BN / weight_BN.sum(1, keepdim=True), clean_NLV)
+    p_BLV[..., torch.arange(size) != mask_id] += q / (size - 1)
+    visible_BL = tokens_BL != mask_id
+    p_BLV[visible_BL] = torch.nn.functional.one_hot(tokens_BL, size).double()[visible_BL]
+    return p_BLV, weight_BN.sum(1).log()
 
 
 class BruteModel:
@@ -71,3 +78,24 @@ class BruteModel:
         v = self.corpus.vocabulary
         rows = [brute_posterior(self.sequences_NL, row, v.mask_id, len(v))[0] for row in tokens_BL]
         return torch.stack(rows).log()
+
+
+def masked(tokens_BL: torch.Tensor, mask_id: int, stream: str = "masks") -> torch.Tensor:
+    """Rows with random masks, each at its own rate."""
+    n, length = tokens_BL.shape
+    hidden = uniform(0, f"{stream}/hidden", range(n), (length,)) < uniform(0, f"{stream}/rate", range(n), (1,))
+    return tokens_BL.masked_fill(hidden, mask_id)
+
+
+def order_gap(corpus: Corpus, orders: int = 20) -> float:
+    """Largest |sum log p_0(x_i | seen) - log p_0(x)| over random orders of revealing one drawn row, nats."""
+    row, length = corpus.batch([7], seed=1), corpus.length
+    contexts, revealed = row.repeat(orders * length, 1), np.empty(orders * length, dtype=np.int64)
+    for k in range(orders):
+        order = np.random.default_rng(k).permutation(length)
+        for i in range(length):
+            contexts[k * length + i, torch.from_numpy(order[i:].copy())] = corpus.vocabulary.mask_id
+            revealed[k * length + i] = order[i]
+    p = corpus.oracle.posterior(contexts).p_BLV[range(len(contexts)), revealed, row[0, revealed]]
+    whole = float(corpus.oracle.posterior(row).log_evidence_B[0])
+    return float((p.log().reshape(orders, length).sum(1) - whole).abs().max())

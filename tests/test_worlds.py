@@ -1,4 +1,6 @@
-"""Oracles against enumeration on shrunken worlds, and samplers against their own oracles."""
+"""Every world at full size: exact in any order, drawn from its own law, addressed; and `trace` against enumeration."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,174 +10,226 @@ from scipy import stats
 import synthetic_data
 from ablate.corpus import Domain, Split
 from ablate.seeds import uniform
-from tests.enumeration import brute_posterior, every_sequence
+from synthetic_data import WORLDS, Trace
+from tests.enumeration import brute_posterior, every_sequence, masked, order_gap
 
-SHRUNKEN = {
-    "trace": {"values": 3, "general_operators": 3, "new_operators": 4, "operations": 3, "checksum": 3},
-    "arithmetic": {"records": 1, "names": 3, "affine": 1, "tables": 1},
-    "arithmetic, two records": {"records": 2, "names": 2, "affine": 1, "tables": 0},
+TRACES = {
+    "few": {"values": 3, "general_operators": 3, "new_operators": 4, "operations": 3, "longer": 4, "checksum": 3},
+    "short": {"values": 2, "general_operators": 5, "new_operators": 2, "operations": 1, "longer": 3, "checksum": 2},
+    "long": {"values": 4, "general_operators": 2, "new_operators": 3, "operations": 4, "longer": 5, "checksum": 5},
 }
-LAWS = [(name, d, s) for name in SHRUNKEN for d in Domain for s in Split]
+TRACE_LAWS = [(size, d, s) for size in TRACES for d in Domain for s in Trace.splits]
+FULL = {
+    **{name: world() for name, world in WORLDS.items()},
+    "arithmetic, eight digits": synthetic_data.make("arithmetic", digits=8, records=1, affine=1, tables=1),
+    "noisy trace": synthetic_data.noisy(synthetic_data.make("trace"), 0.1),
+}
+LAWS = [(n, d, s) for n, c in FULL.items() for d in Domain for s in c.splits if (n, s) != ("arithmetic", "longer")]
 
 
-def shrunken(name, domain, split):
-    return synthetic_data.make(name.split(",")[0], domain=domain, split=split, **SHRUNKEN[name])
+def law(name, domain, split):
+    return replace(FULL[name], domain=domain, split=split)
 
 
-@pytest.mark.parametrize(("name", "domain", "split"), LAWS)
-def test_oracle_equals_enumeration(name, domain, split):
-    corpus = shrunken(name, domain, split)
-    sequences = every_sequence(corpus)
-    mask_id, size, n = corpus.vocabulary.mask_id, len(corpus.vocabulary), 300 if "two" not in name else 20
-    rows = sequences[(uniform(0, "rows", range(n)) * len(sequences)).long()]
-    hidden = uniform(0, "hidden", range(n), (corpus.length,)) < uniform(0, "rate", range(n), (1,))
-    tokens = rows.masked_fill(hidden, mask_id)
+@pytest.mark.parametrize(("size", "domain", "split"), TRACE_LAWS)
+def test_trace_equals_enumeration(size, domain, split):
+    corpus = Trace(**TRACES[size], domain=domain, split=split)
+    sequences, mask_id, n = every_sequence(corpus), corpus.vocabulary.mask_id, 300
+    tokens = masked(sequences[(uniform(0, "rows", range(n)) * len(sequences)).long()], mask_id)
     exact = corpus.oracle.posterior(tokens)
     for b in range(n):
-        p, support, log_evidence = brute_posterior(sequences, tokens[b], mask_id, size)
+        p, support, log_evidence = brute_posterior(sequences, tokens[b], mask_id, len(corpus.vocabulary))
         assert (exact.p_BLV[b] - p).abs().max() <= 1e-12
         assert torch.equal(exact.support_BLV[b], support)
         assert abs(float(exact.log_evidence_B[b]) - log_evidence) <= 1e-10
 
 
+@pytest.mark.parametrize(("size", "domain", "split"), TRACE_LAWS)
+def test_every_trace_is_drawn_as_often_as_the_others(size, domain, split):
+    """By the world's own sampler and by the oracle's, which share no line."""
+    corpus = Trace(**TRACES[size], domain=domain, split=split)
+    number = {tuple(row): i for i, row in enumerate(every_sequence(corpus).tolist())}
+    n, oracle = 20 * len(number), corpus.oracle
+    for drawn in (corpus.batch(range(n), seed=5), oracle.draw(uniform(6, "draw", range(n), (oracle.draws,)).numpy())):
+        counts = np.bincount([number[tuple(row)] for row in drawn.tolist()], minlength=len(number))
+        assert stats.chisquare(counts).pvalue > 1e-5  # 48 of them
+
+
 @pytest.mark.parametrize(("name", "domain", "split"), LAWS)
-def test_sampler_draws_from_its_law(name, domain, split):
-    """Every drawn sequence is in the law, and its first scored tokens have the oracle's frequencies."""
-    corpus = shrunken(name, domain, split)
-    sequences = {tuple(row.tolist()) for row in every_sequence(corpus)}
-    drawn = corpus.batch(range(4000), seed=5)
-    assert all(tuple(row.tolist()) in sequences for row in drawn)
-    prior = corpus.oracle.posterior(torch.full((1, corpus.length), corpus.vocabulary.mask_id)).p_BLV[0].numpy()
-    pvalues = []
-    for position in range(corpus.length):
-        expected = prior[position][prior[position] > 0] * len(drawn)
-        if len(expected) > 1:
-            counts = np.bincount(drawn[:, position], minlength=len(corpus.vocabulary))[prior[position] > 0]
-            pvalues.append(stats.chisquare(counts, expected).pvalue)
-    assert min(pvalues) * len(pvalues) > 1e-3
-
-
-@pytest.mark.parametrize("name", ["trace", "arithmetic"])
-def test_chain_rule_in_any_order(name):
+def test_chain_rule_in_any_order(name, domain, split):
     """-sum log p_0(x_i | seen) is the same in every order of revealing, and is minus the log evidence of the whole."""
-    corpus = synthetic_data.make(name)
-    row = corpus.batch([7], seed=1)
-    whole = float(corpus.oracle.posterior(row).log_evidence_B[0])
-    for k in range(20):
-        order = np.random.default_rng(k).permutation(corpus.length)
-        contexts = row.repeat(corpus.length, 1)
-        for i in range(corpus.length):
-            contexts[i, torch.from_numpy(order[i:].copy())] = corpus.vocabulary.mask_id
-        p = corpus.oracle.posterior(contexts).p_BLV[range(corpus.length), order, row[0, order]]
-        assert abs(float(p.log().sum()) - whole) < 1e-9
+    assert order_gap(law(name, domain, split)) < 1e-9
 
 
-@pytest.mark.parametrize("name", ["trace", "arithmetic"])
-def test_splits_are_disjoint_and_rows_addressed(name):
-    train, test = (synthetic_data.make(name, split=s) for s in Split)
-    with pytest.raises(ValueError, match="probability 0"):
-        test.oracle.posterior(train.batch(range(4), seed=0))
-    assert torch.equal(train.batch([9, 2], seed=3), train.batch(range(10), seed=3)[[9, 2]])
-    assert not torch.equal(train.batch(range(4), seed=3), train.batch(range(4), seed=4))
+@pytest.mark.parametrize(("name", "domain", "split"), LAWS)
+def test_rows_are_addressed(name, domain, split):
+    corpus = law(name, domain, split)
+    rows = corpus.batch(range(10), seed=3)
+    assert rows.dtype == torch.int64
+    assert rows.shape == (10, corpus.length)
+    assert not bool((rows == corpus.vocabulary.mask_id).any())
+    assert torch.equal(corpus.batch([9, 2], seed=3), rows[[9, 2]])
+    assert torch.equal(corpus.batch(np.array([2**40, 9]), seed=3)[1], rows[9])
+    assert not torch.equal(corpus.batch(range(10), seed=4), rows)
+    assert not torch.equal(corpus.queries(10, seed=3).tokens_BL, rows)
+    assert torch.equal(corpus.queries(10, seed=3).tokens_BL[:4], corpus.queries(4, seed=3).tokens_BL)
 
 
-@pytest.mark.parametrize("name", ["trace", "arithmetic"])
-def test_verifier_accepts_the_truth_and_counts_errors(name):
-    corpus = synthetic_data.make(name)
-    query = corpus.queries(6, seed=0)
-    assert torch.equal(query.verify(query.tokens_BL), torch.ones(6).double())
-    wrong = query.tokens_BL.clone()
-    last = int(query.answer_BL[0].nonzero()[-1])
-    wrong[0, last] = (wrong[0, last] + 1) % 10
-    items = corpus.operations if name == "trace" else corpus.records
-    assert query.verify(wrong)[0] == pytest.approx(1 - 1 / items)
-    assert torch.equal(query.prompt(corpus.vocabulary.mask_id) == corpus.vocabulary.mask_id, query.answer_BL)
+@pytest.mark.parametrize("name", FULL)
+def test_laws_have_their_own_fingerprints_and_one_vocabulary(name):
+    laws = [law(*case) for case in LAWS if case[0] == name]
+    prints = {corpus.fingerprint() for corpus in laws}
+    assert len(prints) == len(laws)
+    assert prints == {law(*case).fingerprint() for case in LAWS if case[0] == name}
+    assert len({corpus.vocabulary for corpus in laws}) == 1
+    assert laws[0].vocabulary.symbols[laws[0].vocabulary.mask_id] == "<mask>"
 
 
-def test_answers_are_determined_by_the_prompt():
-    """So a perfect model scores 1, whatever the block size."""
-    for name in ("trace", "arithmetic"):
-        corpus = synthetic_data.make(name)
-        query = corpus.queries(50, seed=0)
-        support = corpus.oracle.posterior(query.prompt(corpus.vocabulary.mask_id)).support_BLV
-        assert int(support.sum(-1).max()) == 1
+@pytest.mark.parametrize("name", ["trace", "arithmetic", "arithmetic, eight digits", "programs", "facts"])
+@pytest.mark.parametrize("domain", Domain)
+def test_splits_are_disjoint(name, domain):
+    parts = {s: law(n, d, s) for n, d, s in LAWS if (n, d) == (name, domain) and s in ("train", "test", "longer")}
+    for split, corpus in parts.items():
+        rows = corpus.batch(range(10), seed=0)
+        for other, theirs in parts.items():
+            if other != split and theirs.length == corpus.length:
+                for row in rows:
+                    with pytest.raises(ValueError, match="row 0 has probability 0"):
+                        theirs.oracle.posterior(row[None])
 
 
-def test_samples_given_evidence_follow_the_posterior():
-    corpus = shrunken("trace", "new", "test")
-    hidden = corpus.batch([0], seed=0).clone()
-    hidden[:, 2:6] = corpus.vocabulary.mask_id
-    p = corpus.oracle.posterior(hidden).p_BLV[0]
-    drawn = corpus.oracle.sample(hidden.repeat(3000, 1), np.random.default_rng(0))
-    for position in range(2, 6):
-        keep = p[position] > 0
-        counts = torch.bincount(drawn[:, position], minlength=len(p[position]))
-        assert int(counts[~keep].sum()) == 0
-        if int(keep.sum()) > 1:
-            assert stats.chisquare(counts[keep], (p[position] * 3000)[keep]).pvalue > 1e-4
+@pytest.mark.parametrize("name", ["trace", "programs", "arithmetic, eight digits"])
+@pytest.mark.parametrize("domain", Domain)
+def test_splits_make_up_the_whole(name, domain):
+    """Each sequence of a split is as likely as the others, so 1 / p counts them; numbers of parts add up."""
+    counts = {}
+    for split in (s for n, d, s in LAWS if (n, d) == (name, domain) and (n, s) != ("trace", "longer")):
+        corpus = law(name, domain, split)
+        log_p = corpus.oracle.posterior(corpus.batch(range(50), seed=0)).log_evidence_B
+        assert float(log_p.max() - log_p.min()) < 1e-9
+        counts[split] = np.exp(-float(log_p[0]))
+    assert sum(counts.values()) == pytest.approx(2 * counts[Split.whole], rel=1e-9)
 
 
-def test_bad_input_is_named():
-    corpus = synthetic_data.make("trace")
-    row = corpus.batch([0], seed=0)
-    bad = row.clone()
-    bad[0, 2] = 999
-    with pytest.raises(ValueError, match=r"row 0, position 2.*got 999"):
+def test_longer_programs_are_longer_and_nothing_of_theirs_is_held_out():
+    for domain, operators in (("general", 4), ("new", 16)):
+        corpus = Trace(domain=domain, split="longer")
+        assert corpus.length == 35
+        log_p = corpus.oracle.posterior(corpus.batch(range(5), seed=0)).log_evidence_B
+        assert (log_p + np.log(10) + 16 * np.log(operators)).abs().max() < 1e-9
+
+
+def uniform_pvalue(drawn_from, oracle, n=1000):
+    """Kolmogorov-Smirnov of the randomised probability integral transform of one open position a row.
+
+    Which position is asked depends on what is visible alone, so under the right oracle the transform is uniform.
+    """
+    tokens, mask_id = drawn_from.batch(range(n), seed=11), drawn_from.vocabulary.mask_id
+    exact = oracle.posterior(masked(tokens, mask_id))
+    open_BL = exact.support_BLV.sum(-1) > 1
+    kept_B = open_BL.any(1)
+    choice_BL = uniform(0, "position", range(n), (tokens.shape[1],)) * open_BL
+    row, place = torch.arange(n)[kept_B], choice_BL.argmax(1)[kept_B]
+    p_BV, true_B = exact.p_BLV[row, place], tokens[row, place][:, None]
+    below_B = (p_BV.cumsum(1) - p_BV).gather(1, true_B)[:, 0]
+    u_B = below_B + uniform(0, "within", range(n))[kept_B] * p_BV.gather(1, true_B)[:, 0]
+    assert int(kept_B.sum()) > n / 5
+    return float(stats.kstest(u_B.numpy(), "uniform").pvalue)
+
+
+@pytest.mark.slow
+def test_every_law_s_own_rows_are_calibrated():
+    """What is drawn follows the oracle of the same law: Holm at level .001 rejects none of the family.
+
+    It rejects some exactly if it rejects the smallest p-value, which it holds against the whole family.
+    """
+    assert min(uniform_pvalue(c, c.oracle) for c in (law(*case) for case in LAWS)) > 1e-3 / len(LAWS)
+
+
+def test_calibration_finds_another_law():
+    """Its power: held-out operands under the whole law's oracle, another world's rules, and a noise too small."""
+    one = synthetic_data.make("arithmetic", domain="general", records=1, layout="bare")
+    noisy = synthetic_data.noisy(synthetic_data.make("trace"), 0.1)
+    wrong = [
+        (replace(one, split="test"), replace(one, split="whole")),
+        (replace(one, split="train"), synthetic_data.noisy(replace(one, split="test"), 0.1)),
+        (noisy, replace(noisy, corpus=replace(noisy.corpus, world=1))),
+        (noisy, replace(noisy, q=0.01)),
+    ]
+    for drawn_from, believed in wrong:
+        assert uniform_pvalue(drawn_from, believed.oracle, n=4000) < 1e-3 / len(LAWS)
+
+
+def test_trace_verifier_counts_steps_and_the_prompt_decides_them():
+    for case in (c for c in LAWS if c[0] == "trace"):
+        corpus = law(*case)
+        query, steps = corpus.queries(40, seed=0), 16 if corpus.split == "longer" else 8
+        prompt = query.prompt(corpus.vocabulary.mask_id)
+        assert torch.equal(prompt == corpus.vocabulary.mask_id, query.answer_BL)
+        assert torch.equal(query.answer_BL.sum(1), torch.full((40,), steps))
+        exact = corpus.oracle.posterior(prompt)
+        assert int(exact.support_BLV.sum(-1).max()) == 1
+        decoded = exact.p_BLV.argmax(-1)
+        assert torch.equal(query.verify(decoded), torch.ones(40).double())
+        decoded[0, -1] = 2 + (decoded[0, -1] - 1) % 10
+        decoded[1, -3:] = 0
+        decoded[2, 1:4] = 0  # the prompt is not marked
+        assert query.verify(decoded)[:4].tolist() == [pytest.approx(1 - k / steps) for k in (1, 3, 0, 0)]
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_bad_tokens_are_named(name):
+    corpus = FULL[name]
+    rows, size = corpus.batch(range(3), seed=0), len(corpus.vocabulary)
+    for call in (corpus.oracle.posterior, lambda t: corpus.oracle.sample(t, np.random.default_rng(0)),
+                 corpus.oracle.most_probable):  # fmt: skip
+        for wrong in (-1, size, 999):
+            bad = rows.clone()
+            bad[1, 2] = wrong
+            with pytest.raises(ValueError, match=rf"row 1, position 2: wanted .* in 0..{size - 1}, got {wrong}"):
+                call(bad)
+        with pytest.raises(ValueError, match=rf"shape \(B, {corpus.length}\), got \(3, {corpus.length - 1}\)"):
+            call(rows[:, 1:])
+        with pytest.raises(ValueError, match="shape"):
+            call(rows[0])
+        for dtype in (torch.float32, torch.bool):
+            with pytest.raises(ValueError, match="wanted integer token ids"):
+                call(rows.to(dtype))
+
+
+def test_an_impossible_context_is_named_by_row_and_first_offending_position():
+    """However many rows are before it, and whatever is wrong after it."""
+    corpus = Trace()
+    rows = corpus.batch(range(4100), seed=0)
+    for position in (12, 15, 18):
+        bad = rows.clone()
+        bad[4099, position:] = 2 + (rows[4099, position:] - 2 + 1) % corpus.values
+        with pytest.raises(ValueError, match=f"row 4099 has probability 0: .* at position {position} cannot follow"):
+            corpus.oracle.posterior(bad)
+        with pytest.raises(ValueError, match=f"row 0 has probability 0: .* at position {position} cannot follow"):
+            corpus.oracle.sample(bad[4099:], np.random.default_rng(0))
+    bad[7, 0] = 1
+    with pytest.raises(ValueError, match=r"row 7 has probability 0: '\|' at position 0"):
         corpus.oracle.posterior(bad)
-    with pytest.raises(ValueError, match=r"shape \(B, 19\), got \(1, 18\)"):
-        corpus.oracle.posterior(row[:, :-1])
-    with pytest.raises(ValueError, match="integer"):
-        corpus.oracle.posterior(row.float())
-    impossible = row.clone()
-    impossible[0, -1] = 2 + (int(row[0, -1]) - 2 + 1) % corpus.values
-    with pytest.raises(ValueError, match=f"row 1 .*position {corpus.length - 1}"):
-        corpus.oracle.posterior(torch.cat((row, impossible)))
-    with pytest.raises(ValueError, match=r"values: wanted 2\.\.32 for trace, got 99"):
-        synthetic_data.make("trace", values=99)
-    with pytest.raises(ValueError, match="arithmetic, trace"):
+
+
+def test_bad_fields_are_named():
+    for name, field, bad, wanted in (
+        ("trace", "values", 99, r"2\.\.32"), ("trace", "longer", 8, r"9\.\.128"),
+        ("trace", "operations", 0, r"1\.\.64"), ("trace", "checksum", 1, r"2\.\.64"),
+        ("arithmetic", "digits", 9, r"1\.\.8"), ("arithmetic", "digits", 0, r"1\.\.8"),
+        ("arithmetic", "names", 1, r"2\.\.26"), ("arithmetic", "chain", 9, r"1\.\.8"),
+        ("arithmetic", "records", 65, r"1\.\.64"), ("arithmetic", "affine", 9, r"0\.\.8"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=rf"corpus.{field}: wanted {wanted} for {name}, got {bad}; try"):
+            synthetic_data.make(name, **{field: bad})
+    with pytest.raises(ValueError, match="wanted at least 2, got 1"):
+        Trace(new_operators=1)
+    with pytest.raises(ValueError, match="arithmetic, facts, programs, trace, got 'sudoku'"):
         synthetic_data.make("sudoku")
-    with pytest.raises(ValueError, match="no parameter 'digit'"):
+    with pytest.raises(ValueError, match=r"no parameter 'digit'; it has .*records, digits"):
         synthetic_data.make("arithmetic", digit=1)
-
-
-def test_held_out_pairs_hide_no_result_and_come_in_both_orders():
-    """Otherwise the held-out score would say nothing about the rule: its results would never have been shown."""
-    for domain in Domain:
-        train, test = (synthetic_data.make("arithmetic", domain=domain, split=s) for s in Split)
-        _, results = train._rules
-        assert all(set(row[test._pairs]) <= set(row[train._pairs]) for row in results)
-        x, y = np.divmod(test._pairs, 10)
-        assert set(zip(x, y, strict=True)) == set(zip(y, x, strict=True))
-        assert 0.05 < len(test._pairs) / 100 < 0.3
-
-
-def test_affine_operators_are_affine_and_no_addition():
-    """p, q and r read off three results reproduce the whole table; p and q are prime to 10 and not both 1."""
-    for digits in (1, 2):
-        size = 10**digits
-        _, results = synthetic_data.make("arithmetic", digits=digits, affine=3, tables=1)._rules
-        x, y = np.divmod(np.arange(size * size), size)
-        fits = []
-        for row in results:
-            r = row[0]
-            p, q = (row[size] - r) % size, (row[1] - r) % size
-            fits.append(bool(np.all(row == (p * x + q * y + r) % size)))
-            if fits[-1]:
-                assert np.gcd(p, 10) == np.gcd(q, 10) == 1
-                assert (p, q) != (1, 1)
-        assert fits == [True, True, True, False]
-
-
-def test_a_checksum_that_holds_out_next_to_nothing_is_refused():
-    with pytest.raises(ValueError, match=r"checksum=11.*got 1%.*try corpus.checksum=13"):
-        synthetic_data.make("arithmetic", checksum=11)
-
-
-def test_documented_form_of_the_seed_example():
-    text = synthetic_data.make("arithmetic", domain="general", records=2).batch([0], seed=0)[0]
-    shown = synthetic_data.make("arithmetic").vocabulary.text(text)
-    import re
-
-    records = re.fullmatch(r"(?:(\w)=(\d),(\w)=(\d),\1\+\3=(\d);)(?:(\w)=(\d),(\w)=(\d),\6\+\8=(\d);)", shown)
-    assert records, shown
-    assert (int(records[2]) + int(records[4])) % 10 == int(records[5])
+    for name, corpus in FULL.items():
+        missing = next(split for split in Split if split not in corpus.splits)
+        with pytest.raises(ValueError, match=rf"has {', '.join(corpus.splits)}; got {missing}; try corpus.split=train"):
+            law(name, "new", missing)

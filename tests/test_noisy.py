@@ -152,7 +152,7 @@ def test_the_most_probable_completion_belongs_to_the_most_likely_truth(q):
         assert bool((agree_N & best_BN[b]).any())
 
 
-@pytest.mark.parametrize("name", synthetic_data.WORLDS)
+@pytest.mark.parametrize("name", sorted(set(synthetic_data.WORLDS) - {"noisy"}))
 def test_every_world_can_be_seen_through_noise(name):
     clean = synthetic_data.make(name)
     corpus = noisy(clean, 0.05)

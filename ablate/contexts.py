@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.special import beta, betainc
 from torch import Tensor
 
 from ablate.decode import Predict, block_index, reveal
@@ -38,6 +39,9 @@ class Contexts:
     def mean(self, values_BL: Tensor) -> float:
         """Mean of a value over asked tokens, weighted as in the loss; values elsewhere are ignored."""
         return float(torch.where(self.weight_BL > 0, values_BL * self.weight_BL, 0.0).sum() / self.weight_BL.sum())
+
+    def part(self, rows: slice) -> Contexts:
+        return Contexts(*(x_BL[rows] for x_BL in vars(self).values()))
 
     def among(self, chosen_BL: Tensor) -> Contexts:
         """The same contexts, asking for the chosen positions alone."""
@@ -62,6 +66,10 @@ class Blocks(Law):
     size: int
     backwards: bool = False
 
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(f"Blocks: wanted a size of at least 1, got {self.size}; try Blocks(1), which is AR")
+
     def draw(self, tokens_BL: Tensor, scored_BL: Tensor, mask_id: int, seed: int) -> Contexts:
         if not self.backwards:
             return block_contexts(tokens_BL, scored_BL, self.size, mask_id, seed)
@@ -71,7 +79,10 @@ class Blocks(Law):
 
 @dataclass(frozen=True)
 class Suffix(Law):
-    """The last N ~ Uniform{1..scored} scored tokens are hidden, and asked, each with weight 1/N."""
+    """The last N ~ Uniform{1..n} of n scored tokens are hidden, and asked.
+
+    The r-th is hidden with probability r/n, so its weight is 1/r: every token then counts alike in the mean.
+    """
 
     def draw(self, tokens_BL: Tensor, scored_BL: Tensor, mask_id: int, seed: int) -> Contexts:
         counts_B1 = _counted(scored_BL)[:, None]
@@ -79,12 +90,16 @@ class Suffix(Law):
         hidden_B1 = 1 + (u_B1 * counts_B1).long()
         asked_BL = scored_BL & (scored_BL.cumsum(1) > counts_B1 - hidden_B1)
         count_BL = asked_BL.double()
-        return Contexts(tokens_BL.masked_fill(asked_BL, mask_id), tokens_BL, count_BL / hidden_B1, count_BL)
+        weight_BL = count_BL / scored_BL.cumsum(1).clamp_min(1)
+        return Contexts(tokens_BL.masked_fill(asked_BL, mask_id), tokens_BL, weight_BL, count_BL)
 
 
 @dataclass(frozen=True)
 class RandomMasks(Law):
-    """Each scored token is hidden with probability t ~ U(low, high), and asked with weight 1/t.
+    """Each scored token is hidden with probability t ~ U(low, high), and asked with weight E[1/t | N hidden].
+
+    Of 1/t that has the mean without the tail, which would let a few rows speak for all; for U(0, 1) it is (n + 1)/N.
+    (A warmup that drops the weight, as the paper's does, is what `count_BL` says.)
 
     causal: a hidden token sees its left alone, as under causal attention; then one token a row is asked, whether hidden
     by chance or not, and counts accordingly.
@@ -112,7 +127,20 @@ class RandomMasks(Law):
             picked_BL = scored_BL & (scored_BL.cumsum(1) == 1 + picked_B[:, None])
             count_BL = picked_BL * t_B1
             hidden_BL = hidden_BL | (scored_BL & (picked_BL.cumsum(1) > 0))
-        return Contexts(tokens_BL.masked_fill(hidden_BL, mask_id), tokens_BL, count_BL / t_B1, count_BL)
+            return Contexts(tokens_BL.masked_fill(hidden_BL, mask_id), tokens_BL, picked_BL.double(), count_BL)
+        weight_B1 = self._inverse_rate(hidden_BL.sum(1), counts_B)[:, None]
+        return Contexts(tokens_BL.masked_fill(hidden_BL, mask_id), tokens_BL, count_BL * weight_B1, count_BL)
+
+    def _inverse_rate(self, hidden_B: Tensor, counts_B: Tensor) -> Tensor:
+        """E[1/t | N of n hidden] by incomplete beta functions; 0 where nothing is hidden, so nothing asked."""
+        if self.low == self.high:
+            return torch.full(hidden_B.shape, 1 / self.high, dtype=torch.float64)
+        least, rest = hidden_B.clamp_min(1).numpy(), (counts_B - hidden_B + 1).numpy()
+
+        def mass(a: np.ndarray) -> np.ndarray:
+            return beta(a, rest) * (betainc(a, rest, self.high) - betainc(a, rest, self.low))
+
+        return torch.from_numpy(np.where(hidden_B.numpy() > 0, mass(least) / mass(least + 1), 0.0))
 
 
 @dataclass(frozen=True)
@@ -141,6 +169,8 @@ class Decoder(Law):
 def _counted(scored_BL: Tensor) -> Tensor:
     """Scored positions of each row. Raises ValueError for none."""
     counts_B = scored_BL.sum(1)
+    if not len(counts_B):
+        raise ValueError("contexts: wanted at least one sequence, got none")
     if int(counts_B.min()) < 1:
         raise ValueError(f"contexts: row {int(counts_B.argmin())} has no scored position; wanted at least one")
     return counts_B

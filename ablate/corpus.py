@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
+
+
+Choice = TypeVar("Choice", bound=StrEnum)
 
 
 class Domain(StrEnum):
@@ -39,6 +42,16 @@ class Split(StrEnum):
 
 
 SPLITS = (Split.train, Split.test)  # every corpus has these
+
+
+def choice_of(kind: type[Choice], field: str, value: str) -> Choice:
+    """The member of an enumeration by its name. Raises ValueError, listing what there is, for others."""
+    if value not in list(kind):
+        names = list(kind)
+        raise ValueError(
+            f"corpus.{field}: wanted one of {', '.join(names)}; got {value!s}; try corpus.{field}={names[0]}"
+        )
+    return kind(value)
 
 
 def split_of(corpus: Corpus, split: Split | str, splits: Sequence[Split]) -> Split:
@@ -96,7 +109,7 @@ class Posterior:
 class Query:
     """Questions with an exact verifier.
 
-    tokens_BL: int64, the true sequences. answer_BL: bool, the positions to be decoded; all others are the prompt.
+    tokens_BL: int64, sequences of the law. answer_BL: bool, the positions to be decoded; all others are the prompt.
     verify(decoded_BL) -> (B,) float64: share of each row's answer items that are right.
     """
 
@@ -124,6 +137,8 @@ class Stale:
 
 class Oracle(Protocol):
     """Exact inference for one law."""
+
+    vocabulary: Vocabulary
 
     def posterior(self, tokens_BL: Tensor) -> Posterior:
         """Posterior given the visible tokens (MASK where unknown).

@@ -79,7 +79,7 @@ class Regimes:
     noise_share: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.reasoning < 1 or not 0 < self.noise_share <= 1:
+        if not 1 <= self.reasoning < math.inf or not 0 < self.noise_share <= 1:
             raise ValueError(
                 f"Regimes: wanted reasoning >= 1 and noise_share in (0, 1], got {self.reasoning} and "
                 f"{self.noise_share}; try Regimes(reasoning=1.5, noise_share=0.5)"

@@ -208,7 +208,9 @@ def two_sample_test(a_NL: Array | Tensor, b_NL: Array | Tensor, mask_id: int, se
     Raises ValueError for unequal shapes or fewer than four pairs.
     """
     a, b = np.asarray(a_NL), np.asarray(b_NL)
-    if a.shape != b.shape or a.ndim != 2 or len(a) < 4:
+    if any(x.dtype.kind not in "iu" or x.min(initial=0) < 0 for x in (a, b)) or not ridge >= 0:
+        raise ValueError("two_sample_test: wanted token ids, integers of at least 0, and a ridge of at least 0")
+    if a.shape != b.shape or a.ndim != 2 or len(a) < 4 or not a.shape[1]:
         raise ValueError(
             f"two_sample_test: wanted two matrices of one shape (N >= 4, L), got {a.shape} and {b.shape}; "
             "cut both to the shorter"

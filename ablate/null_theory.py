@@ -82,7 +82,7 @@ def cost(infer_C: Array | Tensor, train_C: Array | Tensor, k_C: Array | Tensor, 
     """
     infer_C, train_C, k_C, entropy_C = (np.asarray(x, dtype=np.float64) for x in (infer_C, train_C, k_C, entropy_C))
     for name, law_C in (("pi_infer", infer_C), ("pi_train", train_C)):
-        if abs(law_C.sum() - 1) > 1e-6 or law_C.min() < 0:
+        if not abs(law_C.sum() - 1) <= 1e-6 or law_C.min() < 0:
             raise ValueError(
                 f"cost: wanted {name} to be a law over the contexts, got a sum of {law_C.sum():g} and a smallest "
                 f"entry of {law_C.min():g}; list every context of either law and divide by the sum"

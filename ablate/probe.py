@@ -180,6 +180,8 @@ def _memorisation(predict: Predict, listed: Listed) -> list[Row]:
     if not float(w_N.sum()):
         return []
     value = float(torch.where(w_N > 0, index.bits * w_N, 0.0).sum() / w_N.sum())
+    if math.isnan(value):
+        return []  # the model rules out what both truths hold possible
     return [{"metric": "memorisation_bits", "contexts": listed.name, "block_size": None,
              "protocol": f"list smoothed by {SMOOTHING:g}", "value": value}]  # fmt: skip
 

@@ -38,7 +38,10 @@ def uniform(seed: int, stream: str, indices: Sequence[int] | np.ndarray, shape: 
 
     key = address(seed, stream)
     low, high = np.uint64(key & (2**64 - 1)), np.uint64(key >> 64)
-    rows = np.asarray(indices).astype(np.uint64)
+    rows = np.asarray(indices)
+    if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "iu"):
+        raise ValueError(f"uniform: wanted a row of whole numbers as indices, got {rows.dtype} of shape {rows.shape}")
+    rows = rows.astype(np.uint64)
     columns = np.arange(1, int(np.prod(shape, dtype=np.int64)) + 1, dtype=np.uint64)
     with np.errstate(over="ignore"):
         row_keys = _mix(low ^ _mix(rows * _GOLDEN + high))

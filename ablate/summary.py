@@ -47,8 +47,10 @@ class Calibration:
 
     @property
     def error(self) -> float:
-        """Soft calibration error: half the sum over bins of |predicted - oracle's mass|, per context. In 0..1, and
-        at most the mean total variation distance, which it approaches as bins become fine; 0 for a perfect model."""
+        """Soft calibration error: half the sum over bins of |predicted - oracle's mass|, per context. In 0..1,
+        at most the mean total variation distance, and 0 for a perfect model. Raises ValueError if nothing was added."""
+        if not self.contexts:
+            raise ValueError("Calibration: nothing was added, so there is no error; leave the row out")
         return float(np.abs(self.sums_3S[2]).sum()) / (2 * self.contexts)
 
     def table(self) -> list[dict[str, float]]:

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from ablate.contexts import Blocks, Contexts, Decoder, Law, RandomMasks
 from ablate.corpus import Corpus
-from ablate.knowledge import Regimes, hill_numbers, regimes
+from ablate.knowledge import Regimes, candidate_count, hill_numbers, regimes
 from ablate.mismatch import BlockPatterns, aligned, block_mismatch, mask_pattern_entropy, mismatch, two_sample_test
 from ablate.run import WHERE, describe
 from ablate.seeds import address
 from ablate.store import digest
 from ablate.summary import Summary
-from ablate.visits import CHUNK, Questions, Visits, canonical_keys, essential, learning_cost, questions, raw_keys
+from ablate.visits import Questions, Visits, canonical_keys, chunk, essential, learning_cost, questions, raw_keys
 
 Row = dict[str, Any]
 BLANK: Row = {"rate": None, "block_size": None, "asked": "", "weight": "", "infer": ""}
@@ -34,15 +34,16 @@ class Survey:
     """How much to measure of one corpus.
 
     rows: sequences drawn for each law. questions: asked tokens whose canonical contexts are found, a law; in the null
-    theory one half is what training shows, the other what is asked. rates: mask rates shown one by one. thresholds:
-    where the regimes of K_1 begin. out: folder, derived where empty. Raises ValueError for values out of range and for
-    real text, which has no oracle.
+    theory one half is what training shows, the other what is asked. eps: of C(c) in k_eps, {v : p_0(v|c) >= eps}.
+    rates: mask rates shown one by one. thresholds: where the regimes of K_1 begin. out: folder, derived where empty.
+    Raises ValueError for values out of range and for real text, which has no oracle.
     """
 
     corpus: Any  # a Corpus: a protocol cannot be a configuration's type
     seed: int = 0
     rows: int = 4096
     questions: int = 500
+    eps: float = 0.01
     rates: list[float] = field(default_factory=lambda: [0.05, 0.15, 0.3, 0.5, 0.7, 0.85, 0.95])
     thresholds: Regimes = field(default_factory=Regimes)
     out: str = ""
@@ -53,10 +54,19 @@ class Survey:
             if not least <= value <= most:
                 near = max(least, min(value, most))
                 raise ValueError(f"{name}: wanted {least}..{most}, got {value}; type {name}={near}")
-        if not all(0 < rate <= 1 for rate in self.rates):
-            raise ValueError(f"rates: wanted mask rates in (0, 1], got {self.rates}; type rates=[0.15,0.5,0.8]")
+        if self.questions > self.rows:
+            raise ValueError(
+                f"questions: wanted at most rows={self.rows}, got {self.questions}; type questions={self.rows}"
+            )
+        if not self.rates or not all(0 < t <= 1 for t in self.rates) or len(set(self.rates)) < len(self.rates):
+            raise ValueError(
+                f"rates: wanted mask rates in (0, 1], each once, got {self.rates}; type rates=[0.15,0.5,0.8]"
+            )
+        if not 0 < self.eps <= 1:
+            raise ValueError(f"eps: wanted a probability in (0, 1], got {self.eps}; type eps=0.01")
         if self.corpus.oracle is None:
             raise ValueError(f"corpus={self.corpus.name}: wanted a world with an oracle; type corpus=trace")
+        regimes(torch.ones(1), self.thresholds, len(self.corpus.vocabulary) - 1)  # they must not overlap
 
     @property
     def label(self) -> str:
@@ -90,8 +100,9 @@ def _drawn(survey: Survey, law: Law) -> Iterator[tuple[Contexts, Tensor]]:
     """Contexts of whole sequences, and where answers stand, chunk by chunk."""
     corpus: Corpus = survey.corpus
     answer_1L = corpus.queries(1, survey.seed).answer_BL
-    for start in range(0, survey.rows, CHUNK):
-        tokens_BL = corpus.batch(range(start, min(start + CHUNK, survey.rows)), survey.seed)
+    size = chunk(corpus.length, len(corpus.vocabulary))
+    for start in range(0, survey.rows, size):
+        tokens_BL = corpus.batch(range(start, min(start + size, survey.rows)), survey.seed)
         scored_BL = torch.ones_like(tokens_BL, dtype=torch.bool)
         scored_BL[:, 0] = False
         seed = address(survey.seed, "survey", start) % 2**63
@@ -110,7 +121,8 @@ def _counts(survey: Survey, law: Law) -> list[Row]:
     for contexts, answer_BL in _drawn(survey, law):
         exact, asked_BL = survey.corpus.oracle.posterior(contexts.inputs_BL), contexts.weight_BL > 0
         hill = hill_numbers(exact.p_BLV[asked_BL], exact.support_BLV[asked_BL])
-        values = {"k0": hill.k0, "k1": hill.k1, "kinf": hill.kinf, "entropy_bits": hill.k1.log2(),
+        k_eps = candidate_count(exact.p_BLV[asked_BL], survey.eps)
+        values = {"k0": hill.k0, "k_eps": k_eps, "k1": hill.k1, "kinf": hill.kinf, "entropy_bits": hill.k1.log2(),
                   "certain": hill.k0 == 1, **regimes(hill.k1, survey.thresholds, alphabet)}  # fmt: skip
         for asked, part in _asked(contexts, answer_BL).items():
             for weight, weight_BL in (("loss", part.weight_BL), ("token", part.count_BL)):
@@ -129,27 +141,31 @@ def _counts(survey: Survey, law: Law) -> list[Row]:
 def _contexts(survey: Survey, laws: Mapping[str, Law]) -> list[Row]:
     """How often contexts come back by law, and what tables pay that learn in them.
 
-    Of each law two samples: one is what training shows, the other what is asked. All laws are inferred together.
+    Of each law two samples, from different sequences: one is what training shows, the other what is asked. All laws are
+    inferred together.
     """
-    corpus, count = survey.corpus, survey.questions // 2 * 2
+    corpus, half = survey.corpus, survey.questions // 2
     mask_id, names = corpus.vocabulary.mask_id, corpus.vocabulary.names
-    asked = {(name, kind): questions(contexts, count, survey.seed) for name, law in laws.items()
-             for kind, contexts in _asked(*next(_drawn(survey, law))).items()}  # fmt: skip
+    asked = {}
+    for name, law in laws.items():
+        for kind, contexts in _asked(*next(_drawn(survey, law))).items():
+            parts = [contexts.part(slice(first, None, 2)) for first in (0, 1)]
+            if all(float(part.weight_BL.sum()) for part in parts):  # else the rows of this law are missing
+                asked[name, kind] = Questions.joined([questions(part, half, survey.seed) for part in parts])
     together = Questions.joined(list(asked.values()))
     kept, truth = essential(corpus.oracle, together, mask_id)
     raw, canonical = raw_keys(together), canonical_keys(kept, truth, mask_id, names)
     rows: list[Row] = []
     met: dict[tuple[str, str], tuple[Visits, Visits]] = {}
     for i, (name, kind) in enumerate(asked):
-        every, shown, later = (
-            slice(i * count + first, (i + 1) * count, step) for first, step in ((0, 1), (0, 2), (1, 2))
-        )
+        start, middle, end = (2 * half * i + half * part for part in range(3))
+        every, shown, later = slice(start, end), slice(start, middle), slice(middle, end)
         for what, keys in (("raw", raw), ("canonical", canonical)):
             seen = _visits(what, Visits.of(keys[every], truth.part(every)))
             rows += [{"law": name, "asked": kind, **row} for row in seen]
         met[name, kind] = Visits.of(canonical[shown], truth.part(shown)), Visits.of(canonical[later], truth.part(later))
     for (name, kind), (train, _) in met.items():
-        for infer in dict.fromkeys((name, INFERENCE)):
+        for infer in [law for law in dict.fromkeys((name, INFERENCE)) if (law, kind) in met]:
             paid = _costs(survey, train, met[infer, kind][1])
             rows += [{"law": name, "asked": kind, "infer": infer, **row} for row in paid]
     return rows

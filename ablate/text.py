@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ablate.corpus import SPLITS, Domain, Query, Split, Vocabulary, split_of
+from ablate.corpus import SPLITS, Domain, Query, Split, Vocabulary, choice_of, split_of
 from ablate.files import Shelf, code_shelf, english_shelf, folder_shelf
 from ablate.seeds import generator
 from ablate.shards import Packed, cached
@@ -52,7 +52,7 @@ class RealText(ABC):
     split: Split = Split.train
 
     def __post_init__(self) -> None:
-        self.domain, self.split = Domain(self.domain), split_of(self, self.split, self.splits)
+        self.domain, self.split = choice_of(Domain, "domain", self.domain), split_of(self, self.split, self.splits)
         _require("tokens", self.tokens, 257, 65_535, 512)  # 256 bytes and the separator
         _require("length", self.length, 2, 1_048_576, 128)
         _require("answer", self.answer, 1, self.length - 1, min(32, self.length // 2))

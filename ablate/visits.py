@@ -20,12 +20,11 @@ from torch import Tensor
 
 from ablate.contexts import Contexts
 from ablate.corpus import Oracle
-from ablate.knowledge import hill_numbers
-from ablate.mismatch import aligned
-from ablate.null_theory import Cost, Tabular, Unseen, cost, good_turing_unseen
+from ablate.null_theory import Cost, Tabular, Unseen, good_turing_unseen
 from ablate.seeds import uniform
 
-CHUNK = 4096  # contexts inferred at once
+CHUNK = 4096  # contexts inferred at once, at most
+NUMBERS = 2**24  # that the answers of a chunk may take, 128 MB
 SAME = 1e-12  # the engine's accuracy: posteriors that differ by less are equal
 
 
@@ -55,17 +54,24 @@ class Answers:
 def questions(contexts: Contexts, count: int, seed: int) -> Questions:
     """`count` asked tokens, each drawn in proportion to its weight in the loss, spread evenly over the contexts."""
     upto = contexts.weight_BL.flatten().cumsum(0)
+    if not upto[-1] > 0:
+        raise ValueError("questions: these contexts ask for nothing; draw more sequences, or leave this law out")
     strata_Q = (torch.arange(count) + uniform(seed, "visits/questions", range(count))) / count
     index_Q = torch.searchsorted(upto, strata_Q * upto[-1], right=True).clamp_max(len(upto) - 1)
     length = contexts.inputs_BL.shape[1]
     return Questions(contexts.inputs_BL[index_Q // length], index_Q % length)
 
 
+def chunk(length: int, vocabulary: int) -> int:
+    """How many contexts are inferred at once: any number of them takes bounded memory."""
+    return max(1, min(CHUNK, NUMBERS // (length * vocabulary)))
+
+
 def answers(oracle: Oracle, asked: Questions) -> Answers:
     """The oracle's answers, chunk by chunk."""
-    parts = []
-    for start in range(0, len(asked.position_Q), CHUNK):
-        part = slice(start, start + CHUNK)
+    parts, size = [], chunk(asked.inputs_QL.shape[1], len(oracle.vocabulary))
+    for start in range(0, len(asked.position_Q), size):
+        part = slice(start, start + size)
         exact, position_Q = oracle.posterior(asked.inputs_QL[part]), asked.position_Q[part]
         rows_Q = torch.arange(len(position_Q))
         parts.append((exact.p_BLV[rows_Q, position_Q], exact.support_BLV[rows_Q, position_Q]))
@@ -159,19 +165,26 @@ class LearningCost:
 
 
 def learning_cost(train: Visits, infer: Visits, tokens: int) -> LearningCost:
-    """What tables that learned from as many questions as `train` holds pay in the contexts of `infer`.
+    """What tables that learned from the very questions that `train` holds pay, on average, for those of `infer`.
 
-    tokens: symbols apart from MASK. The law of training contexts is the sample itself, so `infer` has to be another
-    sample: a context that `train` has not met is one that so much training does not show.
+    tokens: symbols apart from MASK. A context that was met n times is charged the exact expected KL of a table after n
+    draws of its answer; so with `infer` another sample of the law, the mean over samples is the exact expected cost.
     """
-    visits = sum(train.counts.values())
-    infer_C, train_C = aligned(infer.counts, train.counts)
-    keys = list(dict.fromkeys([*infer.counts, *train.counts]))
-    p_CV = np.stack([infer.p[k] if k in infer.p else train.p[k] for k in keys])
-    support_CV = np.stack([infer.support[k] if k in infer.support else train.support[k] for k in keys])
-    hill = hill_numbers(torch.from_numpy(p_CV), torch.from_numpy(support_CV))
-    known = cost(infer_C, train_C, hill.k0.numpy(), hill.k1.log2().numpy(), visits)
-    asked = infer_C > 0
-    table = Tabular(np.arange(p_CV.shape[1]) < tokens)
-    paid_C = table.excess(p_CV[asked], visits, train_C[asked])
-    return LearningCost(known, float(infer_C[asked] @ paid_C))
+    keys = list(infer.counts)
+    weight_C = np.array([infer.counts[k] for k in keys]) / sum(infer.counts.values())
+    visits_C = np.array([train.counts[k] for k in keys])
+    p_CV, support_CV = (np.stack([table[k] for k in keys]) for table in (infer.p, infer.support))
+    known_C = _paid(support_CV, p_CV, visits_C)
+    whole_C = _paid(np.broadcast_to(np.arange(p_CV.shape[1]) < tokens, p_CV.shape), p_CV, visits_C)
+    met_C = visits_C > 0
+    known = Cost(float(weight_C[met_C] @ known_C[met_C]), float(weight_C[~met_C] @ known_C[~met_C]))
+    return LearningCost(known, float(weight_C @ whole_C))
+
+
+def _paid(possible_CV: np.ndarray, p_CV: np.ndarray, visits_C: np.ndarray) -> np.ndarray:
+    """(C,) expected bits of a table that met each context so often."""
+    paid_C = np.empty(len(p_CV))
+    for visits in np.unique(visits_C):
+        at = visits_C == visits
+        paid_C[at] = Tabular(possible_CV[at]).excess(p_CV[at], int(visits))
+    return paid_C

@@ -19,6 +19,10 @@ from rich.console import Console
 if __name__ == "__main__" and not sys.path[0].endswith("site-packages"):
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # `experiments` is a package of this folder
 
+from experiments.cli import require_place
+
+MOST = 1_000_000  # rounds, threads, seconds: whatever is counted
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Measures what was asked for. Returns the exit status: 2 where something is missing, 130 for Ctrl-C."""
@@ -137,7 +141,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="{step,run,oracle}")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--quick", action="store_true", help="two short rounds, to try it; no file without --out")
-    common.add_argument("--out", type=Path, metavar="FILE.json", help="default: benchmarks/COMMAND-MACHINE.json")
+    common.add_argument("--out", type=_place, metavar="FILE.json", help="default: benchmarks/COMMAND-MACHINE.json")
     one = commands.add_parser("step", parents=[common], help="whole training steps beside transformers' Llama")
     one.add_argument("--threads", type=_positive, nargs="+", default=[1, 2], metavar="N", help="default: 1 2")
     one.set_defaults(measure=step)
@@ -159,9 +163,21 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"wanted a whole number of at least 1, got {text!r}")
+    if not text.isdecimal() or not 1 <= int(text) <= MOST:
+        raise argparse.ArgumentTypeError(f"wanted a whole number from 1 to {MOST}, got {text!r}")
     return int(text)
+
+
+def _place(text: str) -> Path:
+    """A file that can be written: asked before anything is measured."""
+    path = Path(text)
+    try:
+        require_place(path.parent, "--out")
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"wanted a file, got the folder {text}")
+    return path
 
 
 if __name__ == "__main__":

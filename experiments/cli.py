@@ -77,7 +77,7 @@ def main(command: Command, job: Callable[[Any], None]) -> None:
         for one in asked:
             job(one)
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from what is kept", file=sys.stderr)
+        print("interrupted; the same command goes on from the last checkpoint, where there is one", file=sys.stderr)
         sys.exit(130)
     except (UsageError, RunError, OSError) as error:
         _refuse(error)

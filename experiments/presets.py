@@ -34,7 +34,9 @@ REGIMES = {
         switched("ardllm_to_bidllm", ARDLLM(), BIDLLM()),
     )
 }
-WORLDS = (Trace(), Arithmetic(), Facts(), Programs(), Noisy())
+NOISY = Noisy()
+NOISY.domain = NOISY.split = None  # left to the world inside, so that its own keys are heeded
+WORLDS = (Trace(), Arithmetic(), Facts(), Programs(), NOISY)
 CORPORA: dict[str, Any] = {corpus.name: corpus for corpus in (*WORLDS, PythonSource(), Text())}
 MODELS = {
     "tiny": Shape(64, 2, 4, 4),

@@ -12,8 +12,8 @@ tables; beyond that, small affine maps and random transducers with at most four 
 The test split holds the operand pairs whose squared digits sum to 0 modulo `checksum`: an affine rule can be carried
 over to them, a random table cannot, so rule and memory can be told apart. (The sum of the plain digits modulo 5 would
 not do: it fixes the result of `+` modulo 5, so training would never show a result of 0 or 5.) The split `longer` holds
-the pairs that hand on a carry over `chain` digits in a row, or more, which training never shows; with fewer digits
-than that it does not exist. Questions show every binding; the results are the answer.
+the pairs that hand on the largest carry over `chain` digits in a row, or more, which training never shows; with fewer
+digits than that it does not exist. Questions show every binding; the results are the answer.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ablate.corpus import Domain, Query, Split, Stale, Vocabulary, split_of
+from ablate.corpus import Domain, Query, Split, Stale, Vocabulary, choice_of, split_of
 from ablate.seeds import uniform
 from synthetic_data.engine import ChainOracle, Clique
 from synthetic_data.operators import (
@@ -43,7 +43,7 @@ from synthetic_data.operators import (
     share_held_out,
     table_cliques,
 )
-from synthetic_data.world import fingerprint, require_range, require_rows
+from synthetic_data.world import WORLD, fingerprint, require_range, require_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,8 +76,8 @@ class Arithmetic:
     """Records that bind two names and apply an operator to them.
 
     records: in a sequence. digits: of every operand. names: to choose from. affine, tables: numbers of new operators
-    (beyond two digits `tables` are random transducers). wrap: cut results to `digits`. chain: carries in a row that
-    only the split `longer` has. Raises ValueError for sizes out of range and combinations that have no meaning.
+    (beyond two digits `tables` are random transducers). wrap: cut results to `digits`. chain: largest carries in a row
+    that only the split `longer` has. Raises ValueError for sizes out of range and combinations that have no meaning.
     """
 
     name: ClassVar[str] = "arithmetic"
@@ -97,10 +97,10 @@ class Arithmetic:
     split: Split = Split.train
 
     def __post_init__(self) -> None:
-        self.domain, self.split = Domain(self.domain), split_of(self, self.split, self.splits)
-        self.layout, self.order = Layout(self.layout), DigitOrder(self.order)
+        self.domain, self.split = choice_of(Domain, "domain", self.domain), split_of(self, self.split, self.splits)
+        self.layout, self.order = choice_of(Layout, "layout", self.layout), choice_of(DigitOrder, "order", self.order)
         require_range(self, records=(1, 64), digits=(1, 8), names=(2, 26), affine=(0, 8), tables=(0, 8),
-                      checksum=(2, 31), chain=(1, 8))  # fmt: skip
+                      checksum=(2, 31), chain=(1, 8), wrap=(False, True), world=WORLD)  # fmt: skip
         if self.affine + self.tables == 0:
             raise ValueError(
                 "corpus.affine and corpus.tables: wanted at least one new operator, got none; try corpus.affine=1"
@@ -120,7 +120,8 @@ class Arithmetic:
             )
         if self._tabular and not self.wrap:
             raise ValueError("corpus.wrap=false: operators given by tables have no carry; try corpus.digits=3")
-        require_rows(self, self._most_rows, MOST_ROWS, "corpus.chain=4 corpus.checksum=13")
+        rows = self._most_rows
+        require_rows(self, rows, MOST_ROWS, "corpus.tables=2 corpus.records=1", rows * self.digits * self.records)
         held_out = share_held_out(self.digits, self.checksum)
         if not 0.05 <= held_out <= 0.5:
             raise ValueError(

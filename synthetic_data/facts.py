@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ablate.corpus import Domain, Query, Split, Vocabulary, split_of
+from ablate.corpus import Domain, Query, Split, Vocabulary, choice_of, split_of
 from ablate.seeds import uniform
 from synthetic_data.engine import ChainOracle, Clique
 from synthetic_data.listed import listed_oracle
@@ -46,7 +46,7 @@ from synthetic_data.people import (
     wording_symbols,
     wordings_allowed,
 )
-from synthetic_data.world import fingerprint, require_range, require_rows
+from synthetic_data.world import WORLD, fingerprint, require_range, require_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,8 +76,8 @@ class Facts:
     split: Split = Split.train
 
     def __post_init__(self) -> None:
-        self.domain, self.split = Domain(self.domain), split_of(self, self.split, self.splits)
-        require_range(self, attributes=(1, len(WORDINGS)), values=(2, 200))
+        self.domain, self.split = choice_of(Domain, "domain", self.domain), split_of(self, self.split, self.splits)
+        require_range(self, attributes=(1, len(WORDINGS)), values=(2, 200), reversed=(False, True), world=WORLD)
         for field in ("people", "unique"):
             require_rows(self, getattr(self, field), ROWS, f"corpus.{field}={ROWS}")
         require_range(self, people=(1, ROWS), unique=(0, ROWS))

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ablate.corpus import Corpus, Domain, Query, Split, Vocabulary, split_of
+from ablate.corpus import Corpus, Domain, Query, Split, Vocabulary, choice_of, split_of
 from ablate.seeds import uniform
 from synthetic_data.engine import ChainOracle
 from synthetic_data.trace import Trace
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Array = np.ndarray[Any, Any]
+
+LEAST = 1e-9  # less noise than this underflows where several tokens of a clique contradict it
 
 
 @dataclass
@@ -45,11 +47,20 @@ class Noisy:
     split: Split | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.q <= 1:
-            raise ValueError(f"corpus.q: wanted a probability, 0..1, got {self.q}; try corpus.q=0.05")
+        if not (self.q == 0 or LEAST <= self.q <= 1):
+            raise ValueError(
+                f"corpus.q: wanted 0, or a probability from {LEAST:g} to 1, got {self.q}; try corpus.q=0.05"
+            )
+        if self.corpus is None or isinstance(self.corpus, str):
+            raise ValueError(
+                f"noisy: wanted a world, got {self.corpus!r}; try corpus.corpus.operations=4 on the command line"
+            )
         if isinstance(self.corpus, Noisy):  # its oracle would know of the outer noise alone
             raise ValueError("noisy: wanted a clean world, got noisy; try corpus.q=p+q-pq for noise p and then q")
-        self.domain, self.split = Domain(self.domain or self.corpus.domain), self.split or self.corpus.split
+        self.domain, self.split = (
+            choice_of(Domain, "domain", self.domain or self.corpus.domain),
+            self.split or self.corpus.split,
+        )
         self.split = split_of(self.corpus, self.split, self.corpus.splits)
         if (self.domain, self.split) != (self.corpus.domain, self.corpus.split):
             self.corpus = dataclasses.replace(self.corpus, domain=self.domain, split=self.split)
@@ -101,6 +112,6 @@ def noisy(corpus: Corpus, q: float) -> Noisy:
 
     Raises ValueError for q outside 0..1 and for real text, which has no oracle.
     """
-    if corpus.oracle is None:
+    if not (corpus is None or isinstance(corpus, str)) and corpus.oracle is None:
         raise ValueError(f"noisy: wanted a world with an oracle, got {corpus.name}; try synthetic_data.make('trace')")
     return Noisy(corpus, q)

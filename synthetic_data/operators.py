@@ -64,18 +64,18 @@ def random_transducer(symbol: str, rng: np.random.Generator) -> Transducer:
 class HeldOut:
     """The rule that parts the operand pairs, as a machine that reads a pair's digits together with the carries.
 
-    modulus: of the sum of squared digits; residue 0 is the test split. chain: so many carries in a row (other than 0)
-    make the split `longer`; 0 means that none are. A state is (residue, run of carries so far); a run that has reached
-    `chain` stays.
+    modulus: of the sum of squared digits; residue 0 is the test split. chain: so many carries in a row, each the
+    largest there is, make the split `longer`; 0 means that none are counted. A state is (residue, run so far); a run
+    that has reached `chain` stays.
     """
 
     split: Split
     modulus: int
     chain: int
 
-    def step(self, residue: int, run: int, carry_XY: Array) -> tuple[Array, Array]:
+    def step(self, residue: int, run: int, largest_XY: Array) -> tuple[Array, Array]:
         residue_XY = (residue + DIGIT[:, None] ** 2 + DIGIT**2) % self.modulus
-        grown_XY = np.where(carry_XY > 0, run + 1, 0)
+        grown_XY = np.where(largest_XY, run + 1, 0)
         return residue_XY, np.full_like(grown_XY, run) if 0 < self.chain == run else np.minimum(grown_XY, self.chain)
 
     def allowed(self, run_R: Array) -> Array:
@@ -97,28 +97,29 @@ class Machine:
 
     def __init__(self, operators: list[Transducer], held_out: HeldOut):
         self.held_out = held_out
+        self.states: list[State] = []
         self.index: dict[State, int] = {}
         self.starts = [self._state((i, 0, op.start, 0)) for i, op in enumerate(operators)]
         parts = [self._rows(state, operators[state[0]]) for state in self._reached()]
         self.tokens_RK, self.source_R, self.target_R = (np.concatenate(part) for part in zip(*parts, strict=True))
-        states = np.array(list(self.index))
+        states = np.array(self.states)
         self.carry_S, self.ends_S = states[:, 2], held_out.ends(states[:, 1], states[:, 3])
 
     def _reached(self) -> Iterator[State]:
         """States in the order in which they are found; `_rows` finds more."""
-        states = 0
-        while states < len(self.index):
-            yield list(self.index)[states]
-            states += 1
+        yield from self.states  # which grows meanwhile
 
     def _state(self, state: State) -> int:
-        return self.index.setdefault(state, len(self.index))
+        if state not in self.index:
+            self.index[state] = len(self.states)
+            self.states.append(state)
+        return self.index[state]
 
     def _rows(self, state: State, operator: Transducer) -> tuple[Array, Array, Array]:
         """(R, 3) digits x, y and z, with R source and target states."""
         i, residue, carry, run = state
         carry_XY = operator.carry_CXY[carry]
-        residue_XY, run_XY = self.held_out.step(residue, run, carry_XY)
+        residue_XY, run_XY = self.held_out.step(residue, run, carry_XY == len(operator.carry_CXY) - 1)
         after_R3 = np.stack((residue_XY, carry_XY, run_XY), axis=-1).reshape(-1, 3)
         distinct, after_R = np.unique(after_R3, axis=0, return_inverse=True)
         keep_R = self.held_out.allowed(after_R3[:, 2])
@@ -201,14 +202,19 @@ def share_held_out(digits: int, modulus: int) -> float:
 
 
 def new_tables(affine_symbols: str, random_symbols: str, digits: int, world: int) -> list[Table]:
-    """Affine maps with factors prime to 10, and random tables."""
+    """Affine maps with factors prime to 10, none twice, and random tables."""
     size = 10**digits
     x, y = np.divmod(np.arange(size * size), size)
     tables = []
+    prime = np.flatnonzero(np.gcd(np.arange(size), 10) == 1)[1:]  # without 1: not `+` again
+    maps: list[tuple[int, ...]] = []
     for i, symbol in enumerate(affine_symbols):
         rng = generator(world, "arithmetic/affine", i)
-        p, q = rng.choice(np.flatnonzero(np.gcd(np.arange(size), 10) == 1)[1:], 2)  # without 1: not `+` again
-        tables.append(Table(symbol, ((p * x + q * y + rng.integers(size)) % size).reshape(size, size)))
+        while len(maps) == i:
+            drawn = (*map(int, rng.choice(prime, 2)), int(rng.integers(size)))
+            maps += [drawn] * (drawn not in maps)
+        p, q, r = maps[i]
+        tables.append(Table(symbol, ((p * x + q * y + r) % size).reshape(size, size)))
     for i, symbol in enumerate(random_symbols):
         result = generator(world, "arithmetic/table", i).integers(size, size=size * size)
         tables.append(Table(symbol, result.reshape(size, size)))

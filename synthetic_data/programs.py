@@ -27,11 +27,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ablate.corpus import Domain, Query, Split, Vocabulary, split_of
+from ablate.corpus import Domain, Query, Split, Vocabulary, choice_of, split_of
 from ablate.seeds import generator, uniform
 from synthetic_data.engine import ChainOracle, Clique
 from synthetic_data.expressions import Environments, expressions
-from synthetic_data.world import fingerprint, require_range, require_rows
+from synthetic_data.world import WORLD, fingerprint, require_range, require_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,8 +61,10 @@ class Programs:
     split: Split = Split.train
 
     def __post_init__(self) -> None:
-        self.domain, self.split = Domain(self.domain), split_of(self, self.split, self.splits)
-        require_range(self, variables=(2, len(VARIABLES)), modulus=(2, 7), new_operators=(1, len(NEW_SYMBOLS)))
+        self.domain, self.split = choice_of(Domain, "domain", self.domain), split_of(self, self.split, self.splits)
+        require_range(
+            self, variables=(2, len(VARIABLES)), modulus=(2, 7), new_operators=(1, len(NEW_SYMBOLS)), world=WORLD
+        )
         require_rows(self, self._most_rows, MOST_ROWS, "corpus.modulus=5")
 
     @property

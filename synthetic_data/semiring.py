@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -56,13 +55,13 @@ class Groups:
         self.identity = size == len(labels_R) and bool(np.all(labels_R == np.arange(size)))
         self.order = np.argsort(labels_R, kind="stable")
         self.bounds = np.searchsorted(labels_R[self.order], np.arange(size + 1))
-        self.matrix = cache(self._matrix)
+        self._matrices: dict[type, csr_array] = {}
 
     def reduce(self, values_RN: Array, ring: Semiring) -> Array:
         if self.identity:
             return values_RN
         if ring.plus is np.add:
-            return self.matrix(ring.dtype) @ values_RN
+            return self._matrix(ring.dtype) @ values_RN
         present = self.bounds[:-1] < self.bounds[1:]
         out_SN = np.zeros((self.size, values_RN.shape[1]), dtype=ring.dtype)
         out_SN[present] = ring.plus.reduceat(values_RN[self.order], self.bounds[:-1][present], axis=0)
@@ -70,5 +69,7 @@ class Groups:
 
     def _matrix(self, dtype: type) -> csr_array:
         """Zeros and ones, (labels, R): a sparse product gathers and adds in one sweep."""
-        ones_R = np.ones(len(self.order), dtype=dtype)
-        return csr_array((ones_R, self.order, self.bounds), shape=(self.size, len(self.order)))
+        if dtype not in self._matrices:
+            ones_R = np.ones(len(self.order), dtype=dtype)
+            self._matrices[dtype] = csr_array((ones_R, self.order, self.bounds), shape=(self.size, len(self.order)))
+        return self._matrices[dtype]

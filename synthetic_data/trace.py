@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ablate.corpus import Domain, Query, Split, Vocabulary, split_of
+from ablate.corpus import Domain, Query, Split, Vocabulary, choice_of, split_of
 from ablate.seeds import generator, uniform
 from synthetic_data.checksum import accepted, draw_sequences
 from synthetic_data.engine import ChainOracle, Clique
-from synthetic_data.world import fingerprint, require_range
+from synthetic_data.world import WORLD, fingerprint, require_range
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,9 +54,9 @@ class Trace:
     split: Split = Split.train
 
     def __post_init__(self) -> None:
-        self.domain, self.split = Domain(self.domain), split_of(self, self.split, self.splits)
+        self.domain, self.split = choice_of(Domain, "domain", self.domain), split_of(self, self.split, self.splits)
         require_range(self, values=(2, len(DIGITS)), general_operators=(1, 500), new_operators=(1, 500),
-                      operations=(1, 64), longer=(self.operations + 1, 128), checksum=(2, 64))  # fmt: skip
+                      operations=(1, 64), longer=(self.operations + 1, 128), checksum=(2, 64), world=WORLD)  # fmt: skip
         fewest = min(self.general_operators, self.new_operators)
         if fewest < 2:
             raise ValueError(f"corpus.general_operators and corpus.new_operators: wanted at least 2, got {fewest}")

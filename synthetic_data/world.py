@@ -5,29 +5,41 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import numbers
 from typing import Any
 
+WORLD = (-(2**63), 2**63 - 1)  # of the seed of a world's rules
 
-def require_range(world: Any, **ranges: tuple[int, int]) -> None:
-    """Raises ValueError for the first field outside its inclusive range."""
+
+def require_range(world: Any, /, **ranges: tuple[int, int]) -> None:
+    """Raises ValueError for the first field that is no whole number in its inclusive range; (False, True) is a flag."""
     for name, (low, high) in ranges.items():
-        value = getattr(world, name)
-        if not low <= value <= high:
-            near = min(max(value, low), high)
+        value, flag = getattr(world, name), isinstance(low, bool)
+        right = isinstance(value, bool) if flag else isinstance(value, numbers.Integral) and not isinstance(value, bool)
+        if not right or not low <= value <= high:
+            wanted, near = ("true or false", str(low).lower()) if flag else (f"{low}..{high}", low)
+            near = min(max(value, low), high) if right else near
             raise ValueError(
-                f"corpus.{name}: wanted {low}..{high} for {world.name}, got {value}; try corpus.{name}={near}"
+                f"corpus.{name}: wanted {wanted} for {world.name}, got {value!r}; try corpus.{name}={near}"
             )
+        setattr(world, name, bool(value) if flag else int(value))  # numpy's whole numbers are no JSON
 
 
+MOST_SWEPT = 16_000_000
 ROW_BYTES = 1000  # a clique row as the engine keeps it: tokens, states, weight, and the groups it belongs to
 
 
-def require_rows(world: Any, rows: int, most: int, advice: str) -> None:
+def require_rows(world: Any, rows: int, most: int, advice: str, swept: int = 0) -> None:
     """Raises ValueError, before anything is built, where a world's exact oracle would be too large."""
     if rows > most:
         raise ValueError(
             f"corpus={world.name}: wanted an exact oracle of at most {most} different rows "
             f"({most * ROW_BYTES / 1e6:.0f} MB), got up to {rows} ({rows * ROW_BYTES / 1e6:.0f} MB); try {advice}"
+        )
+    if swept > MOST_SWEPT:
+        raise ValueError(
+            f"corpus={world.name}: wanted at most {MOST_SWEPT} rows to sweep for a sequence, which takes about a "
+            f"second, got up to {swept}; try {advice}"
         )
 
 

@@ -46,12 +46,12 @@ def exists(size, domain, split, layout, order, wrap):
 
 
 def affine_rule(p, q, r, digits):
-    """z with its last carry in front of it, and the carries that each digit hands on."""
+    """z with its last carry in front of it, and whether each digit hands on the largest carry."""
 
     def rule(x_N, y_N):
         powers_D = 10 ** np.arange(1, digits + 1)
         carry_ND = (p * (x_N[:, None] % powers_D) + q * (y_N[:, None] % powers_D) + r) // powers_D
-        return p * x_N + q * y_N + r, carry_ND
+        return p * x_N + q * y_N + r, carry_ND == p + q - 1
 
     return rule
 
@@ -64,7 +64,7 @@ def transducer_rule(op, digits):
         for k in range(digits):
             at = carry_N, x_N // 10**k % 10, y_N // 10**k % 10
             z_N, carry_N = z_N + 10**k * op.digit_CXY[at], op.carry_CXY[at]
-            carries.append(carry_N)
+            carries.append(carry_N == len(op.carry_CXY) - 1)
         return z_N + 10**digits * carry_N, np.stack(carries, axis=1)
 
     return rule
@@ -75,12 +75,15 @@ def table_rules(c) -> list[Callable]:
     size = 10**c.digits
     nothing = np.zeros((1, 1), dtype=int)
     prime = [p for p in range(2, size) if math.gcd(p, 10) == 1]
-    rules = []
+    rules, maps = [], []
     for i in range(c.affine):
         rng = generator(c.world, "arithmetic/affine", i)
-        p, q = (int(number) for number in rng.choice(prime, 2))
-        r = int(rng.integers(size))
-        rules.append(lambda x, y, p=p, q=q, r=r: ((p * x + q * y + r) % size, nothing))
+        while len(rules) == i:
+            p, q = (int(number) for number in rng.choice(prime, 2))
+            r = int(rng.integers(size))
+            if (p, q, r) not in maps:
+                maps.append((p, q, r))
+                rules.append(lambda x, y, p=p, q=q, r=r: ((p * x + q * y + r) % size, nothing))
     for i in range(c.tables):
         result = generator(c.world, "arithmetic/table", i).integers(size, size=size**2)
         rules.append(lambda x, y, result=result: (result[size * x + y], nothing))
@@ -101,7 +104,7 @@ def operators(c) -> dict[str, Callable]:
 
 
 def longest_run(carry_ND):
-    """(N,) the most digits in a row that hand on a carry other than 0."""
+    """(N,) the most digits in a row that hand on the largest carry."""
     best_N = run_N = np.zeros(len(carry_ND), dtype=int)
     for carry_N in carry_ND.T:
         run_N = np.where(carry_N != 0, run_N + 1, 0)

@@ -44,13 +44,13 @@ def test_only_hidden_scored_tokens_are_asked(name):
     assert not torch.equal(c.inputs_BL, other.inputs_BL)
 
 
-@pytest.mark.parametrize("name", sorted(set(LAWS) - {"suffix"}))
+@pytest.mark.parametrize("name", LAWS)
 def test_every_scored_token_has_the_same_weight_in_the_mean(name):
     """A weighted mean of any value by position is the plain mean over positions: the bound is unbiased."""
     weight_BL = drawn(LAWS[name]).weight_BL[:, SCORED[0]]
-    mean, error = weight_BL.mean(0), weight_BL.std(0) / ROWS**0.5
-    z = (mean - mean.mean()) / error.clamp_min(1e-12)
-    assert float(z.abs().max()) < 4.5, mean
+    expected = 1.0 if name in ("random", "cap", "fixed") else 0.1  # as the bound charges it, or a tenth of a row
+    error = weight_BL.std(0) / ROWS**0.5
+    assert ((weight_BL.mean(0) - expected).abs() <= 4.5 * error + 1e-12).all(), weight_BL.mean(0)
 
 
 def test_a_fixed_rate_hides_at_that_rate_independently():
@@ -96,7 +96,6 @@ def test_a_suffix_is_the_last_tokens_and_of_any_length():
     assert (hidden.long().diff(dim=1) >= 0).all()
     assert hidden[:, -1].all()
     assert stats.chisquare(np.bincount(hidden.sum(1))[1:]).pvalue > 1e-3
-    assert torch.allclose(c.weight_BL.sum(1), torch.ones(ROWS).double())
 
 
 def test_backwards_shows_the_right_and_hides_the_left():

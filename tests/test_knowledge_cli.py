@@ -119,7 +119,7 @@ def test_two_surveys_never_share_a_folder():
     one = survey()
     world = one.corpus
     others = [
-        survey(seed=1), survey(rows=64), survey(questions=16), survey(rates=[0.5]),
+        survey(seed=1), survey(rows=640), survey(questions=16), survey(rates=[0.5]),
         replace(one, thresholds=replace(one.thresholds, reasoning=2.0)),
         *(replace(one, corpus=corpus) for corpus in (
             replace(world, operations=4), replace(world, split=Split.test), synthetic_data.noisy(world, 0.05),

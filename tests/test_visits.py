@@ -10,7 +10,7 @@ import torch
 import synthetic_data
 from ablate import records, survey
 from ablate.contexts import Blocks, Contexts, RandomMasks
-from ablate.null_theory import Tabular
+from ablate.null_theory import Tabular, expected_excess, second_order
 from ablate.visits import Questions, Visits, answers, canonical_keys, essential, learning_cost, questions, raw_keys
 
 
@@ -97,9 +97,14 @@ def test_learning_cost_is_the_null_theory_of_the_sample():
     p = {"a": [0.5, 0.5, 0, 0], "b": [1.0, 0, 0, 0], "c": [0.25] * 4, "d": [0, 0.5, 0.5, 0]}
     train, infer = visits({"a": 300, "b": 500, "c": 200}, p), visits({"a": 1, "b": 1}, p)
     paid = learning_cost(train, infer, tokens=4)
-    assert paid.known.bits == pytest.approx(0.5 * 1 / (2 * 300 * np.log(2)), rel=1e-3)  # K = 2 and K = 1
-    table = Tabular(np.ones((2, 4), dtype=bool)).excess(np.array([p["a"], p["b"]]), 1000, np.array([0.3, 0.5]))
-    assert paid.vocabulary == pytest.approx(table.mean())
+    two = expected_excess(2, 300) + second_order(np.array(p["a"]), 300)  # K = 2; K = 1 costs nothing
+    assert paid.known.bits == pytest.approx(0.5 * two, rel=1e-4)
+    whole = Tabular(np.ones((1, 4), dtype=bool))
+    tables = [whole.excess(np.array([p[key]]), n)[0] for key, n in (("a", 300), ("b", 500))]
+    assert paid.vocabulary == pytest.approx(np.mean(tables))
+    open_to_all = visits({"c": 7}, p)
+    both = learning_cost(open_to_all, open_to_all, tokens=4)
+    assert both.known.bits == pytest.approx(both.vocabulary)  # where everything is possible, both are one table
     never = learning_cost(train, visits({"d": 1}, p), tokens=4)
     assert never.known.bits == pytest.approx(0)  # it knows that two tokens are possible, and they are equally likely
     assert never.vocabulary == pytest.approx(1)  # log2 4 - 1

@@ -1,7 +1,8 @@
 """Question: what does a corpus ask of a learner, before any training? `python experiments/knowledge.py corpus=facts`
 
-Cost: under 30 s on two cores, no GPU, no training. Measures K(c) by law of contexts and mask rate with the exact
-oracle, how often contexts come back, and what the null theory predicts that learning them costs. See --help.
+Cost: about 25 s on two cores for arithmetic, a minute or more for noise and long traces; no GPU, no training. Measures
+K(c) by law of contexts and mask rate with the exact oracle, how often contexts come back, and what the null theory
+predicts that learning them costs. See --help.
 """
 
 from __future__ import annotations

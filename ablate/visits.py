@@ -187,4 +187,4 @@ def _paid(possible_CV: np.ndarray, p_CV: np.ndarray, visits_C: np.ndarray) -> np
     for visits in np.unique(visits_C):
         at = visits_C == visits
         paid_C[at] = Tabular(possible_CV[at]).excess(p_CV[at], int(visits))
-    return paid_C
+    return np.maximum(paid_C, 0.0)  # a divergence, up to rounding

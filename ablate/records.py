@@ -49,6 +49,8 @@ SURVEY = {
     "metric": "str",
     "value": "float64",
 }
+INFERENCE = "AR"  # the law of contexts of decoding token by token from left to right
+FIXED_RATE = "fixed rate"  # not a law that anything is trained under: the steps of one
 Columns = dict[str, str]
 
 

@@ -17,6 +17,7 @@ from ablate.contexts import Blocks, Contexts, Decoder, Law, RandomMasks
 from ablate.corpus import Corpus
 from ablate.knowledge import Regimes, candidate_count, hill_numbers, regimes
 from ablate.mismatch import BlockPatterns, aligned, block_mismatch, mask_pattern_entropy, mismatch, two_sample_test
+from ablate.records import FIXED_RATE, INFERENCE
 from ablate.run import WHERE, describe
 from ablate.seeds import address
 from ablate.store import digest
@@ -26,7 +27,6 @@ from ablate.visits import Questions, Visits, canonical_keys, chunk, essential, l
 Row = dict[str, Any]
 BLANK: Row = {"rate": None, "block_size": None, "asked": "", "weight": "", "infer": ""}
 QUANTILES = (0.5, 0.9, 0.99)
-INFERENCE = "AR"  # the law of contexts of decoding token by token from left to right
 
 
 @dataclass
@@ -87,7 +87,7 @@ def measure(survey: Survey, laws: Mapping[str, Law]) -> list[Row]:
         size = law.size if isinstance(law, Blocks) else None
         rows += [{"law": name, "block_size": size, **row} for row in _counts(survey, law)]
     for rate in survey.rates:
-        rows += [{"law": "fixed rate", "rate": rate, **row} for row in _counts(survey, RandomMasks(rate, rate))]
+        rows += [{"law": FIXED_RATE, "rate": rate, **row} for row in _counts(survey, RandomMasks(rate, rate))]
     rows += _contexts(survey, laws)
     sizes = [law.size for law in laws.values() if isinstance(law, Blocks) and law.size > 1]
     rows += [row for size in sizes for row in _patterns(size)] + _decoders(survey, sizes)

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 NOTHING = "–"
 CONFIG = "config.yaml"
-AR = "AR"
 
 
 def job(survey: Survey) -> None:
@@ -86,6 +85,7 @@ def table(rows: pd.DataFrame) -> Table:
     """A line a law: K_1 and P(K=1) of all tokens and of answers, contexts and how far they reach, predicted costs."""
     from rich.table import Table
 
+    from ablate.records import INFERENCE
     from figures.laws import about, label, ordered
 
     out = Table(
@@ -113,7 +113,7 @@ def table(rows: pd.DataFrame) -> Table:
             _text(value("canonical_contexts", "all"), 0),
             _text(value("canonical_unseen", "all"), 2),
             *(_cost(rows, law, metric) for metric in ("cost_known", "cost_vocabulary")),
-            _text(value("coverage", "answers", infer=AR), 2),
+            _text(value("coverage", "answers", infer=INFERENCE), 2),
         )
     return out
 
@@ -128,9 +128,10 @@ def _reader(rows: pd.DataFrame, law: str) -> Callable[..., float]:
 
 def _cost(rows: pd.DataFrame, law: str, metric: str) -> str:
     """What all tokens of a law cost in its own contexts, bits a token, and in brackets how many times AR's cost."""
+    from ablate.records import INFERENCE
     from figures.laws import times
 
-    paid, reference = (_reader(rows, name)(metric, "all", infer=name) for name in (law, AR))
+    paid, reference = (_reader(rows, name)(metric, "all", infer=name) for name in (law, INFERENCE))
     ratio = times(paid, reference)
     return f"{_text(paid, 3)} ({ratio})" if ratio else _text(paid, 3)
 

@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from ablate.records import FIXED_RATE, INFERENCE
 from figures import laws, style
 
-REFERENCE = "AR"  # the law whose values every panel shows for comparison
 DASHED = (0, (4, 2.5))
 GAP = 0.075  # share of a panel's height that a line of text needs
 # One fits into the other: a mark with a centre is a law whose two values are equal.
@@ -81,7 +81,7 @@ def _draw_rates(axis: Axes, rows: pd.DataFrame, measure: Measure) -> None:
     axis.set_ylim(measure.limits(rows))
     if measure.log:
         laws.dress_log(axis, "y", measure.limits(rows))
-    fixed = rows[(rows["law"] == laws.FIXED) & (rows["weight"] == "loss") & (rows["metric"] == measure.metric)]
+    fixed = rows[(rows["law"] == FIXED_RATE) & (rows["weight"] == "loss") & (rows["metric"] == measure.metric)]
     for asked in ASKED:
         points = fixed[fixed["asked"] == asked.key].sort_values("rate")
         look = {"color": asked.colour, "marker": asked.marker, "gid": f"rate {asked.key}"}
@@ -128,7 +128,7 @@ def _draw_laws(axis: Axes, rows: pd.DataFrame, names: list[str], measure: Measur
 
 
 def _reference(rows: pd.DataFrame, measure: Measure, asked: Asked) -> float | None:
-    return laws.values(rows, metric=measure.metric, asked=asked.key, weight="loss").get(REFERENCE)
+    return laws.values(rows, metric=measure.metric, asked=asked.key, weight="loss").get(INFERENCE)
 
 
 def _share(axis: Axes, height: float) -> float:

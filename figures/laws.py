@@ -7,9 +7,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from ablate.records import SURVEY
+from ablate.records import FIXED_RATE, SURVEY
 
-FIXED = "fixed rate"  # not a law that anything is trained under: the steps of one
 # From AR towards random masks; a number in brackets orders the laws of one line.
 ORDER = (r"AR", r"AR backwards", r"suffix masks", r"block (\d+)", r"random masks", r"random masks, causal",
          r"random masks, t <= (\d+(?:\.\d+)?(?:e-\d+)?)")  # fmt: skip
@@ -19,7 +18,7 @@ LINE = 0.175  # inches a law takes on an axis
 
 def ordered(rows: pd.DataFrame) -> list[str]:
     """Laws of the rows in reading order; those without a place in it last, by name. Fixed rates are left out."""
-    return sorted(set(rows["law"]) - {FIXED}, key=_place)
+    return sorted(set(rows["law"]) - {FIXED_RATE}, key=_place)
 
 
 def _place(law: str) -> tuple[int, float, str]:
@@ -65,7 +64,7 @@ def require(rows: pd.DataFrame, *metrics: str) -> None:
 
 def values(rows: pd.DataFrame, **wanted: str) -> dict[str, float]:
     """Value by law, of the rows whose columns have the wanted values. Fixed rates are left out."""
-    kept = np.logical_and.reduce([rows["law"] != FIXED, *(rows[name] == value for name, value in wanted.items())])
+    kept = np.logical_and.reduce([rows["law"] != FIXED_RATE, *(rows[name] == value for name, value in wanted.items())])
     return dict(zip(rows.loc[kept, "law"], rows.loc[kept, "value"], strict=True))
 
 

@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from ablate.records import INFERENCE
 from figures import laws, style
 
-REFERENCE = "AR"
 FLOOR = 1e-3  # bits a token: the left edge of the axis
 NONE = 1e-9  # bits a token: less than this is rounding
 EDGE = 0.75  # left end of the axis, as a share of its first number
@@ -36,7 +36,7 @@ LEARNERS = (
     Learner("cost_vocabulary", "table over the whole vocabulary", "$V$", "#44AA99", "s", 0.18, 36),
 )
 ASKED = {"all": "All scored tokens", "answers": "Answers"}
-INFER = {"own": "own contexts", "AR": "AR contexts"}
+INFER = {"own": "own contexts", INFERENCE: "AR contexts"}
 
 
 def draw(rows: pd.DataFrame) -> Figure:
@@ -81,9 +81,9 @@ def _draw_panel(axis: Axes, costs: dict[str, dict[str, float]], names: list[str]
         for line, name in enumerate(names):
             if name in found:
                 _draw_dot(axis, found[name], line, learner)
-                ratio = laws.times(found[name], _cleared(found.get(REFERENCE, 0.0)))
+                ratio = laws.times(found[name], _cleared(found.get(INFERENCE, 0.0)))
                 _write(axis, line, ratio.replace("x", "×"), learner)
-        if _cleared(found.get(REFERENCE, 0.0)):
+        if _cleared(found.get(INFERENCE, 0.0)):
             _write(axis, -1, learner.heading, learner)
 
 

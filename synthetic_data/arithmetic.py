@@ -28,7 +28,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ablate.corpus import Domain, Query, Split, Stale, Vocabulary, choice_of, split_of
-from ablate.seeds import uniform
 from synthetic_data.engine import ChainOracle, Clique
 from synthetic_data.operators import (
     CARRIES,
@@ -43,7 +42,7 @@ from synthetic_data.operators import (
     share_held_out,
     table_cliques,
 )
-from synthetic_data.world import WORLD, fingerprint, require_range, require_rows
+from synthetic_data.world import WORLD, draw, fingerprint, require_range, require_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -152,12 +151,12 @@ class Arithmetic:
         return None
 
     def batch(self, indices: Sequence[int] | Array, seed: int) -> Tensor:
-        return self._draw(indices, seed, "train")
+        return draw(self, indices, seed, "train")
 
     def queries(self, n: int, seed: int) -> Query:
         import torch
 
-        tokens_BL = self._draw(range(n), seed, "queries")
+        tokens_BL = draw(self, range(n), seed, "queries")
         places_RD = np.arange(self.records)[:, None] * self._record + self._at["Z"]
         answer_BL = torch.zeros_like(tokens_BL, dtype=torch.bool)
         answer_BL[:, places_RD.ravel()] = True
@@ -173,7 +172,7 @@ class Arithmetic:
 
         if self.records < 2 or self.layout is not Layout.record:
             return None
-        tokens_BL = self._draw(range(n), seed, "stale")
+        tokens_BL = draw(self, range(n), seed, "stale")
         first, second = ({part: start + at for part, at in self._at.items()} for start in (0, self._record))
         for part in "nom":  # the second equation speaks of the first one's names and operator
             tokens_BL[:, second[part][-1]] = tokens_BL[:, first[part][-1]]
@@ -227,10 +226,6 @@ class Arithmetic:
         symbols = NEW_SYMBOLS[: self.affine + self.tables]
         build = new_tables if self._tabular else new_transducers
         return build(symbols[: self.affine], symbols[self.affine :], self.digits, self.world)
-
-    def _draw(self, indices: Sequence[int] | Array, seed: int, stream: str) -> Tensor:
-        stream = f"arithmetic/{stream}/{self.domain}/{self.split}"
-        return self.oracle.draw(uniform(seed, stream, np.asarray(indices), (self.oracle.draws,)).numpy())
 
     def _chains(self) -> list[list[Clique]]:
         """A record's independent parts: punctuation, names, and numbers with their operator."""

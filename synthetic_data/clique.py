@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.sparse import csr_array
 
 from synthetic_data.semiring import Groups, Semiring
 
@@ -39,6 +38,8 @@ class Rows:
     """
 
     def __init__(self, tokens_RK: Array, source_R: Array, target_R: Array, weight_R: Array):
+        from scipy.sparse import csr_array  # slow to load, and --help needs none
+
         order = np.lexsort((source_R, target_R))
         self.tokens_RK, self.weight_R = tokens_RK[order], weight_R[order]
         self.source_R, self.target_R = source_R[order], target_R[order]

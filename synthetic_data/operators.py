@@ -9,7 +9,6 @@ Shapes: C carries, X and Y digits of the operands, R rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,14 +99,10 @@ class Machine:
         self.states: list[State] = []
         self.index: dict[State, int] = {}
         self.starts = [self._state((i, 0, op.start, 0)) for i, op in enumerate(operators)]
-        parts = [self._rows(state, operators[state[0]]) for state in self._reached()]
+        parts = [self._rows(state, operators[state[0]]) for state in self.states]  # which grows as they are found
         self.tokens_RK, self.source_R, self.target_R = (np.concatenate(part) for part in zip(*parts, strict=True))
         states = np.array(self.states)
         self.carry_S, self.ends_S = states[:, 2], held_out.ends(states[:, 1], states[:, 3])
-
-    def _reached(self) -> Iterator[State]:
-        """States in the order in which they are found; `_rows` finds more."""
-        yield from self.states  # which grows meanwhile
 
     def _state(self, state: State) -> int:
         if state not in self.index:

@@ -28,10 +28,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ablate.corpus import Domain, Query, Split, Vocabulary, choice_of, split_of
-from ablate.seeds import generator, uniform
+from ablate.seeds import generator
 from synthetic_data.engine import ChainOracle, Clique
 from synthetic_data.expressions import Environments, expressions
-from synthetic_data.world import WORLD, fingerprint, require_range, require_rows
+from synthetic_data.world import WORLD, draw, fingerprint, require_range, require_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -87,12 +87,12 @@ class Programs:
         return None
 
     def batch(self, indices: Sequence[int] | Array, seed: int) -> Tensor:
-        return self._draw(indices, seed, "train")
+        return draw(self, indices, seed, "train")
 
     def queries(self, n: int, seed: int) -> Query:
         import torch
 
-        tokens_BL = self._draw(range(n), seed, "queries")
+        tokens_BL = draw(self, range(n), seed, "queries")
         answer_BL = torch.zeros_like(tokens_BL, dtype=torch.bool)
         answer_BL[:, -1] = True
 
@@ -133,10 +133,6 @@ class Programs:
             return np.stack([rng.integers(self.modulus, size=(self.modulus, self.modulus)) for rng in draws])
         a, b = np.indices((self.modulus, self.modulus))
         return np.stack((a + b, a - b, a * b)) % self.modulus
-
-    def _draw(self, indices: Sequence[int] | Array, seed: int, stream: str) -> Tensor:
-        stream = f"programs/{stream}/{self.domain}/{self.split}"
-        return self.oracle.draw(uniform(seed, stream, np.asarray(indices), (self.oracle.draws,)).numpy())
 
     def _constants(self) -> Clique:
         """What every program has in common: names assigned to, and punctuation."""

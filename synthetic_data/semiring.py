@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.sparse import csr_array
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 Array = np.ndarray[Any, Any]
 
@@ -69,6 +71,8 @@ class Groups:
 
     def _matrix(self, dtype: type) -> csr_array:
         """Zeros and ones, (labels, R): a sparse product gathers and adds in one sweep."""
+        from scipy.sparse import csr_array  # slow to load, and --help needs none
+
         if dtype not in self._matrices:
             ones_R = np.ones(len(self.order), dtype=dtype)
             self._matrices[dtype] = csr_array((ones_R, self.order, self.bounds), shape=(self.size, len(self.order)))

@@ -1,4 +1,4 @@
-"""What synthetic worlds share: checks of their fields and sizes, and a fingerprint of their law."""
+"""What synthetic worlds share: checks of their fields and sizes, a sampler, and a fingerprint of their law."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ import dataclasses
 import hashlib
 import json
 import numbers
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ablate.seeds import uniform
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 WORLD = (-(2**63), 2**63 - 1)  # of the seed of a world's rules
 
@@ -41,6 +49,12 @@ def require_rows(world: Any, rows: int, most: int, advice: str, swept: int = 0) 
             f"corpus={world.name}: wanted at most {MOST_SWEPT} rows to sweep for a sequence, which takes about a "
             f"second, got up to {swept}; try {advice}"
         )
+
+
+def draw(world: Any, indices: Sequence[int] | np.ndarray, seed: int, stream: str) -> Tensor:
+    """(B, L) rows of the world's law by its oracle, exact; row i depends on (seed, stream, indices[i]) alone."""
+    stream = f"{world.name}/{stream}/{world.domain}/{world.split}"
+    return world.oracle.draw(uniform(seed, stream, indices, (world.oracle.draws,)).numpy())
 
 
 def fingerprint(world: Any) -> str:

@@ -93,7 +93,7 @@ def test_a_small_survey_as_typed(typed, tmp_path):
     assert folder.name.startswith("knowledge-arithmetic-")
     assert all(name in done.stdout for name in LEFT)
     rows = records.read(folder, records.SURVEY)
-    assert set(rows["law"]) == {*laws(), figure_laws.FIXED}
+    assert set(rows["law"]) == {*laws(), records.FIXED_RATE}
     config = yaml.safe_load((folder / "config.yaml").read_text())
     assert (config["rows"], config["questions"], config["corpus"]["chain"]) == (32, 8, 2)
 

@@ -24,7 +24,7 @@ class Predictor:
     """A network read as an objective reads it: predict(tokens_BL) -> logp_BLV, nats, float32.
 
     Entry (b, i) is log p_theta(x_i | what stands in row b under the objective's attention); MASK has probability 0.
-    With shift nothing predicts position 0: it is given, and its entry is uniform.
+    Where outputs predict other tokens than their own, none predicts position 0: it is given, and its entry is uniform.
     """
 
     network: Transformer
@@ -33,10 +33,10 @@ class Predictor:
     def __call__(self, tokens_BL: Tensor) -> Tensor:
         device = self.network.embedding.weight.device
         with torch.inference_mode():
-            logits_BLV = self.network(tokens_BL.to(device), self.objective.attention)
+            logits_BLV = self.network(tokens_BL.to(device), self.objective.reading)
             logp_BLV = logits_BLV[..., : self.network.tokens].float().log_softmax(-1)
-            if self.objective.shift:
-                logp_BLV = logp_BLV.roll(1, dims=1)
+            if self.objective.offset:
+                logp_BLV = logp_BLV.roll(-self.objective.offset, dims=1)
                 logp_BLV[:, 0] = -math.log(logp_BLV.shape[-1])
             return logp_BLV.to(tokens_BL.device)
 

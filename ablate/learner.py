@@ -1,6 +1,7 @@
 """The Lightning side: the data feed, a thin module, and one callback.
 
-Shapes: B rows of this process and micro-batch, L positions, V vocabulary.
+Shapes: B rows of this process and micro-batch, R rows that the network reads, L positions, V vocabulary, N scored
+tokens.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from torch.utils.data import DataLoader, Dataset
 from ablate.corpus import Corpus
 from ablate.machine import Precision
 from ablate.model import Transformer
-from ablate.objective import Objective, Problem, Rows
+from ablate.noise import Rows
+from ablate.objective import Problem
 from ablate.regime import Stage
 from ablate.run import Run
 
@@ -56,10 +58,22 @@ class Feed(Dataset):
 
 def loss_of(network: Callable[..., Tensor], problem: Problem, global_batch: int) -> Tensor:
     """This micro-batch's part of the loss, nats a scored token: the parts of a global batch add up to its loss."""
-    logits_BLV = network(problem.inputs_BL, problem.attention)
-    nats_N = F.cross_entropy(logits_BLV.flatten(0, 1).float(), problem.targets_BL.flatten(), reduction="none")
-    scored = global_batch * (problem.inputs_BL.shape[1] - 1)
-    return (nats_N * problem.weight_BL.flatten()).sum() / scored
+    nats_N, weight_N = scored_nats(network, problem)
+    return (nats_N * weight_N).sum() / scorable(problem, global_batch)
+
+
+def scored_nats(network: Callable[..., Tensor], problem: Problem) -> tuple[Tensor, Tensor]:
+    """Cross-entropy (nats) and weight of each scored token; the head of the network runs on no other."""
+    weight_M = problem.weight_RL.flatten()
+    scored_N = weight_M.nonzero()[:, 0]
+    logits_NV = network(problem.inputs_RL, problem.pattern, scored_N)
+    nats_N = F.cross_entropy(logits_NV.float(), problem.targets_RL.flatten()[scored_N], reduction="none")
+    return nats_N, weight_M[scored_N]
+
+
+def scorable(problem: Problem, global_batch: int) -> int:
+    """Tokens of the global batch that can be scored: all but the first of each sequence."""
+    return global_batch * (problem.inputs_RL.shape[1] - 1)
 
 
 @dataclass
@@ -80,16 +94,22 @@ class Learner(lightning.LightningModule):
         # in a list, so that the compiled network is not a second submodule with the same weights
         self.forward_pass: list[Callable[..., Tensor]] = [torch.compile(network) if compiled else network]
         self.optimiser_state: dict[str, Any] | None = None
-        self.loss_value = torch.zeros(())
+        self.loss_value, self.nats, self.step_scored = torch.zeros(()), torch.zeros(()), torch.zeros(())
         self.scored = torch.zeros((), dtype=torch.long)
         self.gradient_norm = torch.zeros(())
+        self.scorable = 0
 
     def training_step(self, item: tuple[Tensor, Rows], _: int) -> Tensor:
         tokens_BL, rows = item
-        problem = self.stage.objective.pose(tokens_BL, rows, self.mask_id)
-        loss = loss_of(self.forward_pass[0], problem, rows.global_batch)
+        phase = self.stage.phase(self.done + self.trainer.global_step, self.steps)
+        problem = self.stage.objective.pose(tokens_BL, rows, self.mask_id, phase)
+        nats_N, weight_N = scored_nats(self.forward_pass[0], problem)
+        self.scorable = scorable(problem, rows.global_batch)
+        loss = (nats_N * weight_N).sum() / self.scorable
         self.loss_value = self.loss_value + loss.detach()
-        self.scored = self.scored + (problem.weight_BL > 0).sum()
+        self.nats = self.nats + nats_N.detach().sum()
+        self.step_scored = self.step_scored + len(nats_N)
+        self.scored = self.scored + len(nats_N)
         # Lightning averages over devices and micro-batches; the parts are already divided by the global batch
         return loss * self.trainer.world_size * self.trainer.accumulate_grad_batches
 
@@ -108,7 +128,7 @@ class Learner(lightning.LightningModule):
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         if batch_idx % self.trainer.accumulate_grad_batches == 0:
-            self.loss_value = torch.zeros_like(self.loss_value)
+            self.loss_value, self.nats, self.step_scored = (torch.zeros(()) for _ in range(3))
             rate = self.stage.rate(self.done + self.trainer.global_step, self.steps)
             for group in self.trainer.optimizers[0].param_groups:
                 group["lr"] = rate
@@ -165,11 +185,6 @@ class Watch(lightning.Callback):
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         self.bar.stop()
-
-
-def objective_label(objective: Objective) -> str:
-    """Name of an objective in records: its class and the attention pattern under which it reads."""
-    return f"{type(objective).__name__}({objective.attention})"
 
 
 def loader(feed: Feed) -> DataLoader:

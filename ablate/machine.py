@@ -86,8 +86,11 @@ def resolve_compile(compile: Compile, device: Device, flops: float) -> Compile:
 
 
 def attention_form(device: Device, precision: Precision) -> Form:
-    """torch's fused CPU kernel has no fast bf16 path, so there the products are written out."""
-    return Form.matmul if (device, precision) == (Device.cpu, Precision.bf16) else Form.sdpa
+    """torch's fused CPU kernel has no fast bf16 path, so there the products are written out; CUDA has FlexAttention,
+    which skips what a pattern of blocks hides."""
+    if device is Device.cuda:
+        return Form.flex
+    return Form.matmul if precision is Precision.bf16 else Form.sdpa
 
 
 def packages() -> dict[str, str]:

@@ -1,6 +1,6 @@
 """The network: a Llama-style Transformer whose attention pattern is an argument of forward.
 
-Shapes: B batch, L positions, W width, H heads, D head width, V vocabulary.
+Shapes: R rows, L positions, W width, H heads, D head width, V vocabulary, N scored outputs.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ablate.attention import Attention, Form, attend
+from ablate.attention import Form, Pattern, attend
 from ablate.seeds import address
 from ablate.shape import Shape
 
@@ -44,16 +44,21 @@ class Transformer(nn.Module):
     frequencies: Tensor
     signs_D: Tensor
 
-    def forward(self, tokens_BL: Tensor, attention: Attention, positions_L: Tensor | None = None) -> Tensor:
-        """Logits, (B, L, V). positions_L default to 0..L-1."""
-        if positions_L is None:
-            positions_L = torch.arange(tokens_BL.shape[1], device=tokens_BL.device)
+    def forward(self, tokens_RL: Tensor, pattern: Pattern, scored_N: Tensor | None = None) -> Tensor:
+        """Logits of all outputs, (R, L, V), or of those whose numbers, counted along rows, are given, (N, V).
+
+        Where a pattern has clean rows from whose outputs nothing is read, these have none: R is then the noisy rows.
+        """
+        positions_L = torch.arange(tokens_RL.shape[1], device=tokens_RL.device)
         angles_LD = torch.outer(positions_L.float(), self.frequencies).repeat(1, 2)
-        x_BLW = self.embedding(tokens_BL)
+        x_RLW = self.embedding(tokens_RL)
         turn = angles_LD.cos(), angles_LD.sin() * self.signs_D
-        for layer in self.layers:
-            x_BLW = layer(x_BLW, turn, attention)
-        return F.linear(_rms(x_BLW, self.norm, self.shape), self.head.weight, self.allowed_V)
+        last = len(self.layers) - 1
+        for i, layer in enumerate(self.layers):
+            spared = i == last and pattern.draws > 0 and not pattern.clean_outputs
+            x_RLW = layer(x_RLW, turn, pattern, len(x_RLW) // (pattern.draws + 1) if spared else 0)
+        outputs = x_RLW if scored_N is None else x_RLW.flatten(0, 1).index_select(0, scored_N)
+        return F.linear(_rms(outputs, self.norm, self.shape), self.head.weight, self.allowed_V)
 
 
 class Layer(nn.Module):
@@ -73,16 +78,18 @@ class Layer(nn.Module):
         self.up = nn.Linear(shape.width, shape.hidden, bias=False)
         self.down = nn.Linear(shape.hidden, shape.width, bias=False)
 
-    def forward(self, x_BLW: Tensor, turn: tuple[Tensor, Tensor], attention: Attention) -> Tensor:
-        y_BLW = _rms(x_BLW, self.norm_attention, self.shape)
-        q_BHLD, k_BHLD, v_BHLD = (
-            project(y_BLW).unflatten(-1, (-1, self.shape.head_width)).transpose(1, 2)
-            for project in (self.q, self.k, self.v)
+    def forward(self, x_RLW: Tensor, turn: tuple[Tensor, Tensor], pattern: Pattern, spared: int = 0) -> Tensor:
+        """spared: so many of the last rows give keys and values alone, and have no output."""
+        kept = len(x_RLW) - spared
+        y_RLW = _rms(x_RLW, self.norm_attention, self.shape)
+        q_RHLD, k_RHLD, v_RHLD = (
+            project(y).unflatten(-1, (-1, self.shape.head_width)).transpose(1, 2)
+            for project, y in ((self.q, y_RLW[:kept]), (self.k, y_RLW), (self.v, y_RLW))
         )
-        mixed_BHLD = attend(_rotate(q_BHLD, *turn), _rotate(k_BHLD, *turn), v_BHLD, attention, self.form)
-        x_BLW = x_BLW + self.out(mixed_BHLD.transpose(1, 2).flatten(-2))
-        y_BLW = _rms(x_BLW, self.norm_mlp, self.shape)
-        return x_BLW + self.down(F.silu(self.gate(y_BLW)) * self.up(y_BLW))
+        mixed_RHLD = attend(_rotate(q_RHLD, *turn), _rotate(k_RHLD, *turn), v_RHLD, pattern, self.form)
+        x_RLW = x_RLW[:kept] + self.out(mixed_RHLD.transpose(1, 2).flatten(-2))
+        y_RLW = _rms(x_RLW, self.norm_mlp, self.shape)
+        return x_RLW + self.down(F.silu(self.gate(y_RLW)) * self.up(y_RLW))
 
 
 def initialise(network: Transformer, seed: int) -> None:
@@ -104,11 +111,11 @@ def _frequencies(shape: Shape) -> Tensor:
     return shape.rope_theta ** (-torch.arange(0, shape.head_width, 2).float() / shape.head_width)
 
 
-def _rotate(x_BHLD: Tensor, cos_LD: Tensor, sin_LD: Tensor) -> Tensor:
+def _rotate(x_RHLD: Tensor, cos_LD: Tensor, sin_LD: Tensor) -> Tensor:
     """Rotary positions (Su et al., 2021), pairs (i, i + D/2); sin_LD is negative for the first of each pair."""
-    cos_LD, sin_LD = cos_LD.to(x_BHLD.dtype), sin_LD.to(x_BHLD.dtype)
-    return torch.addcmul(x_BHLD * cos_LD, x_BHLD.roll(x_BHLD.shape[-1] // 2, -1), sin_LD)
+    cos_LD, sin_LD = cos_LD.to(x_RHLD.dtype), sin_LD.to(x_RHLD.dtype)
+    return torch.addcmul(x_RHLD * cos_LD, x_RHLD.roll(x_RHLD.shape[-1] // 2, -1), sin_LD)
 
 
-def _rms(x_BLW: Tensor, gain_W: Tensor, shape: Shape) -> Tensor:
-    return F.rms_norm(x_BLW, (shape.width,), gain_W, shape.norm_eps)
+def _rms(x_RLW: Tensor, gain_W: Tensor, shape: Shape) -> Tensor:
+    return F.rms_norm(x_RLW, (shape.width,), gain_W, shape.norm_eps)

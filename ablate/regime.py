@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
+from ablate.noise import CALM, Phase
 from ablate.objective import Objective
 
 
@@ -26,11 +27,50 @@ class Decay(StrEnum):
 
 
 @dataclass
+class MaskWarmup:
+    """Rising mask rates at the start of a stage (Stable-DiffCoder): t ~ U(0, u_max), u_max from u_init to 1 in S steps.
+
+    share: S as a share of the stage's steps; `steps`, where not 0, overrides it; both 0 mean no warmup. cap: is the
+    rate capped? drop_weight: do hidden tokens weigh 1 meanwhile? clip: are the objective's clip and guard on meanwhile?
+    Raises ValueError for values out of range.
+    """
+
+    share: float = 0.0
+    steps: int = 0
+    u_init: float = 1e-3
+    cap: bool = True
+    drop_weight: bool = True
+    clip: bool = False
+
+    def __post_init__(self) -> None:
+        for name, ok, wanted in (
+            ("share", 0 <= self.share <= 1, "0..1"),
+            ("steps", 0 <= self.steps < 2**31, "0 (from share) or more, below 2**31"),
+            ("u_init", 0 < self.u_init <= 1, "more than 0 and at most 1"),
+        ):
+            if not ok:
+                example = {"share": 0.01, "steps": 0, "u_init": 1e-3}[name]
+                raise ValueError(
+                    f"mask_warmup.{name}: wanted {wanted}, got {getattr(self, name)}; try "
+                    f"regime.stages.0.mask_warmup.{name}={example}"
+                )
+
+    def phase(self, step: int, steps: int) -> Phase:
+        """What it makes of the noise of step `step` (from 0) of a stage of `steps`."""
+        length = self.steps or round(self.share * steps)
+        if step >= length:
+            return CALM
+        cap = self.u_init + (1 - self.u_init) * step / length if self.cap else 1.0
+        return Phase(cap, not self.drop_weight, self.clip)
+
+
+@dataclass
 class Stage:
     """A stretch of training under one objective.
 
     share: of the budget's steps; `steps`, where not 0, overrides it. lr: peak learning rate. warmup: steps over which
-    the learning rate rises linearly. clip_norm: gradients of a larger norm are scaled down to it.
+    the learning rate rises linearly. clip_norm: gradients of a larger norm are scaled down to it. mask_warmup: of the
+    noise, which an objective without noise cannot have.
     Raises ValueError for values out of range.
     """
 
@@ -43,6 +83,7 @@ class Stage:
     optimiser: OptimiserState = OptimiserState.reset
     weight_decay: float = 0.1
     clip_norm: float = 1.0
+    mask_warmup: MaskWarmup = field(default_factory=MaskWarmup)
 
     def __post_init__(self) -> None:
         self.decay, self.optimiser = Decay(self.decay), OptimiserState(self.optimiser)
@@ -60,6 +101,16 @@ class Stage:
                     f"{name} of a stage: wanted {wanted}, got {getattr(self, name)}; try "
                     f"regime.stages.0.{name}={example}, or the key of the stage that is meant"
                 )
+
+        if (self.mask_warmup.share or self.mask_warmup.steps) and not self.objective.noisy:
+            raise ValueError(
+                f"mask_warmup of a stage of {self.objective.label}: it draws no mask rate that could rise; type "
+                "regime.stages.0.mask_warmup.share=0, or the key of the stage that is meant"
+            )
+
+    def phase(self, step: int, steps: int) -> Phase:
+        """What the stage's warmup makes of the noise of step `step` (from 0) of `steps`."""
+        return self.mask_warmup.phase(step, steps)
 
     def rate(self, step: int, steps: int) -> float:
         """Learning rate of step `step` (from 0) of `steps`."""

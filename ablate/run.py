@@ -111,6 +111,13 @@ class Run:
                 f"corpus.domain={self.corpus.domain}, corpus.split={self.corpus.split}: a run sets both itself (it "
                 "trains on general, then new, and is tested on each); leave both out"
             )
+        for i, stage in enumerate(self.regime.stages):
+            size, length = stage.objective.reading.size, self.corpus.length
+            if size > length:
+                raise ValueError(
+                    f"regime.stages.{i}.objective.size={size}: wanted at most corpus.length, {length} tokens; "
+                    f"type regime.stages.{i}.objective.size={length}, which is masked diffusion"
+                )
 
     def law(self, domain: Domain, split: Split) -> Corpus:
         """The run's corpus under another domain or split; one instance of each, since real text loads its shards."""

@@ -16,7 +16,7 @@ from ablate.base import base_weights, build_network
 from ablate.checkpoint import CHECKPOINT, read_checkpoint, repair, save, weights_hash, write_config
 from ablate.corpus import Domain, Split
 from ablate.decode import Predictor
-from ablate.learner import Feed, Learner, Progressed, Watch, fit, objective_label
+from ablate.learner import Feed, Learner, Progressed, Watch, fit
 from ablate.machine import Compile, Device
 from ablate.manifest import COMPLETE, SECONDS, RunError, new_manifest, read_manifest, write_manifest
 from ablate.model import Transformer
@@ -132,7 +132,7 @@ class Session:
             mask_id = corpus.vocabulary.mask_id
             learner = Learner(self.network, stage, steps, self.done, mask_id, run.compile is Compile.always)
             learner.optimiser_state = self.optimiser
-            title = f"stage {self.stage}: {objective_label(stage.objective)}"
+            title = f"stage {self.stage}: {stage.objective.label}"
             feed = Feed(
                 corpus, run.seed, run.batch, run.accumulate, self.progressed.step, steps - self.done, *run.ranks
             )
@@ -164,6 +164,11 @@ class Session:
         if step % self.run.budget.every == 0:
             self._add({"metric": "loss", "value": float(loss)})
             self._add({"metric": "grad_norm", "value": float(norm)})
+            nats, scored = (float(learner.trainer.strategy.reduce(x, reduce_op="sum"))
+                            for x in (learner.nats, learner.step_scored))  # fmt: skip
+            if scored:  # as if the loss were divided by scored tokens: a warmup's small loss is in part that scale
+                self._add({"metric": "scored_nats", "value": nats / scored})
+                self._add({"metric": "grad_norm_scored", "value": float(norm) * learner.scorable / scored})
         if step in self.pauses:
             self.measure()
             if done < self.run.stage_steps[self.stage]:  # the end of a stage is kept with its switch
@@ -190,7 +195,7 @@ class Session:
         run, p = self.run, self.progressed
         common = {
             "run": self.label, "corpus": run.corpus.name, "regime": run.regime.name, "seed": run.seed,
-            "stage": self.stage, "objective": objective_label(self.objective), "step": p.step, "tokens": p.tokens,
+            "stage": self.stage, "objective": self.objective.label, "step": p.step, "tokens": p.tokens,
             "loss_tokens": p.loss_tokens, "flops": run.flops * p.step / max(sum(run.stage_steps), 1),
             "domain": str(Domain.new), "split": str(Split.train), "contexts": "", "block_size": None, "protocol": "",
         }  # fmt: skip

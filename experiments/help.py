@@ -56,7 +56,7 @@ def _keys(noun: type) -> str:
 
 
 def _stages(regime: Any) -> str:
-    stages = (f"{type(s.objective).__name__} ({s.objective.attention}) {s.share:.0%}" for s in regime.stages)
+    stages = (f"{s.objective.label} {s.share:.0%}" for s in regime.stages)
     return " -> ".join(stages)
 
 

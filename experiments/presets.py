@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from ablate.attention import Attention
+from ablate.block import BlockDiffusion
+from ablate.noise import Clip, Guard, MaskLaw
 from ablate.objective import Autoregressive, MaskedDiffusion, Objective
 from ablate.regime import OptimiserState, Regime, Stage
 from ablate.run import Budget
+from ablate.schedule import Cap
 from ablate.shape import Shape
 from ablate.text import PythonSource, Text
 from synthetic_data import Arithmetic, Facts, Noisy, Programs, Trace
@@ -18,12 +21,23 @@ AR = Autoregressive
 ARDLLM, BIDLLM = (lambda: MaskedDiffusion(Attention.causal)), (lambda: MaskedDiffusion(Attention.full))
 
 
-def switched(name: str, first: Objective, second: Objective) -> Regime:
-    """Two stages; a change of objective starts fresh moments and a warmup, as base to first stage does in every arm."""
-    change = {} if first != second else {"optimiser": OptimiserState.keep, "warmup": 0}
-    return Regime(name, [Stage(first, SWITCH), Stage(second, 1 - SWITCH, **change)])
+def block(size: int) -> BlockDiffusion:
+    """The paper's: rates clipped at 1/size, one token masked by force where none is, no shift."""
+    return BlockDiffusion(size, clip=Clip.atom, guard=Guard.force)
 
 
+def switched(name: str, first: Objective, *later: Objective) -> Regime:
+    """Stages that share what the first leaves; a change of objective starts fresh moments and a warmup, as base to
+    first stage does in every arm."""
+    share, stages = (1 - SWITCH) / len(later), [Stage(first, SWITCH)]
+    for objective in later:
+        same = objective == stages[-1].objective
+        stages.append(Stage(objective, share, **{"optimiser": OptimiserState.keep, "warmup": 0} if same else {}))
+    return Regime(name, stages)
+
+
+# First the paper's arms. Then small blocks: the recipe's own path and growing ones. Then arms that separate attention,
+# law of masks and number of supervised tokens, which AR and masked diffusion change all at once.
 REGIMES = {
     r.name: r
     for r in (
@@ -32,6 +46,14 @@ REGIMES = {
         switched("bidllm", BIDLLM(), BIDLLM()),
         switched("ar_to_bidllm", AR(), BIDLLM()),
         switched("ardllm_to_bidllm", ARDLLM(), BIDLLM()),
+        switched("ar_to_block", AR(), block(4)),
+        switched("block_to_bidllm", block(4), BIDLLM()),
+        switched("ar_to_block_to_bidllm", AR(), block(4), block(8), BIDLLM()),
+        switched("ar_half_loss", AR(loss_share=0.5), BIDLLM()),
+        switched("ar_masked_input", AR(input_mask=0.15), BIDLLM()),
+        switched("bidir_suffix", MaskedDiffusion(law=MaskLaw.suffix), BIDLLM()),
+        switched("lowcap", MaskedDiffusion(schedule=Cap(0.1)), BIDLLM()),
+        switched("r2l_ar", AR(Attention.anticausal), BIDLLM()),
     )
 }
 NOISY = Noisy()

@@ -15,7 +15,6 @@ from ablate.corpus import Split
 from ablate.survey import Survey
 from experiments import cli, knowledge
 from experiments.presets import CORPORA, laws
-from figures import laws as figure_laws
 
 SMALL = "corpus=arithmetic corpus.chain=2 rows=32 questions=8 rates=[0.5]"
 LEFT = {"records.parquet", "config.yaml"} | {f"{name}.{kind}" for name in ("candidates_by_law", "learning_cost")

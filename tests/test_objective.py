@@ -61,12 +61,12 @@ def test_no_output_reads_the_token_it_is_scored_on(objective):
     net = network()
     tokens = torch.randint(0, 11, (8, 10), generator=torch.Generator().manual_seed(0))
     problem = objective.pose(tokens, rows(batch=8), 11)
-    scored = problem.weight_BL > 0
-    leaks = _dependence(net, problem.inputs_BL, problem.attention)
+    scored = problem.weight_RL > 0
+    leaks = _dependence(net, problem.inputs_RL, problem.pattern)
     for b, output in scored.nonzero().tolist():
         own = output + 1 if objective.shift else output
-        assert int(problem.targets_BL[b, output]) == int(tokens[b, own])
-        hidden = int(problem.inputs_BL[b, own]) == 11
+        assert int(problem.targets_RL[b, output]) == int(tokens[b, own])
+        hidden = int(problem.inputs_RL[b, own]) == 11
         assert hidden or leaks[b, output, own] == 0
         if objective.attention is Attention.causal:
             assert leaks[b, output, output + 1 :].abs().max() == 0 if output + 1 < 10 else True
@@ -126,7 +126,7 @@ def test_micro_batches_add_up(objective, accumulate):
         losses = [loss_of(net, problem, r.global_batch) for problem, r in posed]
         sum(losses).backward()
         gradient = torch.cat([p.grad.flatten() for p in net.parameters()])
-        return torch.cat([p.inputs_BL for p, _ in posed]), float(sum(losses).detach()), gradient
+        return torch.cat([p.inputs_RL for p, _ in posed]), float(sum(losses).detach()), gradient
 
     whole, parts = step(1), step(accumulate)
     assert torch.equal(whole[0], parts[0])
@@ -155,8 +155,8 @@ def test_mask_rate_follows_the_schedule():
     for step in range(200):
         problem = MaskedDiffusion(shift=False).pose(tokens, rows(step), 11)
         t.append(times(rows(step)))
-        share.append((problem.inputs_BL == 11)[:, 1:].double().mean(1))
-        assert not (problem.inputs_BL[:, 0] == 11).any()
+        share.append((problem.inputs_RL == 11)[:, 1:].double().mean(1))
+        assert not (problem.inputs_RL[:, 0] == 11).any()
     t, share = torch.cat(t), torch.cat(share)
     z = (share - t) / (t * (1 - t) / 32).sqrt()
     assert abs(float(z.mean())) < 5 / math.sqrt(len(z))

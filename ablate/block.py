@@ -75,7 +75,7 @@ class BlockDiffusion(Objective):
             (self.law is MaskLaw.rate or own, f"law={self.law}", "it draws a number of tokens, never 0, and "
              "has a weight of its own: schedule, clip, guard and weight mean nothing; leave them out"),
             (self.complementary == pair, f"complementary=true, guard={self.guard}", "a complementary pair masks every "
-             "token in one of two copies and needs no other guard; leave guard out"),
+             "token in one of two copies and needs no other guard; try guard=complementary"),
             (not pair or self.draws % 2 == 0, f"complementary=true, draws={self.draws}", "pairs are two copies each; "
              "try draws=2"),
             (self.clip is not Clip.interval or (self.schedule == Linear() and self.size > 1),

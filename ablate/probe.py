@@ -24,8 +24,10 @@ FLOOR = 1e-6  # under the probabilities of a spurious binding, of which p_0 may 
 
 @dataclass
 class Probe:
-    """What to ask of one law: decoding, contexts of decoding, and (train split, real text) of AR and random masks.
+    """What to ask of one law: decoding, contexts of decoding, and (train split, real text) the bound over sequences.
 
+    The bound is the unclipped one, whatever was trained on: blocks of size 1 are AR, of the length random masks, those
+    between are `bounds`. An oracle has the same bits under all of them; a network has not.
     questions: decoded at each block size, but no more than can be decoded by reading `decoded` tokens (a token a pass
     makes that grow with the square of the length). contexts: rows drawn from each law of contexts.
     """
@@ -36,6 +38,7 @@ class Probe:
     questions: int = 64
     contexts: int = 256
     decoded: int = 32_768
+    bounds: tuple[int, ...] = (2, 4, 8, 16)
 
     def prepare(self, corpus: Corpus, seed: int) -> Exam:
         """The probe's questions on `corpus`, the law of its domain and split, with the oracle's answers."""
@@ -47,6 +50,7 @@ class Probe:
             # a world's test split is a law of its own, known to its oracle and never shown in training: over whole
             # sequences the distance to it would measure that mismatch, not what was learned
             laws += [("ar", None, everything_BL, 1), ("random", None, everything_BL, corpus.length)]
+            laws += [("bound", size, everything_BL, size) for size in self.bounds if size < corpus.length - 1]
         papers = []
         for name, block_size, scored_BL, size in laws:
             contexts = Blocks(size).draw(pool.tokens_BL, scored_BL, corpus.vocabulary.mask_id, seed)

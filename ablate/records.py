@@ -10,7 +10,8 @@ FILE = "records.parquet"
 
 # Also the order of sorting. stage: index in regime.stages, -1 the base model before any step on the new domain.
 # step: training steps on the new domain; tokens, loss_tokens: read and supervised in training so far.
-# contexts: law of what is visible, "ar", "random", "block", "decode", "stale" or "" where none applies.
+# contexts: law of what is visible, "ar", "random", "bound" (over sequences, in blocks of block_size), "block" (over
+# answers), "decode", "stale" or "" where none applies.
 # protocol: how the answers of a score were decoded, what a list was smoothed by, a floor; "" elsewhere.
 COLUMNS = {
     "run": "str",

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
+import yaml
 from hydra import compose, initialize
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -25,7 +26,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ablate.manifest import RunError, read_manifest
-from ablate.run import Run
+from ablate.run import Run, describe
+from ablate.schedule import Noise, named
 from experiments.help import run_help, shown
 from experiments.presets import DEFAULTS, GROUPS
 
@@ -156,15 +158,15 @@ def _compose(command: Command, words: list[str]) -> Any:
             _require_choice(override)
     groups = [o.input_line for o in overrides if o.key_or_group in command.groups]
     try:
-        plain = compose("command", overrides=groups)
+        config = compose("command", overrides=groups)
         for override in overrides:
             if override.key_or_group not in command.groups:
-                _require_key(plain, override)
-        config = OmegaConf.to_object(compose("command", overrides=words))
+                _set(config, override)
+        composed = OmegaConf.to_object(config)
     except (HydraException, OmegaConfBaseException) as error:
         raise UsageError(str(error).splitlines()[0] + "; type --help") from None
     noun = command.noun()
-    return noun(**{f.name: getattr(config, f.name) for f in dataclasses.fields(noun)})
+    return noun(**{f.name: getattr(composed, f.name) for f in dataclasses.fields(noun)})
 
 
 def _require_choice(override: Override) -> None:
@@ -179,8 +181,8 @@ def _require_choice(override: Override) -> None:
         )
 
 
-def _require_key(config: DictConfig, override: Override) -> None:
-    """A key exists and takes the value: its type is the noun's field."""
+def _set(config: DictConfig, override: Override) -> None:
+    """Sets a key, which must exist and take the value: its type is the noun's field. Noise is set by name."""
     if override.is_delete() or override.is_add():
         raise UsageError(
             f"{override.input_line}: keys can be set, not added or removed; type {override.key_or_group}=VALUE"
@@ -199,8 +201,11 @@ def _require_key(config: DictConfig, override: Override) -> None:
             )
         last, old = node, node[_index(node, part)]
         node = old
+    value = override.value()
+    if isinstance(value, str) and isinstance(old, DictConfig) and issubclass(OmegaConf.get_type(old) or dict, Noise):
+        value = named(value)
     try:
-        last[_index(last, path[-1])] = override.value()
+        last[_index(last, path[-1])] = value
     except OmegaConfBaseException as error:
         reason = str(error).splitlines()[0]
         key = override.key_or_group
@@ -223,7 +228,10 @@ def _hand_to_hydra(command: Command, flags: list[str]) -> None:
     try:
         if any(f.split("=")[0] in ("--cfg", "-c") for f in flags):
             words = [a for a in sys.argv[1:] if not a.startswith("-") and a not in ("job", "hydra", "all")]
-            jobs(command, [*words, *(f for f in flags if f in MULTIRUN)])
+            asked = jobs(command, [*words, *(f for f in flags if f in MULTIRUN)])
+            if "job" in sys.argv and len(asked) == 1:  # Hydra's own way knows no noise by name, and shows no kinds
+                print(yaml.safe_dump(describe(asked[0]), sort_keys=False), end="")
+                return
         hydra.main(version_base="1.3", config_name="command")(lambda config: None)()
     except (HydraException, ValueError) as error:
         _refuse(error)

@@ -28,7 +28,8 @@ THRESHOLD = 0.8  # block-1 score that counts as learned
 NOTHING = "–"
 CAPTION = (
     f"± half a 95% t-interval over seeds, from {arms.SEEDS_FOR_INTERVAL} seeds on; {NOTHING} not measured. Steps: "
-    "Kaplan-Meier median over runs. Excess bits: mean over training steps."
+    "Kaplan-Meier median over runs. Excess bits: mean over training steps. Bound: unclipped, over whole "
+    "sequences in blocks of so many tokens, bits a token (of real text: a byte)."
 )
 
 
@@ -107,6 +108,10 @@ def table(rows: pd.DataFrame, metric: str) -> Table:
         for key in [key for key in (("block", 1), ("random", 0)) if key in excess]:
             cells = [_cell(_of(excess[key], regime), mean_over_training) for regime in regimes]
             result.add_row(f"excess bits, {_name(key)}", *cells)
+        result.add_section()
+    for words, part in arms.bounds(rows).items():
+        cells = [_cell(_of(part, regime), partial(at_end, last=last)) for regime in regimes]
+        result.add_row(f"bound {words}, end", *cells)
     result.caption = CAPTION
     result.caption_justify = "left"
     return result

@@ -36,7 +36,8 @@ def switched(name: str, first: Objective, *later: Objective) -> Regime:
     return Regime(name, stages)
 
 
-# First the paper's arms. Then small blocks: the recipe's own path and growing ones. Then arms that separate attention,
+# First the paper's arms. Then small blocks: the recipe's own path and growing ones, without shift from the first block
+# on, so that outputs change what they predict once. Then arms that separate attention,
 # law of masks and number of supervised tokens, which AR and masked diffusion change all at once.
 REGIMES = {
     r.name: r
@@ -47,8 +48,8 @@ REGIMES = {
         switched("ar_to_bidllm", AR(), BIDLLM()),
         switched("ardllm_to_bidllm", ARDLLM(), BIDLLM()),
         switched("ar_to_block", AR(), block(4)),
-        switched("block_to_bidllm", block(4), BIDLLM()),
-        switched("ar_to_block_to_bidllm", AR(), block(4), block(8), BIDLLM()),
+        switched("block_to_bidllm", block(4), MaskedDiffusion(shift=False)),
+        switched("ar_to_block_to_bidllm", AR(), block(4), block(8), MaskedDiffusion(shift=False)),
         switched("ar_half_loss", AR(loss_share=0.5), BIDLLM()),
         switched("ar_masked_input", AR(input_mask=0.15), BIDLLM()),
         switched("bidir_suffix", MaskedDiffusion(law=MaskLaw.suffix), BIDLLM()),

@@ -20,7 +20,9 @@ def report(folder: Path, console: Console) -> None:
     rows = records.read(folder)
     metric = training_dynamics.headline(rows)
     style.save(training_dynamics.draw(rows, metric=metric), folder / "training_dynamics")
-    console.print(summary(rows, metric))
+    shown = summary(rows, metric)
+    console.width = max(console.width, 24 + 9 * len(shown.columns))  # a number cut short is lost
+    console.print(shown)
     manifest = json.loads((folder / "manifest.json").read_text())
     seconds = {name: f"{manifest[f'{name}_seconds']:.0f} s" for name in ("wall", "cpu", "evaluation")}
     spent = f"{seconds['wall']} wall ({seconds['evaluation']} of them in probes), {seconds['cpu']} CPU"
@@ -30,13 +32,16 @@ def report(folder: Path, console: Console) -> None:
 
 
 def summary(rows: pd.DataFrame, metric: str) -> Table:
-    """Held-out new domain by block size: baseline, before and after the switch, at the end; forgetting below."""
+    """Held-out new domain by block size: baseline, before and after the switch, at the end; forgetting below, and the
+    unclipped bound over whole sequences by block size."""
+    from figures import arms
+
     table = Table(title=f"{rows['run'].iloc[0]}: held-out {metric}", title_justify="left")
     marks = moments(rows)
-    table.add_column("block")
+    table.add_column("block", no_wrap=True)
     for name in marks:
-        table.add_column(name, justify="right")
-    wanted = rows[(rows["metric"] == metric) & (rows["contexts"] != "ar") & rows["block_size"].notna()]
+        table.add_column(name, justify="right", min_width=6)
+    wanted = rows[(rows["metric"] == metric) & rows["contexts"].isin(["decode", "block"])]
     for law, note in {
         ("new", "test"): "",
         ("new", "train"): " (train split)",
@@ -46,6 +51,13 @@ def summary(rows: pd.DataFrame, metric: str) -> Table:
         for size, group in sorted(part.groupby("block_size"), reverse=True):
             at = group.set_index(["stage", "step"])["value"]
             table.add_row(f"{size}{note}", *(f"{at[mark]:.3f}" for mark in marks.values()))
+    table.add_section()
+    unit = "byte" if metric == "bits_per_byte" else "token"
+    table.caption = f"bound: unclipped, over whole sequences in blocks of so many tokens, bits a {unit}"
+    table.caption_justify = "left"
+    for words, part in arms.bounds(rows).items():
+        at = part.set_index(["stage", "step"])["value"]
+        table.add_row(f"bound {words}", *(f"{at[mark]:.3f}" for mark in marks.values()))
     return table
 
 

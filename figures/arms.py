@@ -53,6 +53,21 @@ def panels(rows: pd.DataFrame) -> dict[tuple[str, int], pd.DataFrame]:
     return {(str(contexts), int(size)): part for (contexts, size), part in rows.groupby(["contexts", sizes])}
 
 
+def bounds(rows: pd.DataFrame, domain: str = "new") -> dict[str, pd.DataFrame]:
+    """Unclipped bound over whole sequences, by block size in words: bits per token or, of real text, per byte.
+
+    Fresh sequences of the training split where there is an oracle, held-out ones elsewhere. No rows, no bounds.
+    """
+    metric = "bits_per_byte" if (rows["metric"] == "bits_per_byte").any() else "bits"
+    split = "test" if metric == "bits_per_byte" else "train"
+    found = rows[(rows["metric"] == metric) & (rows["domain"] == domain) & (rows["split"] == split)]
+    inner = found[found["contexts"] == "bound"]
+    parts = {"1 (AR)": found[found["contexts"] == "ar"]}
+    parts |= {str(size): part for size, part in sorted(inner.groupby("block_size"))}
+    parts["L (random)"] = found[found["contexts"] == "random"]
+    return {words: part for words, part in parts.items() if len(part)}
+
+
 def title(key: tuple[str, int]) -> str:
     """Heading of the panel of (contexts, block size), block size 0 where there is none."""
     contexts, size = key

@@ -21,7 +21,7 @@ def draw(rows: pd.DataFrame, metric: str = "score", domain: str = "new", split: 
 
     ValueError where the rows hold no such measurement or mix corpora, protocols or two runs of one seed.
     """
-    chosen = arms.select(rows, metric, domain, split)
+    chosen = arms.select(rows[rows["contexts"] != "bound"], metric, domain, split)
     keys = order(arms.panels(chosen))
     limits = (-0.02, 1.02) if metric in SHARES else None
     return curves.figure(chosen, keys, YLABELS.get(metric, metric), limits)

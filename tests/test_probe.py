@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import synthetic_data
-from ablate.contexts import block_contexts
+from ablate.contexts import Blocks, block_contexts
 from ablate.corpus import Domain, Split
 from ablate.decode import Predictor, block_index, decode
 from ablate.model import Transformer, initialise
@@ -33,7 +33,9 @@ def test_the_oracle_scores_one_and_has_no_gap(corpus):
     rows = PROBE.measure(BruteModel(corpus), corpus, seed=0)
     assert set(values(rows, "score").values()) == {1.0}
     gaps = values(rows, "excess_bits")
-    assert set(gaps) == {("ar", None), ("random", None), ("block", 1), ("block", 2), ("block", 32)}
+    bounds = {("bound", size) for size in PROBE.bounds if size < corpus.length - 1}
+    assert set(gaps) == {("ar", None), ("random", None), ("block", 1), ("block", 2), ("block", 32)} | bounds
+    assert bounds
     assert max(map(abs, gaps.values())) < 1e-9
 
 
@@ -232,3 +234,40 @@ def test_a_model_that_believes_stale_bindings_is_found_out():
 
     assert corpus.vocabulary.symbols[int(stale.tokens_BL[0, first])] == "<mask>"
     assert float(measured(corpus, believer, "spurious_binding")["stale"]) > 1.5  # nats; a full belief is about ln 10
+
+
+def test_an_oracle_has_the_same_bits_in_blocks_of_every_size(corpus):
+    """Chain rule: the unclipped bound is tight for exact conditionals, so its mean is the entropy of the sequence."""
+    tokens_BL = corpus.batch(range(3000), seed=7)
+    everything_BL = torch.ones_like(tokens_BL, dtype=torch.bool)
+    everything_BL[:, 0] = False
+    bits = {}
+    for size in (1, *PROBE.bounds, corpus.length):
+        contexts = Blocks(size).draw(tokens_BL, everything_BL, corpus.vocabulary.mask_id, seed=8)
+        exact = corpus.oracle.posterior(contexts.inputs_BL)
+        surprise_BL = -exact.p_BLV.gather(-1, tokens_BL[..., None])[..., 0].log2()
+        bits[size] = torch.where(contexts.weight_BL > 0, surprise_BL * contexts.weight_BL, 0.0).sum(1)
+    for size, bits_B in bits.items():
+        difference_B = bits_B - bits[1]
+        error = float(difference_B.std()) / math.sqrt(len(difference_B))
+        assert abs(float(difference_B.mean())) <= 5 * error + 1e-12, size
+    assert float(bits[corpus.length].std()) > 0
+
+
+@pytest.mark.parametrize("regime", ["ar_to_block", "lowcap", "bidir_suffix", "r2l_ar"])
+def test_bits_are_the_unclipped_bound_whatever_was_trained_on(regime, corpus):
+    """A probe draws its own contexts, so clip, guard, cap and weights of training cannot reach its bits; and a network
+    read under any objective stays at or above the entropy."""
+    from experiments.presets import REGIMES
+
+    exam = PROBE.prepare(corpus, seed=0)
+    v = corpus.vocabulary
+    network = Transformer(Shape(16, 1, 2, 2), len(v), v.mask_id)
+    initialise(network, 0)
+    found = {}
+    for stage in REGIMES[regime].stages:
+        rows = exam.measure(Predictor(network, stage.objective))
+        bits, excess = values(rows, "bits"), values(rows, "excess_bits")
+        assert min(excess.values()) > 0
+        entropies = {key: bits[key] - excess[key] for key in bits}
+        assert found.setdefault("entropy", entropies) == pytest.approx(entropies, abs=1e-9)

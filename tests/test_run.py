@@ -61,7 +61,7 @@ def test_leaves_what_it_promises(finished):
     assert probed.nunique() == 1, "every probe is put at every pause"
     assert rows[rows["contexts"].isin(["ar", "random"])]["split"].unique().tolist() == ["train"]
     knowledge = {"bits", "excess_bits", "invalid_mass", "kl_within_bits", "calibration_error"}
-    assert set(rows["metric"]) == {"score", "exact", "loss", "grad_norm"} | knowledge
+    assert set(rows["metric"]) == {"score", "exact", "loss", "scored_nats", "grad_norm", "grad_norm_scored"} | knowledge
     assert (rows.loc[rows["metric"] == "score", "protocol"] != "").all()
 
 

@@ -15,6 +15,7 @@ from figures import (
     excess_bits,
     learning_cost,
     paper_training_dynamics,
+    paper_warmup,
     style,
     training_dynamics,
 )
@@ -27,7 +28,10 @@ def draw_training_dynamics(rows: pd.DataFrame) -> Figure:
     return training_dynamics.draw(rows, metric=training_dynamics.headline(rows))
 
 
-FROM_PAPER: dict[str, Callable[[], Figure]] = {"paper_training_dynamics": paper_training_dynamics.draw}
+FROM_PAPER: dict[str, Callable[[], Figure]] = {
+    "paper_training_dynamics": paper_training_dynamics.draw,
+    "paper_warmup": paper_warmup.draw,
+}
 FROM_RUNS: dict[str, Callable[[pd.DataFrame], Figure]] = {
     "training_dynamics": draw_training_dynamics,
     "excess_bits": excess_bits.draw,

@@ -240,10 +240,13 @@ class Session:
 def probes(run: Run) -> list[Probe]:
     """What a run asks: the new domain held out and under the training law, and the general domain (forgetting)."""
     budget = run.budget
-    everywhere = {"questions": budget.questions, "contexts": budget.contexts, "decoded": budget.decoded}
     sizes = tuple(budget.block_sizes)
+    asked = (
+        (Domain.new, Split.test, sizes),
+        (Domain.new, Split.train, sizes[:1]),
+        (Domain.general, Split.test, sizes[:1]),
+    )
     return [
-        Probe(Domain.new, Split.test, sizes, **everywhere),
-        Probe(Domain.new, Split.train, sizes[:1], **everywhere),
-        Probe(Domain.general, Split.test, sizes[:1], **everywhere),
+        Probe(domain, split, blocks, budget.questions, budget.contexts, budget.decoded)
+        for domain, split, blocks in asked
     ]

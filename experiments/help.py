@@ -41,6 +41,21 @@ def survey_help() -> str:
     return "\n".join(lines)
 
 
+def warmup_help() -> str:
+    """The same of the warmup study."""
+    from experiments.warmup import WarmupStudy
+
+    lines = [
+        "The 2x2 of a mask-rate warmup: cap on or off, weight dropped or kept, and AR beside it; all from one base.",
+        "",
+    ]
+    lines += ["  python experiments/warmup.py [corpus=NAME] [model=NAME] [budget=NAME] [key=value ...]", ""]
+    lines += [*_groups("corpus", "model", "budget"), _keys(WarmupStudy)]
+    lines += ["Every field of a noun is a key too: corpus.operations=12  budget.tokens=3000000",
+              "--cfg job       print the configuration and stop"]  # fmt: skip
+    return "\n".join(lines)
+
+
 def _groups(*groups: str) -> list[str]:
     lines = []
     for group in groups:

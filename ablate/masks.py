@@ -125,7 +125,7 @@ class Corruption:
 
     def draw(self, level_BK: Tensor, layout: Layout, rows: Rows, draw: int = 0) -> list[Masks]:
         """Masks of these rows at these levels, (B, K) or (B, 1): two where the guard is a complementary pair."""
-        level_BK = level_BK.expand(-1, layout.blocks)
+        level_BK = level_BK.expand(-1, layout.blocks).contiguous()
         u_BL = uniform(rows.seed, _stream("mask", draw), rows.addresses, (layout.length,))
         if self.law is not MaskLaw.rate:
             return [_COUNTED[self.law](level_BK, layout, u_BL)]

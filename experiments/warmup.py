@@ -139,9 +139,9 @@ def table(found: pd.DataFrame, title: str) -> Table:
         title_justify="left",
         show_edge=False,
         pad_edge=False,
-        caption="Arms: mean over seeds (of logarithms where effects are ratios). Effects of cap and drop: mean over the "
-        "other's two levels; interaction: what both do beyond that. x: a factor, +: a difference; 95% t-intervals over "
-        "seeds. Norms before clipping: as trained (divided by all tokens), and per scored token.",
+        caption="Arms: mean over seeds (of logarithms where effects are ratios). Effects of cap and drop: mean over "
+        "the other's two levels; interaction: what both do beyond that. x: a factor, +: a difference; 95% t-intervals "
+        "over seeds. Norms before clipping: as trained (divided by all tokens), and per scored token.",
         caption_justify="left",
     )
     arms = [*ARMS, REFERENCE]

@@ -8,6 +8,7 @@ import torch
 
 import synthetic_data
 from ablate.attention import Attention
+from ablate.block import BlockDiffusion
 from ablate.learner import Feed, adamw, loss_of
 from ablate.model import Transformer, initialise
 from ablate.objective import Autoregressive, MaskedDiffusion
@@ -19,6 +20,9 @@ GOLDEN = {
     "ardllm": (MaskedDiffusion(Attention.causal), (3.32816, 1.04428, 3.1231)),
     "bidllm": (MaskedDiffusion(Attention.full), (3.32997, 1.01271, 3.12652)),
     "bidllm without shift": (MaskedDiffusion(Attention.full, shift=False), (3.33916, 1.20239, 3.20427)),
+    "block": (BlockDiffusion(4, clip="atom", guard="force"), (3.94183, 1.18292, 3.81491)),
+    "block with shift, two draws": (BlockDiffusion(4, shift=True, draws=2), (3.15915, 0.672658, 2.97958)),
+    "count law": (BlockDiffusion(4, law="count"), (3.46225, 0.896871, 3.3558)),
 }
 
 

@@ -1,0 +1,67 @@
+"""Laws of stages: what a warmup makes of the noise step by step, and that every preset can be posed."""
+
+import numpy as np
+import pytest
+import torch
+
+import synthetic_data
+from ablate.attention import Attention
+from ablate.block import BlockDiffusion
+from ablate.noise import CALM, Phase, Rows
+from ablate.objective import Autoregressive, MaskedDiffusion
+from ablate.regime import MaskWarmup, Stage
+from ablate.schedule import Cap
+from experiments.presets import REGIMES
+
+
+def test_the_cap_rises_linearly_and_ends_abruptly():
+    """u_max(s) = u_init + (1 - u_init) s / S (Stable-DiffCoder)."""
+    warmup = MaskWarmup(share=0.25, u_init=0.01)
+    caps = [warmup.phase(step, 400) for step in range(400)]
+    assert [p.cap for p in caps[:100]] == pytest.approx([0.01 + 0.99 * s / 100 for s in range(100)])
+    assert all(not p.weighted and not p.clipped for p in caps[:100])
+    assert caps[100:] == [CALM] * 300
+
+
+def test_ingredients_are_apart():
+    assert MaskWarmup(steps=10, cap=False).phase(3, 99) == Phase(1.0, weighted=False, clipped=False)
+    assert MaskWarmup(steps=10, drop_weight=False, u_init=0.5).phase(5, 99) == Phase(0.75, weighted=True, clipped=False)
+    assert MaskWarmup(steps=10, cap=False, clip=True).phase(0, 99).clipped
+    assert MaskWarmup().phase(0, 99) == CALM
+
+
+@pytest.mark.parametrize("objective", [Autoregressive(), BlockDiffusion(4, law="count")], ids=lambda o: o.label)
+def test_what_has_no_rate_has_no_warmup_of_it(objective):
+    with pytest.raises(ValueError, match=r"no mask rate that could rise; type regime.stages.0.mask_warmup.share=0"):
+        Stage(objective, mask_warmup=MaskWarmup(share=0.1))
+
+
+@pytest.mark.parametrize("wrong", [{"share": 1.5}, {"u_init": 0.0}, {"u_init": float("nan")}, {"steps": -1}], ids=str)
+def test_values_out_of_range_are_refused(wrong):
+    with pytest.raises(ValueError, match=rf"mask_warmup.{next(iter(wrong))}: wanted"):
+        MaskWarmup(**wrong)
+
+
+@pytest.mark.parametrize("name", list(REGIMES))
+def test_every_stage_poses_a_problem(name):
+    corpus = synthetic_data.make("trace")
+    tokens_BL = corpus.batch(range(8), seed=0)
+    for stage in REGIMES[name].stages:
+        problem = stage.objective.pose(tokens_BL, Rows(0, 0, np.arange(8), 8), corpus.vocabulary.mask_id)
+        assert torch.isfinite(problem.weight_RL).all()
+        assert (problem.weight_RL > 0).any()
+        assert problem.inputs_RL.shape == problem.targets_RL.shape == problem.weight_RL.shape
+
+
+def test_arms_that_separate_confounds_differ_in_one_thing():
+    """Attention, law of masks, supervised tokens and masked inputs, each against AR or masked diffusion."""
+    first = {name: regime.stages[0].objective for name, regime in REGIMES.items()}
+    assert first["ar_half_loss"] == Autoregressive(loss_share=0.5)
+    assert first["ar_masked_input"] == Autoregressive(input_mask=0.15)
+    assert first["r2l_ar"] == Autoregressive(Attention.anticausal)
+    assert first["bidir_suffix"] == MaskedDiffusion(law="suffix")
+    assert first["lowcap"] == MaskedDiffusion(schedule=Cap(0.1))
+    recipe = REGIMES["ar_to_block"].stages[1].objective
+    assert (recipe.size, recipe.clip, recipe.guard, recipe.weight, recipe.shift) == (4, "atom", "force", "1/t", False)
+    sizes = [stage.objective.reading.size for stage in REGIMES["ar_to_block_to_bidllm"].stages]
+    assert sizes == [0, 4, 8, 0]

@@ -131,10 +131,10 @@ class Corruption:
             return [_COUNTED[self.law](level_BK, layout, u_BL)]
         rate_BK, slope_BK = self.noise.mask_rate(level_BK), self.noise.slope(level_BK)
         hidden_BL = (u_BL < _spread(rate_BK, layout)) & layout.open_L
-        q_BK = rate_BK
         if self.guard in _GUARDS:
             choice_BK = uniform(rows.seed, _stream("guard", draw), rows.addresses, (layout.blocks,))
-            hidden_BL, q_BK = _GUARDS[self.guard](hidden_BL, rate_BK, choice_BK, u_BL, layout)
+            hidden_BL = _GUARDS[self.guard](hidden_BL, rate_BK, choice_BK, u_BL, layout)
+        q_BK = masked_probability(rate_BK, layout.count_K, self.guard)
         masks = [self._weighed(hidden_BL, rate_BK, q_BK, slope_BK, layout)]
         if self.guard is Guard.complementary:
             others_BL = layout.open_L & ~hidden_BL
@@ -169,25 +169,30 @@ WEIGHTS: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {
 }
 
 
-def _force(hidden_BL: Tensor, rate_BK: Tensor, choice_BK: Tensor, u_BL: Tensor, layout: Layout) -> tuple[Tensor, ...]:
+def _force(hidden_BL: Tensor, rate_BK: Tensor, choice_BK: Tensor, u_BL: Tensor, layout: Layout) -> Tensor:
     empty_BK = layout.sums(hidden_BL) == 0
     place_BK = (choice_BK * layout.count_K).long()
     chosen_BL = _spread(empty_BK, layout) & (layout.rank_L == _spread(place_BK, layout)) & layout.open_L
-    return hidden_BL | chosen_BL, rate_BK + (1 - rate_BK) ** layout.count_K / layout.count_K
+    return hidden_BL | chosen_BL
 
 
-def _resample(
-    hidden_BL: Tensor, rate_BK: Tensor, choice_BK: Tensor, u_BL: Tensor, layout: Layout
-) -> tuple[Tensor, ...]:
+def _resample(hidden_BL: Tensor, rate_BK: Tensor, choice_BK: Tensor, u_BL: Tensor, layout: Layout) -> Tensor:
     """Drawing until there is a mask, at once: the first masked place is truncated geometric, the rest is free."""
     some_BK = _any(rate_BK, layout.count_K)
     first_BK = ((-choice_BK * some_BK).log1p() / (-rate_BK).log1p()).long().clamp(max=layout.count_K - 1)
     first_BL = _spread(first_BK, layout)
     later_BL = (layout.rank_L > first_BL) & (u_BL < _spread(rate_BK, layout))
-    return ((layout.rank_L == first_BL) | later_BL) & layout.open_L, rate_BK / some_BK
+    return ((layout.rank_L == first_BL) | later_BL) & layout.open_L
 
 
 _GUARDS = {Guard.force: _force, Guard.resample: _resample}
+
+
+def masked_probability(rate: Tensor, count: Tensor, guard: Guard) -> Tensor:
+    """q: probability that a token of a block of `count` is hidden at this rate, its guard included."""
+    if guard is Guard.force:
+        return rate + (1 - rate) ** count / count
+    return rate / _any(rate, count) if guard is Guard.resample else rate
 
 
 def _count(level_BK: Tensor, layout: Layout, u_BL: Tensor) -> Masks:

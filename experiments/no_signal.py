@@ -1,0 +1,123 @@
+"""Question: how often does a block get no training signal? Command: `python experiments/no_signal.py` (see --help).
+
+Cost: under 20 s, no GPU. Closed forms of P(no masked token) beside quadrature and the objectives' own masks: a table,
+rows and a figure. Exit code 1 where they disagree.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+if __name__ == "__main__" and not sys.path[0].endswith("site-packages"):
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # `experiments` is a package of this folder
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from ablate.store import write_bytes
+from ablate.validation import DRAWS, validate, validate_weights
+from experiments.cli import UsageError, require_place
+from figures import no_signal, style
+
+LEVEL = 1e-3  # of Holm-adjusted p-values, below which an estimate contradicts its closed form
+QUADRATURE = 1e-8
+MOST = 10_000_000
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit code: 0 where all agree, 1 where an estimate or a quadrature contradicts a closed form, 2 for bad input."""
+    asked = _parser().parse_args(arguments)
+    try:
+        require_place(asked.out, "--out")
+        rows = pd.DataFrame(validate(draws=asked.draws, seed=asked.seed))
+        weights = pd.DataFrame(validate_weights(draws=asked.draws, seed=asked.seed))
+        for name, frame in {"no_signal": rows, "token_weights": weights}.items():
+            write_bytes(asked.out / f"{name}.csv", frame.to_csv(index=False).encode())
+        paths = style.save(no_signal.draw(rows), asked.out / "no_signal")
+    except (UsageError, OSError) as error:
+        print(f"no_signal: {error}", file=sys.stderr)
+        return 2
+    console = Console()
+    console.width = max(console.width, 24 + 16 * rows["block_size"].nunique())  # a number cut short is lost
+    console.print(table(rows), weights_table(weights))
+    off = float((rows["quadrature"] - rows["closed_form"]).abs().max())
+    least = float(min(rows["p_holm"].min(), weights["p_holm"].min()))
+    console.print(f"largest distance of quadrature {off:.1e}; smallest Holm-adjusted p {least:.2g}", highlight=False)
+    for path in (*paths, asked.out / "no_signal.csv", asked.out / "token_weights.csv"):
+        console.print(f"  {path}", soft_wrap=True, highlight=False)
+    return int(least < LEVEL or off > QUADRATURE)
+
+
+def table(rows: pd.DataFrame) -> Table:
+    """A line per schedule, a column per block size: closed form, and the estimate below it."""
+    out = Table(
+        title=f"P(no masked token in a block of B), {rows['draws'].iloc[0]:,} blocks drawn each",
+        title_justify="left",
+        show_edge=False,
+        pad_edge=False,
+        caption=f"closed form, then the share among drawn masks; ! where Holm-adjusted p < {LEVEL:g}",
+        caption_justify="left",
+    )
+    out.add_column("B", no_wrap=True)
+    sizes = sorted(rows["block_size"].unique())
+    for size in sizes:
+        out.add_column(str(size), justify="right", no_wrap=True)
+    for name, part in rows.groupby("schedule", sort=False):
+        at = part.set_index("block_size")
+        out.add_row(str(name), *(_cell(at.loc[size]) if size in at.index else "–" for size in sizes))
+    return out
+
+
+def _cell(row: pd.Series) -> str:
+    mark = "!" if row["p_holm"] < LEVEL else ""
+    return f"{_number(row['closed_form'])} {_number(row['estimate'])}{mark}"
+
+
+def _number(value: float) -> str:
+    return f"{value:.4f}" if value >= 5e-4 or value == 0 else f"{value:.0e}"
+
+
+def weights_table(rows: pd.DataFrame) -> Table:
+    """Mean weight of a token after the atom clip, by guard and weight: a column per block size."""
+    out = Table(
+        title="Mean weight of a token, rates clipped at 1/B: exact, then drawn ± standard error",
+        title_justify="left",
+        show_edge=False,
+        pad_edge=False,
+        caption="1 where the loss is unbiased",
+        caption_justify="left",
+    )
+    out.add_column("guard, weight", no_wrap=True)
+    for size in sorted(rows["block_size"].unique()):
+        out.add_column(f"B = {size}", justify="right", no_wrap=True)
+    for (guard, weight), part in rows.groupby(["guard", "weight"], sort=False):
+        marks = part["p_holm"].map(lambda p: "!" if p < LEVEL else "")
+        cells = (f"{row.closed_form:.3f} {row.estimate:.3f} ± {row.error:.3f}{mark}"
+                 for row, mark in zip(part.itertuples(), marks, strict=True))  # fmt: skip
+        out.add_row(f"{guard}, {weight}", *cells)
+    return out
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description="P(no masked token) of every schedule and block size: closed form, quadrature, and masks as the "
+        "objectives draw them (exact binomial tests, Holm-adjusted). Exit code 1 where they disagree."
+    )
+    parser.add_argument("--draws", type=_count, default=DRAWS, metavar="N", help=f"blocks a test (default {DRAWS})")
+    parser.add_argument("--seed", type=int, default=0, metavar="K", help="of the masks (default 0)")
+    parser.add_argument("--out", type=Path, default=Path("runs/no_signal"), metavar="DIR",
+                        help="folder of rows and figure (default runs/no_signal)")  # fmt: skip
+    return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MOST:
+        raise argparse.ArgumentTypeError(f"wanted a whole number from 1 to {MOST}, got {text!r}")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -85,8 +85,8 @@ def levels(rows: Rows, strata: Strata, blocks: int = 1, draw: int = 0, draws: in
     return (torch.from_numpy(np.asarray(order)[places_BK]) + 1.0 - offsets_BK) / count
 
 
-def _stream(name: str, draw: int) -> str:
-    return f"{name}/{draw}" if draw else name
+def _stream(name: str, draw: int, redraw: int = 0) -> str:
+    return name + f"/{draw}" * (draw > 0) + f"/again {redraw}" * (redraw > 0)
 
 
 @dataclass(frozen=True)
@@ -126,13 +126,13 @@ class Corruption:
     def draw(self, level_BK: Tensor, layout: Layout, rows: Rows, draw: int = 0) -> list[Masks]:
         """Masks of these rows at these levels, (B, K) or (B, 1): two where the guard is a complementary pair."""
         level_BK = level_BK.expand(-1, layout.blocks).contiguous()
-        u_BL = uniform(rows.seed, _stream("mask", draw), rows.addresses, (layout.length,))
+        u_BL = uniform(rows.seed, _stream("mask", draw, rows.redraw), rows.addresses, (layout.length,))
         if self.law is not MaskLaw.rate:
             return [_COUNTED[self.law](level_BK, layout, u_BL)]
         rate_BK, slope_BK = self.noise.mask_rate(level_BK), self.noise.slope(level_BK)
         hidden_BL = (u_BL < _spread(rate_BK, layout)) & layout.open_L
         if self.guard in _GUARDS:
-            choice_BK = uniform(rows.seed, _stream("guard", draw), rows.addresses, (layout.blocks,))
+            choice_BK = uniform(rows.seed, _stream("guard", draw, rows.redraw), rows.addresses, (layout.blocks,))
             hidden_BL = _GUARDS[self.guard](hidden_BL, rate_BK, choice_BK, u_BL, layout)
         q_BK = masked_probability(rate_BK, layout.count_K, self.guard)
         masks = [self._weighed(hidden_BL, rate_BK, q_BK, slope_BK, layout)]

@@ -13,7 +13,7 @@ from functools import lru_cache, singledispatch
 
 import numpy as np
 import torch
-from scipy.optimize import brentq
+from scipy.optimize import root_scalar
 from scipy.special import beta, betaln, exp1, gammaln, hyp2f1
 from torch import Tensor
 
@@ -139,7 +139,7 @@ def _kink(noise: Noise) -> float:
     def above(t: float) -> float:
         return float(noise.of.mask_rate(torch.tensor(t, dtype=torch.float64))) - 1 / noise.size
 
-    return float(brentq(above, 1e-12, 1.0, xtol=1e-15)) if above(1e-12) < 0 < above(1.0) else 1.0
+    return root_scalar(above, bracket=(1e-12, 1.0), xtol=1e-15).root if above(1e-12) < 0 < above(1.0) else 1.0
 
 
 @lru_cache(maxsize=256)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -10,12 +10,16 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Rows:
-    """Address of some rows of a global batch: the noise of a row depends on this and on nothing else."""
+    """Address of some rows of a global batch: the noise of a row depends on this and on nothing else.
+
+    redraw: number of the masks that are drawn at the same levels; training draws them once.
+    """
 
     seed: int
     step: int
     indices: np.ndarray
     global_batch: int
+    redraw: int = 0
 
     @property
     def addresses(self) -> np.ndarray:
@@ -25,7 +29,7 @@ class Rows:
     @property
     def everyone(self) -> Rows:
         """All rows of the same global batch."""
-        return Rows(self.seed, self.step, np.arange(self.global_batch), self.global_batch)
+        return replace(self, indices=np.arange(self.global_batch))
 
 
 @dataclass(frozen=True)

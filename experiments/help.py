@@ -56,6 +56,19 @@ def warmup_help() -> str:
     return "\n".join(lines)
 
 
+def variance_help() -> str:
+    """The same of the gradient's variance."""
+    from experiments.variance import VarianceStudy
+
+    lines = ["Variance of the gradient at the base model, per schedule: which data, which mask rate, which mask.", ""]
+    lines += ["  python experiments/variance.py [corpus=NAME] [model=NAME] [budget=NAME] [key=value ...]", ""]
+    lines += [*_groups("corpus", "model", "budget"), _keys(VarianceStudy)]
+    lines += ["Every field of a noun is a key too: corpus.operations=12  budget.base_tokens=3000000",
+              "-m seed=0,1     every combination, one after the other",
+              "--cfg job       print the configuration and stop"]  # fmt: skip
+    return "\n".join(lines)
+
+
 def _groups(*groups: str) -> list[str]:
     lines = []
     for group in groups:

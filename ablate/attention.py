@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn.attention.flex_attention import BlockMask
 
-STRETCH = 64  # queries that share a call: fewer make more calls, more read keys that they may not see
-
 
 class Attention(StrEnum):
     """Kind of visibility. `causal` sees itself and the left, `full` sees everything, `anticausal` itself, the right and
@@ -82,6 +80,10 @@ def visible(pattern: Pattern, length: int) -> Tensor:
     return torch.cat([torch.cat([noisy, before], 1), clean])
 
 
+# Queries that share a call: fewer make more calls, more read keys that they may not see.
+STRETCH = {Form.sdpa: 64, Form.matmul: 128}
+
+
 def attend(q_RHLD: Tensor, k_RHLD: Tensor, v_RHLD: Tensor, pattern: Pattern, form: Form) -> Tensor:
     """Attention output, (R, H, L, D); k and v may have fewer heads (grouped queries), q may lack the clean rows."""
     groups = q_RHLD.shape[1] // k_RHLD.shape[1]
@@ -122,7 +124,7 @@ def _split(q_RHLD: Tensor, k_RHLD: Tensor, v_RHLD: Tensor, pattern: Pattern, for
 
     rows, length = len(k_RHLD) // (pattern.draws + 1), q_RHLD.shape[2]
     clean_k, clean_v = k_RHLD[-rows:], v_RHLD[-rows:]
-    step = max(1, STRETCH // pattern.size) * pattern.size
+    step = max(1, STRETCH[form] // pattern.size) * pattern.size
     outputs = []
     for first in range(0, len(q_RHLD), rows):
         copy, parts = slice(first, first + rows), []
@@ -207,3 +209,6 @@ def _block_mask(pattern: Pattern, length: int, queries: int, device: torch.devic
         )
 
     return create_block_mask(sees, None, None, queries, noise + length, device=str(device))
+
+
+TABLES = (_table, _dense_mask)  # what a compiled network need not make anew at every step

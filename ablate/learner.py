@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader, Dataset
 from ablate.corpus import Corpus
 from ablate.machine import Precision
 from ablate.model import Transformer
+from ablate.model import compiled as compile_network
 from ablate.noise import Rows
 from ablate.objective import Problem
 from ablate.regime import Stage
@@ -92,7 +93,7 @@ class Learner(lightning.LightningModule):
         super().__init__()
         self.network, self.stage, self.steps, self.done, self.mask_id = network, stage, steps, done, mask_id
         # in a list, so that the compiled network is not a second submodule with the same weights
-        self.forward_pass: list[Callable[..., Tensor]] = [torch.compile(network) if compiled else network]
+        self.forward_pass: list[Callable[..., Tensor]] = [compile_network(network) if compiled else network]
         self.optimiser_state: dict[str, Any] | None = None
         self.loss_value, self.nats, self.step_scored = torch.zeros(()), torch.zeros(()), torch.zeros(())
         self.scored = torch.zeros((), dtype=torch.long)

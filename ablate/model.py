@@ -6,12 +6,13 @@ Shapes: R rows, L positions, W width, H heads, D head width, V vocabulary, N sco
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ablate.attention import Form, Pattern, attend
+from ablate.attention import TABLES, Form, Pattern, attend
 from ablate.seeds import address
 from ablate.shape import Shape
 
@@ -90,6 +91,13 @@ class Layer(nn.Module):
         x_RLW = x_RLW[:kept] + self.out(mixed_RHLD.transpose(1, 2).flatten(-2))
         y_RLW = _rms(x_RLW, self.norm_mlp, self.shape)
         return x_RLW + self.down(F.silu(self.gate(y_RLW)) * self.up(y_RLW))
+
+
+def compiled(network: Transformer) -> Callable[..., Tensor]:
+    """The network compiled by torch; tables of patterns are constants to it."""
+    for table in TABLES:
+        torch.compiler.assume_constant_result(table)
+    return torch.compile(network)
 
 
 def initialise(network: Transformer, seed: int) -> None:

@@ -40,23 +40,23 @@ def step(options: argparse.Namespace, console: Console) -> int:
         print('error: bench.py step: wanted transformers to compare with, found none; type pip install -e ".[hf]"',
               file=sys.stderr)  # fmt: skip
         return 2
-    from experiments.bench_step import BATCH, LENGTH, OBJECTIVES, PEER, SHAPE, notes, race, table
+    from experiments.bench_step import COURSES, PEER, SHAPE, notes, race, table
 
     rounds, steps = (2, 1) if options.quick else (15, 4)
     races = []
     for threads in options.threads:
-        for name in OBJECTIVES:
+        for name in options.only or COURSES:
             console.print(f"[dim]{name}, {threads} thread(s): compiling, then {rounds} rounds of {steps} step(s)")
             races.append(in_fresh_process(race, name, threads, rounds, steps))
     result = surroundings("transformers") | {
         "peer": f"transformers.LlamaForCausalLM at its defaults, named {PEER!r}; full attention by is_causal=False",
-        "shape": {**vars(SHAPE), "length": LENGTH, "batch": BATCH},
-        "flops_per_token": SHAPE.flops(LENGTH, SHAPE.vocabulary),
+        "shape": vars(SHAPE),
         "flops_formula": "6 * matrix parameters + 12 * layers * width * length",
         "rounds": rounds,
         "steps_a_turn": steps,
         "races": races,
     }
+    console.width = max(console.width, 96)  # a number cut short is lost
     console.print(table(races))
     console.print(notes(races), highlight=False)
     _write("step", result, options, console)
@@ -144,6 +144,8 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--out", type=_place, metavar="FILE.json", help="default: benchmarks/COMMAND-MACHINE.json")
     one = commands.add_parser("step", parents=[common], help="whole training steps beside transformers' Llama")
     one.add_argument("--threads", type=_positive, nargs="+", default=[1, 2], metavar="N", help="default: 1 2")
+    races = ("AR", "masked", "block-128", "block-512")
+    one.add_argument("--only", nargs="+", choices=races, metavar="RACE", help=f"some of {', '.join(races)}")
     one.set_defaults(measure=step)
     two = commands.add_parser("run", parents=[common], help="the main job beside its bare loop; time to its first step")
     two.add_argument("--threads", type=_positive, default=0, metavar="N", help="default: as many as the job takes")

@@ -4,15 +4,16 @@ import importlib.util
 import io
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from rich.console import Console
 
-from ablate.attention import Attention
+from ablate.attention import CAUSAL, FULL, Attention, Pattern
 from ablate.model import Transformer, initialise
 from ablate.shape import Shape
-from experiments import bench, bench_oracle, bench_run, bench_step, cli
+from experiments import bench, bench_oracle, bench_peer, bench_run, bench_step, cli
 
 needs_transformers = pytest.mark.skipif(
     importlib.util.find_spec("transformers") is None, reason='needs transformers: pip install -e ".[hf]"'
@@ -31,35 +32,36 @@ def network():
 
 
 @needs_transformers
-@pytest.mark.parametrize("attention", list(Attention))
-def test_same_network_as_transformers(attention):
+@pytest.mark.parametrize("pattern", [CAUSAL, FULL, Pattern(Attention.block, 4, 1)], ids=str)
+def test_same_network_as_transformers(pattern):
     net = network()
-    forward = bench_step.llama_forward(bench_step.llama_of(net))
-    assert bench_step.logit_difference(net, forward, attention, bench_step.tokens(2) % 20) < bench_step.TOLERANCE
+    forward = bench_peer.llama_forward(bench_peer.llama_of(net))
+    tokens = bench_step.tokens(2, 128) % 20
+    assert bench_peer.logit_difference(net, forward, pattern, tokens) < bench_step.TOLERANCE
 
 
 @needs_transformers
 def test_a_difference_would_be_seen():
-    net, other = network(), Attention.full
-    llama = bench_step.llama_of(net)
-    blind = bench_step.llama_forward(llama)
-    tokens = bench_step.tokens(2) % 20
-    wrong_pattern = bench_step.logit_difference(net, lambda x, _: blind(x, Attention.causal), other, tokens)
+    net, other = network(), FULL
+    llama = bench_peer.llama_of(net)
+    blind = bench_peer.llama_forward(llama)
+    tokens = bench_step.tokens(2, 128) % 20
+    wrong_pattern = bench_peer.logit_difference(net, lambda x, _: blind(x, CAUSAL), other, tokens)
     with torch.no_grad():
         layer = llama.model.layers[0].self_attn
         layer.q_proj.weight.copy_(layer.q_proj.weight.roll(1, 0))
-    wrong_rotation = bench_step.logit_difference(net, blind, other, tokens)
+    wrong_rotation = bench_peer.logit_difference(net, blind, other, tokens)
     assert min(wrong_pattern, wrong_rotation) > 100 * bench_step.TOLERANCE
 
 
 @needs_transformers
 def test_equal_parameters_and_mask_logit():
     ours = bench_step.ours()
-    llama = bench_step.llama_of(ours)
+    llama = bench_peer.llama_of(ours)
     assert bench_run.parameters(ours) == bench_run.parameters(llama) == 922_752
     assert llama.config._attn_implementation == "sdpa"
     assert next(llama.parameters()).dtype == torch.float32
-    logits = ours(bench_step.tokens(1), Attention.causal)
+    logits = ours(bench_step.tokens(1, 128), CAUSAL)
     assert bool((logits[..., bench_step.MASK] == -math.inf).all())
 
 
@@ -123,11 +125,14 @@ def test_small_step_race_from_command_to_file(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")  # the race sets it; put back afterwards
     monkeypatch.setattr(torch, "compile", lambda network: network)
     monkeypatch.setattr(bench, "in_fresh_process", lambda race, name, _, *numbers: race(name, threads, *numbers))
-    for name, value in {"BATCH": 2, "LENGTH": 16, "SIDE": 64}.items():
-        monkeypatch.setattr(bench_step, name, value)
+    monkeypatch.setattr(bench_step, "SIDE", 64)
+    small = {name: replace(course, batch=2, length=16) for name, course in bench_step.COURSES.items()}
+    monkeypatch.setattr(bench_step, "COURSES", small)
     assert bench.main(["step", "--quick", "--threads", "1", "--out", str(path)]) == 0
     races = json.loads(path.read_text())["races"]
-    assert [race["objective"] for race in races] == ["AR", "masked"]
+    assert [race["objective"] for race in races] == ["AR", "masked", "block-128", "block-512"]
+    twice = {c["network"]: c for c in races[-1]["contestants"]}["ours, 2 draws"]
+    assert twice["scored_per_second"]["median"] > twice["tokens_per_second"]["median"], "half of each copy"
     assert all(len(c["seconds_per_step"]) == 2 for race in races for c in race["contestants"])
     assert "ours, compiled" in capsys.readouterr().out
 
@@ -136,13 +141,13 @@ def test_table_of_steps_fits_a_terminal():
     spread = {"lower_quartile": 110_000, "median": 120_000, "upper_quartile": 130_000}
     contestant = {"network": "ours, compiled", "precision": "bf16", "attention": "matmul", "parameters": 922_752,
                   "tokens_per_second": spread, "speed_over_peer": {k: v / 1e5 for k, v in spread.items()},
-                  "share_of_matmul_peak": 0.5, "first_step_seconds": 22.2}  # fmt: skip
+                  "scored_per_second": spread, "share_of_matmul_peak": 0.5, "first_step_seconds": 22.2}  # fmt: skip
     race = {"objective": "masked", "threads": 1, "largest_logit_difference_fp32": 1e-6,
             "matmul_peak_flops_per_second": {"bf16": 1e11}, "contestants": [contestant]}  # fmt: skip
-    screen = Console(file=io.StringIO(), width=80)
+    screen = Console(file=io.StringIO(), width=96)
     screen.print(bench_step.table([race]))
     line = next(x for x in screen.file.getvalue().splitlines() if "compiled" in x)
-    assert " ".join(line.split()) == "ours, compiled (bf16) 120.0 (110.0-130.0) 1.20 (1.10-1.30) 50% 22.2"
+    assert " ".join(line.split()) == "ours, compiled (bf16) 120.0 (110.0-130.0) 1.20 (1.10-1.30) 120.0 50% 22.2"
     assert "bf16 100" in bench_step.notes([race])
 
 

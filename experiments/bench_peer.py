@@ -1,0 +1,87 @@
+"""transformers' Llama as a peer: our weights under its names, our signature around its forward pass.
+
+Shapes: R rows, B sequences, L positions, M positions of a joined sequence, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ablate.attention import CAUSAL, Pattern, visible
+from ablate.model import Transformer
+
+Forward = Callable[..., Tensor]
+
+
+def llama_of(network: Transformer) -> Any:
+    """transformers' LlamaForCausalLM of the same shape and weights, in every other respect at its defaults."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    s = network.shape
+    config = LlamaConfig(
+        vocab_size=network.head.out_features, hidden_size=s.width, intermediate_size=s.hidden,
+        num_hidden_layers=s.layers, num_attention_heads=s.heads, num_key_value_heads=s.kv_heads,
+        rms_norm_eps=s.norm_eps, rope_theta=s.rope_theta, tie_word_embeddings=s.tied,
+    )  # fmt: skip
+    llama = LlamaForCausalLM(config)
+    llama.load_state_dict(_llama_weights(network))  # strict: no matrix is left over on either side
+    return llama.train()
+
+
+def _llama_weights(network: Transformer) -> dict[str, Tensor]:
+    """Our weights under Llama's names; both turn rotary pairs (i, i + D/2), so that no row moves."""
+    weights = {"model.embed_tokens.weight": network.embedding.weight, "model.norm.weight": network.norm,
+               "lm_head.weight": network.head.weight}  # fmt: skip
+    for i, layer in enumerate(network.layers):
+        part = {
+            "self_attn.q_proj": layer.q.weight, "self_attn.k_proj": layer.k.weight, "self_attn.v_proj": layer.v.weight,
+            "self_attn.o_proj": layer.out.weight, "mlp.gate_proj": layer.gate.weight, "mlp.up_proj": layer.up.weight,
+            "mlp.down_proj": layer.down.weight, "input_layernorm": layer.norm_attention,
+            "post_attention_layernorm": layer.norm_mlp,
+        }  # fmt: skip
+        weights |= {f"model.layers.{i}.{name}.weight": tensor for name, tensor in part.items()}
+    return {name: tensor.detach().clone() for name, tensor in weights.items()}
+
+
+def llama_forward(llama: Any) -> Forward:
+    """Llama under our signature. `is_causal` is its own argument: its attention then gets no mask at all, which is the
+    fastest way it has to see both sides (a 4D mask would be read by every layer)."""
+
+    def forward(tokens_RL: Tensor, pattern: Pattern, scored_N: Tensor | None = None) -> Tensor:
+        if pattern.draws:
+            logits_RLV = _joined(llama, tokens_RL, pattern)
+        else:
+            logits_RLV = llama(input_ids=tokens_RL, is_causal=pattern == CAUSAL, use_cache=False).logits
+        return logits_RLV if scored_N is None else logits_RLV.flatten(0, 1)[scored_N]
+
+    return forward
+
+
+def _joined(llama: Any, tokens_RL: Tensor, pattern: Pattern) -> Tensor:
+    """Noisy and clean rows as one sequence of 2L tokens under a dense mask, logits of the noisy ones: what peers do."""
+    length = tokens_RL.shape[1]
+    tokens_BM = tokens_RL.unflatten(0, (pattern.draws + 1, -1)).transpose(0, 1).flatten(1)
+    positions_1M = torch.arange(length).repeat(pattern.draws + 1)[None]
+    mask = _mask(pattern, length)[None, None]
+    kept = torch.arange(pattern.draws * length)
+    logits_BMV = llama(input_ids=tokens_BM, position_ids=positions_1M, attention_mask=mask, use_cache=False,
+                       logits_to_keep=kept).logits  # fmt: skip
+    return logits_BMV.unflatten(1, (pattern.draws, length)).transpose(0, 1).flatten(0, 1)
+
+
+@lru_cache(maxsize=4)
+def _mask(pattern: Pattern, length: int) -> Tensor:
+    return visible(pattern, length)
+
+
+def logit_difference(network: Transformer, forward: Forward, pattern: Pattern, tokens_BL: Tensor) -> float:
+    """Largest difference between the logits of two networks, MASK's left out: ours gives it -inf, Llama a number."""
+    with torch.no_grad():
+        difference_BLV = network(tokens_BL, pattern) - forward(tokens_BL, pattern)
+    real_V = torch.isfinite(network.allowed_V)
+    return float(difference_BLV[..., real_V].abs().max())

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from ablate.masks import Corruption
 
+MOST = 64  # noisy copies: each is a sequence more to read
+
 
 @dataclass
 class BlockDiffusion(Objective):
@@ -70,7 +72,7 @@ class BlockDiffusion(Objective):
         pair = self.guard is Guard.complementary
         return [
             (self.size >= 1, f"size={self.size}", "wanted a block of at least 1 token; try size=4"),
-            (self.draws >= 1, f"draws={self.draws}", "wanted at least 1 noisy copy; try draws=1"),
+            (1 <= self.draws <= MOST, f"draws={self.draws}", f"wanted 1..{MOST} noisy copies; try draws=1"),
             (self.weight in RULES, f"weight={self.weight!r}", f"wanted one of {', '.join(RULES)}; try weight=1/t"),
             (self.law is MaskLaw.rate or own, f"law={self.law}", "it draws a number of tokens, never 0, and "
              "has a weight of its own: schedule, clip, guard and weight mean nothing; leave them out"),

@@ -18,7 +18,7 @@ from scipy.stats import binomtest, norm
 from ablate.block import BlockDiffusion
 from ablate.masks import layout_of
 from ablate.no_signal import expectation, mean_token_weight, no_signal_probability
-from ablate.noise import Rows, Strata
+from ablate.noise import Clip, Guard, Rows, Strata
 from ablate.schedule import named
 
 SIZES = (1, 2, 4, 8, 16, 32, 64)
@@ -50,8 +50,8 @@ CASES = (
     Case("geometric", _path("geometric")),
     Case("interval(.45,.95)", _path("interval", a=0.45, b=0.95)),
     Case("cap(.1)", _path("cap", u_max=0.1)),
-    Case("atom_clip(B)", lambda size: BlockDiffusion(size, clip="atom", strata=Strata.none)),  # type: ignore[arg-type]
-    Case("interval(1/B,1)", lambda size: BlockDiffusion(size, clip="interval", strata=Strata.none), 2),  # type: ignore[arg-type]
+    Case("atom_clip(B)", lambda size: BlockDiffusion(size, clip=Clip.atom, strata=Strata.none)),
+    Case("interval(1/B,1)", lambda size: BlockDiffusion(size, clip=Clip.interval, strata=Strata.none), 2),
 )
 
 
@@ -75,7 +75,7 @@ def validate(
     return _with_holm(rows)
 
 
-WEIGHED = (("force", "1/t"), ("force", "1/q"), ("resample", "1/q"))
+WEIGHED = ((Guard.force, "1/t"), (Guard.force, "1/q"), (Guard.resample, "1/q"))
 
 
 def validate_weights(sizes: Iterable[int] = (2, 4, 8, 32), draws: int = DRAWS, seed: int = 0) -> list[Row]:
@@ -84,14 +84,14 @@ def validate_weights(sizes: Iterable[int] = (2, 4, 8, 32), draws: int = DRAWS, s
     rows = []
     for guard, weight in WEIGHED:
         for size in sizes:
-            objective = BlockDiffusion(size, clip="atom", guard=guard, weight=weight, strata=Strata.none)  # type: ignore[arg-type]
-            exact = mean_token_weight(objective.noise(), size, objective.guard, weight)
+            objective = BlockDiffusion(size, clip=Clip.atom, guard=guard, weight=weight, strata=Strata.none)
+            exact = mean_token_weight(objective.noise(), size, guard, weight)
             values = np.concatenate(
                 [part.weight_BL[:, size:].mean(1).numpy() for part in _masks(objective, draws, seed)]
             )
             error = float(values.std(ddof=1)) / math.sqrt(len(values))
             z = (float(values.mean()) - exact) / error
-            rows.append({"guard": guard, "weight": weight, "block_size": size, "closed_form": exact,
+            rows.append({"guard": guard.value, "weight": weight, "block_size": size, "closed_form": exact,
                          "estimate": float(values.mean()), "error": error, "p_value": float(2 * norm.sf(abs(z))),
                          "draws": draws})  # fmt: skip
     return _with_holm(rows)

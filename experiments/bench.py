@@ -42,7 +42,7 @@ def step(options: argparse.Namespace, console: Console) -> int:
         return 2
     from experiments.bench_step import COURSES, PEER, SHAPE, notes, race, table
 
-    rounds, steps = (2, 1) if options.quick else (15, 4)
+    rounds, steps = (2, 1) if options.quick else (options.rounds, 4)
     races = []
     for threads in options.threads:
         for name in options.only or COURSES:
@@ -146,6 +146,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--threads", type=_positive, nargs="+", default=[1, 2], metavar="N", help="default: 1 2")
     races = ("AR", "masked", "block-128", "block-512")
     one.add_argument("--only", nargs="+", choices=races, metavar="RACE", help=f"some of {', '.join(races)}")
+    one.add_argument("--rounds", type=_positive, default=15, metavar="N", help="default: 15")
     one.set_defaults(measure=step)
     two = commands.add_parser("run", parents=[common], help="the main job beside its bare loop; time to its first step")
     two.add_argument("--threads", type=_positive, default=0, metavar="N", help="default: as many as the job takes")

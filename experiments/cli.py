@@ -201,15 +201,16 @@ def _set(config: DictConfig, override: Override) -> None:
             )
         last, old = node, node[_index(node, part)]
         node = old
-    value = override.value()
-    if isinstance(value, str) and isinstance(old, DictConfig) and issubclass(OmegaConf.get_type(old) or dict, Noise):
+    value, noise = override.value(), isinstance(old, DictConfig) and issubclass(OmegaConf.get_type(old) or dict, Noise)
+    if noise and isinstance(value, str):
         value = named(value)
     try:
         last[_index(last, path[-1])] = value
     except OmegaConfBaseException as error:
         reason = str(error).splitlines()[0]
         key = override.key_or_group
-        raise UsageError(f"{key}: {reason}; got {override.value()!r}; type {key}={shown(old)}") from None
+        example = "linear" if noise else shown(old)
+        raise UsageError(f"{key}: {reason}; got {override.value()!r}; type {key}={example}") from None
 
 
 def _index(node: Any, part: str) -> Any:

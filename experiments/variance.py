@@ -14,7 +14,7 @@ if __name__ == "__main__" and not sys.path[0].endswith("site-packages"):
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # `experiments` is a package of this folder
 
 from ablate.block import BlockDiffusion
-from ablate.noise import MaskLaw, Strata
+from ablate.noise import Clip, Guard, MaskLaw, Strata
 from ablate.objective import Autoregressive, MaskedDiffusion, Objective
 from ablate.run import Budget, Run, describe
 from ablate.schedule import named
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.table import Table
 
-RECIPE = {"clip": "atom", "guard": "force"}
+RECIPE = {"clip": Clip.atom, "guard": Guard.force}
 
 
 def _masked(name: str, **parameters: float) -> MaskedDiffusion:
@@ -56,13 +56,13 @@ ARMS: dict[str, Objective] = {
     "block 4, linear*": _block(4),
     "block 4, atom, force, 1/t": _block(4, **RECIPE),
     "block 4, atom, force, 1/q": _block(4, **RECIPE, weight="1/q"),
-    "block 4, U(1/4,1)": _block(4, clip="interval"),
+    "block 4, U(1/4,1)": _block(4, clip=Clip.interval),
     "block 4, U(.45,.95)": _block(4, schedule=named("interval", a=0.45, b=0.95)),
-    "block 4, count": _block(4, law="count"),
+    "block 4, count": _block(4, law=MaskLaw.count),
     "block 4, complementary*": _block(4, complementary=True),
     "block 4, atom, force, 2 draws": _block(4, **RECIPE, draws=2),
     "block 1, linear*": _block(1),
-    "block 1, all masked": _block(1, clip="atom"),
+    "block 1, all masked": _block(1, clip=Clip.atom),
 }
 
 

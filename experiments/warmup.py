@@ -44,6 +44,7 @@ class WarmupStudy:
     """The 2x2 of cap and dropped weight, and AR beside it, each from the base model of its seed.
 
     share: of the steps that are warmup (S). u_init: the cap's first value. clip: are clip and guard on meanwhile?
+    Every step is logged, whatever budget.every says.
     block: 0 for masked diffusion with full attention, else the paper's block diffusion of this size.
     out: folder, derived where empty. cache: folder of base models. Raises ValueError for values out of range.
     """
@@ -65,8 +66,11 @@ class WarmupStudy:
             raise ValueError(f"seeds: wanted at least one, each once, got {self.seeds}; type seeds=[0,1,2]")
         if not 0 < self.share < 1:
             raise ValueError(f"share: wanted a share of the steps, in (0, 1), got {self.share}; type share=0.1")
-        if self.block < 0:
-            raise ValueError(f"block: wanted 0 (masked diffusion) or a size, got {self.block}; type block=4")
+        if not 0 <= self.block <= self.corpus.length:
+            most = self.corpus.length
+            raise ValueError(f"block: wanted 0 (masked diffusion) or 1..{most} tokens, got {self.block}; type block=4")
+        if not 0 < self.u_init <= 1:
+            raise ValueError(f"u_init: wanted a mask rate in (0, 1], got {self.u_init}; type u_init=0.001")
         if self.corpus.oracle is None:
             raise ValueError(f"corpus={self.corpus.name}: wanted a world with an oracle; type corpus=trace")
 

@@ -45,7 +45,7 @@ def test_arms_differ_in_the_warmup_alone():
         ({"seeds": []}, "seeds"),
         ({"seeds": [1, 1]}, "each once"),
         ({"share": 1.0}, "share: wanted"),
-        ({"block": -1}, "0"),
+        ({"block": -1}, "block: wanted"),
     ],
 )
 def test_nonsense_is_refused(fields, said):

@@ -162,7 +162,7 @@ def _scaled(masks: Masks, scale_B1: Tensor) -> Masks:
 # What a hidden token weighs, and the mean of that given the level, from the slope of the noise, the rate, the
 # probability q to be hidden (guard included), the realised ratio, and the probability that anything is hidden.
 WEIGHTS: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {
-    "1/t": lambda slope, rate, q, ratio, some: (slope / rate, slope * q / rate),
+    "1/t": lambda slope, rate, q, ratio, some: (slope / rate, slope * torch.where(q == rate, 1.0, q / rate)),
     "1/q": lambda slope, rate, q, ratio, some: (slope / q, slope),
     "1/realised": lambda slope, rate, q, ratio, some: (1 / ratio, some),
     "1": lambda slope, rate, q, ratio, some: (torch.ones_like(q), q),

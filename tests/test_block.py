@@ -40,7 +40,11 @@ def same(one, other, x_BL):
     assert float((grad_a - grad_b).abs().max()) < 1e-5
 
 
-@pytest.mark.parametrize("options", [{}, RECIPE, {"draws": 2}, {"law": "count"}, {"complementary": True}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [{}, RECIPE, {"draws": 2}, {"law": "count"}, {"complementary": True}, {"complementary": True, "clip": "atom"}],
+    ids=str,
+)
 def test_blocks_of_one_token_with_shift_are_autoregressive(options):
     same(BlockDiffusion(1, shift=True, **options), Autoregressive(), tokens(6, 13))
 

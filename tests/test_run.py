@@ -18,7 +18,7 @@ from ablate.corpus import Domain, Split
 from ablate.learner import Learner
 from ablate.manifest import RunError, read_manifest
 from ablate.objective import Autoregressive, MaskedDiffusion
-from ablate.regime import Regime, Stage
+from ablate.regime import MaskWarmup, Regime, Stage
 from ablate.run import Budget, Run, base_key
 from ablate.shape import Shape
 from ablate.store import locked
@@ -108,8 +108,9 @@ def test_arms_of_a_seed_share_base_data_order_and_questions(finished, tmp_path):
 
 @pytest.fixture(scope="module", params=["reset", "keep"])
 def unbroken(request, tmp_path_factory):
-    """A finished run with many pauses, so that checkpoints fall inside both stages."""
-    stages = [Stage(Autoregressive(), 0.7, warmup=2), Stage(MaskedDiffusion(), 0.3, warmup=2, optimiser=request.param)]
+    """A finished run with many pauses, so that checkpoints fall inside both stages, and inside a warmup of masks."""
+    second = Stage(MaskedDiffusion(), 0.3, warmup=2, optimiser=request.param, mask_warmup=MaskWarmup(share=0.9))
+    stages = [Stage(Autoregressive(), 0.7, warmup=2), second]
     budget = dataclasses.replace(BUDGET, evaluations=9)
     run = make(tmp_path_factory.mktemp("unbroken"), regime=Regime("x", stages), budget=budget)
     train(run, QUIET)

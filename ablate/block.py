@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ablate.attention import Attention, Pattern
 from ablate.noise import CALM, RULES, Clip, Denominator, Guard, MaskLaw, Per, Phase, Rows, Strata
-from ablate.objective import Objective, Problem
+from ablate.problem import Objective, Problem
 from ablate.schedule import AtomClip, Interval, Linear, Noise
 
 if TYPE_CHECKING:

@@ -1,245 +1,154 @@
-"""How often a block is left without a masked token, and what else follows from a law of mask rates: closed forms.
+"""Blocks without a training signal: closed forms held against quadrature and against the objectives' own masks.
 
-B tokens of a block are masked independently at rate u, so none is with probability (1 - u)^B; the mean over the law of
-u is a special function for every named schedule. Where there is no closed form, `expectation` integrates. What a
-block's *guard* adds is in the functions that take one. `ablate.validation` holds all of it against Monte Carlo.
+Masks are drawn by `BlockDiffusion`'s own code, levels independent of each other, so that counts of empty blocks are
+binomial and exact tests apply. Means of weights are tested by z, and only where the weight has a variance.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import lru_cache, singledispatch
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from scipy.optimize import root_scalar
-from scipy.special import beta, betaln, exp1, gammaln, hyp2f1
-from torch import Tensor
+from scipy.stats import binomtest, norm
 
-from ablate.masks import WEIGHTS, masked_probability
-from ablate.mismatch import pattern_entropy_bits
-from ablate.noise import Guard
-from ablate.schedule import (
-    AtomClip,
-    Cap,
-    Cos,
-    Cos2,
-    Geometric,
-    Interval,
-    Linear,
-    LogLinear,
-    Noise,
-    NoiseSchedule,
-    Power,
-    Sin,
+from ablate.block import BlockDiffusion
+from ablate.closed_forms import (
+    clean_context_share,
+    expectation,
+    expected_masked_tokens,
+    loss_variance,
+    mask_pattern_entropy,
+    mean_token_weight,
+    no_signal_probability,
+    ramp_no_signal_probability,
+    weight_tail,
+)
+from ablate.masks import layout_of
+from ablate.noise import Clip, Guard, Rows, Strata
+from ablate.schedule import named
+
+__all__ = [
+    "clean_context_share", "expectation", "expected_masked_tokens", "loss_variance", "mask_pattern_entropy",
+    "mean_token_weight", "no_signal_probability", "ramp_no_signal_probability", "validate", "validate_weights",
+    "weight_tail",
+]  # fmt: skip
+SIZES = (1, 2, 4, 8, 16, 32, 64)
+DRAWS = 20_000  # blocks a test
+TOKENS = 2_000_000  # drawn at once
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way to draw rates: its name, and the objective of a block size, whose masks are drawn."""
+
+    name: str
+    objective: Callable[[int], BlockDiffusion]
+    least: int = 1  # block size
+
+
+def _path(name: str, **parameters: float) -> Callable[[int], BlockDiffusion]:
+    return lambda size: BlockDiffusion(size, named(name, **parameters), strata=Strata.none)
+
+
+CASES = (
+    Case("linear", _path("linear")),
+    Case("power(p=2)", _path("power", p=2)),
+    Case("cos", _path("cos")),
+    Case("sin", _path("sin")),
+    Case("cos2", _path("cos2")),
+    Case("loglinear", _path("loglinear")),
+    Case("geometric", _path("geometric")),
+    Case("interval(.45,.95)", _path("interval", a=0.45, b=0.95)),
+    Case("cap(.1)", _path("cap", u_max=0.1)),
+    Case("atom_clip(B)", lambda size: BlockDiffusion(size, clip=Clip.atom, strata=Strata.none)),
+    Case("interval(1/B,1)", lambda size: BlockDiffusion(size, clip=Clip.interval, strata=Strata.none), 2),
 )
 
-NODES, PANELS = 24, 60  # Gauss-Legendre nodes on each of (2^-k-1, 2^-k]: rates near 0 are where large blocks look
 
-
-def no_signal_probability(schedule: Noise, block_size: int, forced: bool = False) -> float:
-    """P(no token of a block is masked), before forcing; 0 with it. Stable to blocks of 4096.
-
-    Raises ValueError for a block below 1, and for a clipped path that has no closed form (use `expectation`).
-    """
-    if block_size < 1:
-        raise ValueError(f"no_signal_probability: block_size: wanted at least 1, got {block_size}")
-    return 0.0 if forced else float(_empty(schedule, block_size))
-
-
-@singledispatch
-def _empty(noise: Noise, size: int) -> float:
-    raise ValueError(f"no_signal_probability: no closed form for {noise}; wanted a schedule by name, try "
-                     "expectation(schedule, lambda u, _: (1 - u) ** block_size)")  # fmt: skip
-
-
-@_empty.register
-def _(noise: Linear, size: int) -> float:
-    return 1 / (size + 1)
-
-
-@_empty.register
-def _(noise: Power, size: int) -> float:
-    return math.exp(betaln(1 / noise.p, size + 1)) / noise.p
-
-
-@_empty.register
-def _(noise: Cos, size: int) -> float:
-    return beta((size + 1) / 2, 0.5) / math.pi  # G((B+1)/2) / (sqrt(pi) G(B/2+1))
-
-
-@_empty.register
-def _(noise: Sin, size: int) -> float:
-    return 2 / (math.pi * (size + 0.5)) * hyp2f1(0.5, 1, size + 1.5, -1)
-
-
-@_empty.register
-def _(noise: Cos2, size: int) -> float:
-    return beta(size + 0.5, 0.5) / math.pi  # C(2B, B) / 4^B
-
-
-@_empty.register
-def _(noise: LogLinear, size: int) -> float:
-    return (1 - noise.eps ** (size + 1)) / ((size + 1) * (1 - noise.eps))
-
-
-@_empty.register
-def _(noise: Geometric, size: int) -> float:
-    return (exp1(size * noise.s0) - exp1(size * noise.s1)) / math.log(noise.s1 / noise.s0)
-
-
-@_empty.register
-def _(noise: Interval, size: int) -> float:
-    least, most = 1 - noise.b, 1 - noise.a
-    return (most ** (size + 1) - least ** (size + 1)) / ((size + 1) * (noise.b - noise.a))
-
-
-@_empty.register
-def _(noise: Cap, size: int) -> float:
-    return _some(noise.u_max, size + 1) / ((size + 1) * noise.u_max)
-
-
-@_empty.register
-def _(noise: AtomClip, size: int) -> float:
-    if noise.of != Linear():
-        return _empty.dispatch(Noise)(noise, size)
-    atom = 1 / noise.size
-    return (1 - atom) ** size * (atom + (1 - atom) / (size + 1))
-
-
-def _some(rate: float, count: int) -> float:
-    """1 - (1 - u)^n without cancellation."""
-    return 1.0 if rate == 1 else -math.expm1(count * math.log1p(-rate))
-
-
-def ramp_no_signal_probability(u_start: float, u_end: float, block_size: int) -> float:
-    """Of a cap that rises linearly from u_start to u_end, averaged over the ramp:
-    sum_{k=1}^{B+1} [(1-u0)^k - (1-u1)^k] / k / ((B+1)(u1-u0)). Raises ValueError unless 0 <= u_start < u_end <= 1."""
-    if not 0 <= u_start < u_end <= 1:
-        raise ValueError(f"ramp_no_signal_probability: wanted 0 <= u_start < u_end <= 1, got {u_start}..{u_end}")
-    k = np.arange(1, block_size + 2)
-    return float((((1 - u_start) ** k - (1 - u_end) ** k) / k).sum() / ((block_size + 1) * (u_end - u_start)))
-
-
-def expectation(noise: Noise, of: Callable[[Tensor, Tensor], Tensor]) -> float:
-    """E of(rate, slope) over the law of the rate, by Gauss-Legendre quadrature of the level t.
-
-    It reads rates from `mask_rate` itself. The caller sees to it that the mean exists.
-    """
-    t, weight = _nodes(_kink(noise))
-    return float((of(noise.mask_rate(t), noise.slope(t)) * weight).sum())
-
-
-def _kink(noise: Noise) -> float:
-    """The level at which an atom ends, where there is one; the quadrature's panels meet there."""
-    if not isinstance(noise, AtomClip) or noise.size == 1:
-        return 1.0
-
-    def above(t: float) -> float:
-        return float(noise.of.mask_rate(torch.tensor(t, dtype=torch.float64))) - 1 / noise.size
-
-    return root_scalar(above, bracket=(1e-12, 1.0), xtol=1e-15).root if above(1e-12) < 0 < above(1.0) else 1.0
-
-
-@lru_cache(maxsize=256)
-def _nodes(kink: float) -> tuple[Tensor, Tensor]:
-    edges = np.unique([0.0, kink, *(2.0**-k for k in range(PANELS))])
-    nodes, weights = np.polynomial.legendre.leggauss(NODES)
-    half = np.diff(edges)[:, None] / 2
-    t = edges[:-1, None] + half * (nodes + 1)
-    return torch.from_numpy(t.ravel()), torch.from_numpy((half * weights).ravel())
-
-
-def expected_masked_tokens(schedule: Noise, block_size: int, guard: Guard = Guard.none) -> float:
-    """Of a block: B E[q], q the probability that a token is masked, guard included."""
-    count = torch.tensor(float(block_size))
-    return block_size * expectation(schedule, lambda u, _: masked_probability(u, count, guard))
-
-
-def mean_token_weight(schedule: Noise, block_size: int, guard: Guard = Guard.none, weight: str = "1/t") -> float:
-    """What a token counts in the mean; 1 where the loss is unbiased. inf where a guard keeps masking at rates near 0
-    whose weight 1/u it does not know of."""
-    if _heavy(schedule, guard, weight) and guard is not Guard.none:
-        return math.inf
-    count = torch.tensor(float(block_size), dtype=torch.float64)
-
-    def mean(rate: Tensor, slope: Tensor) -> Tensor:
-        q, some = masked_probability(rate, count, guard), masked_probability(rate, count, Guard.resample)
-        surely = torch.ones_like(rate) if guard is not Guard.none else rate / some
-        return WEIGHTS[weight](slope, rate, q, torch.ones_like(rate), surely)[1]
-
-    return expectation(schedule, mean)
-
-
-def loss_variance(schedule: Noise, block_size: int, guard: Guard = Guard.none, weight: str = "1/t") -> float:
-    """Variance of a block's loss, sum(weight) / B, where each token's cross-entropy is 1: noise of rate and mask.
-
-    inf where 1/u is too heavy a tail. (The count law has none: its loss is 1.) Raises KeyError for 1/realised, whose
-    loss is 1 or 0: its variance is p (1 - p), p that of `no_signal_probability`.
-    """
-    if _heavy(schedule, guard, weight):
-        return math.inf
-    count = torch.tensor(float(block_size), dtype=torch.float64)
-    rules = {"1/t": lambda slope, u, q: slope / u, "1/q": lambda slope, u, q: slope / q,
-             "1": lambda slope, u, q: torch.ones_like(u)}  # fmt: skip
-    rule = rules[weight]
-
-    def square(u: Tensor, slope: Tensor) -> Tensor:
-        number = count * u * (1 - u) + (count * u) ** 2
-        if guard is Guard.force:
-            number = number + (1 - u) ** count
-        if guard is Guard.resample:
-            number = number * masked_probability(u, count, guard) / u
-        return rule(slope, u, masked_probability(u, count, guard)) ** 2 * number / count**2
-
-    return expectation(schedule, square) - mean_token_weight(schedule, block_size, guard, weight) ** 2
-
-
-def _heavy(noise: Noise, guard: Guard, weight: str) -> bool:
-    """Has the weight 1/u no second moment (and, with a guard that masks at rates near 0 all the same, no first)?
-
-    At t near 0 let u ~ t^p. Without a guard E[w^2 N^2] ~ int slope^2 / u dt, finite for paths of p > 1 and rates that
-    stay above 0; with one int slope^2 / u^2 dt, finite for the latter alone.
-    """
-    if not (weight == "1/t" or (weight == "1/q" and guard is Guard.none)):
-        return False
-    order = _order(noise)
-    return order > 0 and (guard is not Guard.none or order <= 1 or not isinstance(noise, NoiseSchedule))
-
-
-def _order(noise: Noise) -> float:
-    """p of u ~ t^p at t near 0, 0 for rates that stay above 0."""
-    t = torch.tensor([1e-9, 1e-12], dtype=torch.float64)
-    one, other = noise.mask_rate(t).tolist()
-    return round(math.log(one / other) / math.log(1e3), 3)
-
-
-def weight_tail(x: float, block_size: int) -> float:
-    """P(1/t > x and a token is masked) under the linear schedule, about B / (2 x^2) for large x: a variance that
-    diverges with the logarithm. Raises ValueError for x below 1."""
-    if x < 1:
-        raise ValueError(f"weight_tail: wanted a weight x of at least 1, got {x}")
-    return 1 / x - _some(1 / x, block_size + 1) / (block_size + 1)
-
-
-def clean_context_share(schedule: Noise, parents: int, weighted: bool = True) -> float:
-    """Share of a masked token's loss (or, unweighted, of its occurrences) in which all its parents in the block are
-    visible: E[w u (1-u)^r] / E[w u]. Linear: 1/(r+1), or 2/((r+1)(r+2)) unweighted; clipping lowers it, capping
-    raises it."""
-
-    def mass(u: Tensor, slope: Tensor) -> Tensor:
-        return slope if weighted else u
-
-    both = expectation(schedule, lambda u, slope: mass(u, slope) * (1 - u) ** parents)
-    return both / expectation(schedule, mass)
-
-
-def mask_pattern_entropy(schedule: Noise, block_size: int) -> float:
-    """Bits of which tokens of a block are masked, before any guard."""
-
-    def masked(n: int) -> float:
-        ways = math.exp(gammaln(block_size + 1) - gammaln(n + 1) - gammaln(block_size - n + 1))
-        return expectation(schedule, lambda u, _: ways * u**n * (1 - u) ** (block_size - n))
-
-    return pattern_entropy_bits([masked(n) for n in range(block_size + 1)])
+def validate(
+    sizes: Iterable[int] = SIZES, cases: Iterable[Case] = CASES, draws: int = DRAWS, seed: int = 0
+) -> list[Row]:
+    """A row per case and block size: schedule, block_size, closed_form, quadrature, estimate, low, high (95 %
+    Clopper-Pearson), p_value (exact binomial, two-sided), p_holm (over all rows), draws, empty."""
+    rows = []
+    for case in cases:
+        for size in (size for size in sizes if size >= case.least):
+            objective = case.objective(size)
+            exact = no_signal_probability(objective.noise(), size)
+            empty = count_empty(objective, draws, seed)
+            test = binomtest(empty, draws, min(exact, 1.0))
+            low, high = test.proportion_ci(0.95, "exact")
+            quadrature = expectation(objective.noise(), lambda u, _, size=size: (1 - u) ** size)
+            rows.append({"schedule": case.name, "block_size": size, "closed_form": exact, "quadrature": quadrature,
+                         "estimate": empty / draws, "low": low, "high": high, "p_value": float(test.pvalue),
+                         "draws": draws, "empty": empty})  # fmt: skip
+    return _with_holm(rows)
+
+
+WEIGHED = ((Guard.force, "1/t"), (Guard.force, "1/q"), (Guard.resample, "1/q"))
+
+
+def validate_weights(sizes: Iterable[int] = (2, 4, 8, 32), draws: int = DRAWS, seed: int = 0) -> list[Row]:
+    """A row per guard, weight and block size, after the atom clip: the mean weight of a token, exact and estimated, the
+    estimate's standard error, and the p-value of z. Their variance is finite, as rates do not fall below 1/B."""
+    rows = []
+    for guard, weight in WEIGHED:
+        for size in sizes:
+            objective = BlockDiffusion(size, clip=Clip.atom, guard=guard, weight=weight, strata=Strata.none)
+            exact = mean_token_weight(objective.noise(), size, guard, weight)
+            values = np.concatenate(
+                [part.weight_BL[:, size:].mean(1).numpy() for part in _masks(objective, draws, seed)]
+            )
+            error = float(values.std(ddof=1)) / math.sqrt(len(values))
+            z = (float(values.mean()) - exact) / error
+            rows.append({"guard": guard.value, "weight": weight, "block_size": size, "closed_form": exact,
+                         "estimate": float(values.mean()), "error": error, "p_value": float(2 * norm.sf(abs(z))),
+                         "draws": draws})  # fmt: skip
+    return _with_holm(rows)
+
+
+def count_empty(objective: BlockDiffusion, draws: int, seed: int) -> int:
+    """Blocks without a masked token among so many full ones."""
+    hidden = (part.hidden_BL[:, objective.size :] for part in _masks(objective, draws, seed))
+    return sum(int((~part.any(1)).sum()) for part in hidden)
+
+
+def _masks(objective: BlockDiffusion, draws: int, seed: int) -> Iterable[Any]:
+    """Masks of two blocks a row, of which the second is full: in the first, position 0 is given."""
+    layout = layout_of(objective.size, 2 * objective.size)
+    chunk = max(1, TOKENS // layout.length)
+    for start in range(0, draws, chunk):
+        rows = Rows(seed, 0, np.arange(start, min(start + chunk, draws)), draws)
+        with torch.no_grad():
+            yield from objective.corruption().masks(layout, rows)
+
+
+def _with_holm(rows: list[Row]) -> list[Row]:
+    for row, p in zip(rows, holm([row["p_value"] for row in rows]), strict=True):
+        row["p_holm"] = p
+    return rows
+
+
+def holm(p_values: list[float]) -> list[float]:
+    """Adjusted p-values of a family: step-down, valid under any dependence (Holm, 1979)."""
+    order = np.argsort(p_values)
+    scaled = np.asarray(p_values)[order] * np.arange(len(order), 0, -1)
+    adjusted = np.empty(len(order))
+    adjusted[order] = np.minimum(np.maximum.accumulate(scaled), 1.0)
+    return adjusted.tolist()
+
+
+def draws_for_power(true: float, claimed: float, level: float, power: float) -> int:
+    """Blocks needed to reject at `level` (two-sided) with this power that the probability is `claimed` where it is
+    `true`, by the normal approximation. Raises ValueError where they are equal."""
+    if true == claimed:
+        raise ValueError(f"draws_for_power: wanted two probabilities, got {true} twice: nothing to reject")
+    spread = norm.isf(level / 2) * math.sqrt(claimed * (1 - claimed)) + norm.isf(1 - power) * math.sqrt(
+        true * (1 - true)
+    )
+    return math.ceil((spread / (true - claimed)) ** 2)

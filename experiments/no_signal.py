@@ -17,8 +17,8 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from ablate.no_signal import DRAWS, validate, validate_weights
 from ablate.store import write_bytes
-from ablate.validation import DRAWS, validate, validate_weights
 from experiments.cli import UsageError, require_place
 from figures import no_signal, style
 

@@ -9,19 +9,24 @@ from scipy.stats import binomtest
 
 from ablate import mismatch
 from ablate.no_signal import (
+    CASES,
     clean_context_share,
+    count_empty,
+    draws_for_power,
     expectation,
     expected_masked_tokens,
+    holm,
     loss_variance,
     mask_pattern_entropy,
     mean_token_weight,
     no_signal_probability,
     ramp_no_signal_probability,
+    validate,
+    validate_weights,
     weight_tail,
 )
 from ablate.noise import Guard, Rows
 from ablate.schedule import AtomClip, Cos, Interval, Linear, named
-from ablate.validation import CASES, count_empty, draws_for_power, holm, validate, validate_weights
 
 SIZES = (1, 2, 3, 4, 8, 16, 32, 64, 512, 4096)
 
@@ -215,6 +220,6 @@ def test_the_experiment_writes_what_it_says(tmp_path, capsys, monkeypatch):
     }
     said = capsys.readouterr().out
     assert all(case.name in said for case in CASES)
-    monkeypatch.setattr("ablate.validation.no_signal_probability", lambda noise, size: min(0.99, 0.2 + 1 / size))
+    monkeypatch.setattr("ablate.no_signal.no_signal_probability", lambda noise, size: min(0.99, 0.2 + 1 / size))
     assert no_signal.main(["--draws", "500", "--out", str(tmp_path)]) == 1
     assert no_signal.main(["--out", "/proc/nothing"]) == 2

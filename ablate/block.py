@@ -83,6 +83,10 @@ class BlockDiffusion(Objective):
             (self.clip is not Clip.interval or (self.schedule == Linear() and self.size > 1),
              f"clip=interval, size={self.size}, schedule={self.schedule}", "the interval is U(1/size, 1): it takes the "
              "schedule's place and is empty at size 1; leave the schedule linear, or try clip=atom"),
+            (not (self.shift and self.weight == "1/realised" and self.t_per is Per.sequence)
+             or self.guard not in (Guard.force, Guard.resample), f"weight=1/realised, t_per=sequence, "
+             f"guard={self.guard}, shift=true", "the guard hides more in short blocks, so the mean weight of a block's "
+             "first token is not known; try t_per=block"),
             (self.clip is not Clip.atom or not isinstance(self.schedule, AtomClip), "clip=atom, schedule=atom_clip",
              "that clips twice; try clip=none"),
         ]  # fmt: skip

@@ -115,7 +115,7 @@ class Corruption:
             whole = len(rows.indices) == rows.global_batch
             everyone = copies if whole else self._copies(layout, rows.everyone, phase)
             masked = torch.stack([m.hidden_BL.sum() for m in everyone]).sum().clamp_min(1)
-            scale_B1 = (rows.global_batch * (layout.length - 1) / masked).double().reshape(1, 1)
+            scale_B1 = (rows.global_batch * (layout.length - 1) / masked.double()).reshape(1, 1)
         return [_scaled(m, scale_B1) for m in copies]
 
     def _copies(self, layout: Layout, rows: Rows, phase: Phase) -> list[Masks]:

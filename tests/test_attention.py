@@ -1,9 +1,11 @@
 """Laws of attention: who sees whom, and that every form computes the same."""
 
+import itertools
+
 import pytest
 import torch
 
-from ablate.attention import CAUSAL, FULL, Attention, Form, Pattern, visible
+from ablate.attention import CAUSAL, FULL, Attention, Form, Pattern, attend, visible
 from ablate.block import BlockDiffusion
 from ablate.learner import loss_of
 from ablate.model import Transformer, initialise
@@ -117,13 +119,24 @@ def test_split_and_written_out_attention_equal_the_dense_reference(size, length,
         assert float((gradient - found[0][1]).abs().max()) < 1e-5
 
 
+def test_grouped_queries_share_keys_by_neighbouring_heads():
+    """Four heads on two keys: heads 0 and 1 read the first, 2 and 3 the second, in every form."""
+    q, k, v = (torch.randn(3, heads, 8, 4, generator=torch.Generator().manual_seed(heads)) for heads in (4, 2, 2))
+    for form, pattern in itertools.product(
+        (Form.dense, Form.sdpa, Form.matmul), (CAUSAL, Pattern(Attention.block, 3, 2))
+    ):
+        apart = [attend(q[:, [h]], k[:, [h // 2]], v[:, [h // 2]], pattern, form) for h in range(4)]
+        assert (attend(q, k, v, pattern, form) - torch.cat(apart, 1)).abs().max() < 1e-6
+
+
 @pytest.mark.parametrize("clean_outputs", [False, True])
-def test_flex_attention_equals_the_dense_reference(clean_outputs):
+@pytest.mark.parametrize(("size", "length", "draws"), [(4, 19, 2), (1, 10, 1), (19, 19, 1), (48, 150, 3)])
+def test_flex_attention_equals_the_dense_reference(size, length, draws, clean_outputs):
     """Forward only: it has no backward pass on a CPU."""
-    pattern = Pattern(Attention.block, 4, 2, clean_outputs)
+    pattern, rows = Pattern(Attention.block, size, draws, clean_outputs), 2 * (draws + 1)
     with torch.no_grad():
-        logits = [network(form, scale=3.0)(tokens(6, 19), pattern)[..., :-1] for form in (Form.dense, Form.flex)]
-    assert logits[0].shape[0] == (6 if clean_outputs else 4)
+        logits = [network(form, scale=3.0)(tokens(rows, length), pattern)[..., :-1] for form in (Form.dense, Form.flex)]
+    assert logits[0].shape[0] == (rows if clean_outputs else rows - 2)
     assert (logits[0] - logits[1]).abs().max() < 1e-5
 
 

@@ -10,7 +10,7 @@ import synthetic_data
 from ablate.attention import CAUSAL, FULL, Attention, Form
 from ablate.block import BlockDiffusion
 from ablate.learner import Feed, loss_of
-from ablate.masks import levels
+from ablate.masks import Layout, levels
 from ablate.model import Transformer, initialise
 from ablate.noise import Rows, Strata
 from ablate.objective import Autoregressive, MaskedDiffusion
@@ -21,13 +21,15 @@ ONE_SEQUENCE = [Attention.causal, Attention.full, Attention.anticausal]
 OBJECTIVES = [
     Autoregressive(),
     Autoregressive(Attention.anticausal),
+    Autoregressive(loss_share=0.5),
+    Autoregressive(input_mask=0.3),
     *(MaskedDiffusion(attention, shift) for attention in ONE_SEQUENCE for shift in (True, False)),
 ]
 SHAPE = Shape(16, 2, 2, 1)
 
 
 def ids(o):
-    return f"{o.label}-{'shift' if o.shift else 'plain'}"
+    return str(o) if isinstance(o, Autoregressive) else f"{o.label}-{'shift' if o.shift else 'plain'}"
 
 
 def network(vocabulary=12, mask_id=11, form=Form.sdpa, shape=SHAPE, scale=10.0):
@@ -140,6 +142,24 @@ def test_times_are_stratified_and_permuted():
     assert ((t > 0) & (t <= 1)).all()
     assert (np.sort(np.ceil(t * 16).astype(int), axis=1) == np.arange(1, 17)).all(), "one t a stratum"
     assert np.abs(t.mean(0) - 0.5).max() < 5 * np.sqrt(1 / 12 / 400), "no row is tied to a stratum"
+
+
+@pytest.mark.parametrize(("batch", "wanted"), [(1, 5.43), (8, 2.1)])
+def test_dividing_by_masked_tokens_ties_the_scale_to_the_batch(batch, wanted):
+    """At constant cross-entropy 1 the loss is sum(N / t) / sum(N). N is uniform on 0..127 and E[1/t | N] = 128 / N, so
+    the mean is batch * sum over n >= 1 of E[1 / (n + the others)]: H_127 for one sequence."""
+    for step in range(50):
+        (masks,) = (
+            MaskedDiffusion(denominator="masked", strata="none").corruption().masks(Layout(128, 128), rows(step, batch))
+        )
+        hidden_B, t_B = masks.hidden_BL.sum(1), levels(rows(step, batch), Strata.none)[:, 0]
+        loss = float(masks.weight_BL.sum()) / (batch * 127)
+        assert loss == pytest.approx(float((hidden_B / t_B).sum() / hidden_B.sum().clamp_min(1)), rel=1e-6)
+    others = np.ones(1)
+    for _ in range(batch - 1):
+        others = np.convolve(others, np.full(128, 1 / 128))
+    exact = batch * (others / (np.arange(1, 128)[:, None] + np.arange(len(others)))).sum()
+    assert exact == pytest.approx(wanted, abs=0.01)
 
 
 def test_mask_rate_follows_the_schedule():

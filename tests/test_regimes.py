@@ -11,6 +11,7 @@ from ablate.noise import CALM, Phase, Rows
 from ablate.objective import Autoregressive, MaskedDiffusion
 from ablate.regime import MaskWarmup, Stage
 from ablate.schedule import Cap
+from experiments.cli import RUN, jobs
 from experiments.presets import REGIMES
 
 
@@ -28,6 +29,7 @@ def test_ingredients_are_apart():
     assert MaskWarmup(steps=10, drop_weight=False, u_init=0.5).phase(5, 99) == Phase(0.75, weighted=True, clipped=False)
     assert MaskWarmup(steps=10, cap=False, clip=True).phase(0, 99).clipped
     assert MaskWarmup().phase(0, 99) == CALM
+    assert [MaskWarmup(share=0.5, steps=10).phase(s, 100) == CALM for s in (9, 10)] == [False, True], "steps override"
 
 
 @pytest.mark.parametrize("objective", [Autoregressive(), BlockDiffusion(4, law="count")], ids=lambda o: o.label)
@@ -65,3 +67,20 @@ def test_arms_that_separate_confounds_differ_in_one_thing():
     assert (recipe.size, recipe.clip, recipe.guard, recipe.weight, recipe.shift) == (4, "atom", "force", "1/t", False)
     sizes = [stage.objective.reading.size for stage in REGIMES["ar_to_block_to_bidllm"].stages]
     assert sizes == [0, 4, 8, 0]
+
+
+@pytest.mark.parametrize("name", list(REGIMES))
+def test_regimes_pass_through_the_command_line_unchanged(name):
+    RUN.register()
+    (run,) = jobs(RUN, [f"regime={name}", "budget=smoke"])
+    assert run.regime == REGIMES[name]
+
+
+def test_blocks_longer_than_the_corpus_are_refused():
+    """One block of the whole length is masked diffusion; one token more is refused, with what to type."""
+    RUN.register()
+    words, key = ["regime=ar_to_block", "budget=smoke"], "regime.stages.1.objective.size"
+    (run,) = jobs(RUN, [*words, f"{key}=19"])
+    assert run.corpus.length == 19
+    with pytest.raises(ValueError, match=f"{key}=20: wanted at most corpus.length, 19 tokens; type {key}=19"):
+        jobs(RUN, [*words, f"{key}=20"])

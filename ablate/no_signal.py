@@ -30,6 +30,7 @@ from ablate.closed_forms import (
 from ablate.masks import layout_of
 from ablate.noise import Clip, Guard, Rows, Strata
 from ablate.schedule import named
+from ablate.stats import holm
 
 __all__ = [
     "clean_context_share", "expectation", "expected_masked_tokens", "loss_variance", "mask_pattern_entropy",
@@ -132,15 +133,6 @@ def _with_holm(rows: list[Row]) -> list[Row]:
     for row, p in zip(rows, holm([row["p_value"] for row in rows]), strict=True):
         row["p_holm"] = p
     return rows
-
-
-def holm(p_values: list[float]) -> list[float]:
-    """Adjusted p-values of a family: step-down, valid under any dependence (Holm, 1979)."""
-    order = np.argsort(p_values)
-    scaled = np.asarray(p_values)[order] * np.arange(len(order), 0, -1)
-    adjusted = np.empty(len(order))
-    adjusted[order] = np.minimum(np.maximum.accumulate(scaled), 1.0)
-    return adjusted.tolist()
 
 
 def draws_for_power(true: float, claimed: float, level: float, power: float) -> int:

@@ -15,7 +15,6 @@ from ablate.no_signal import (
     draws_for_power,
     expectation,
     expected_masked_tokens,
-    holm,
     loss_variance,
     mask_pattern_entropy,
     mean_token_weight,
@@ -201,11 +200,6 @@ def test_power_is_kept():
     assert rejected == pytest.approx(power, abs=5 * math.sqrt(0.09 / 400))
     with pytest.raises(ValueError, match="nothing to reject"):
         draws_for_power(0.2, 0.2, level, power)
-
-
-def test_holm_by_hand():
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
 
 
 def test_the_experiment_writes_what_it_says(tmp_path, capsys, monkeypatch):

@@ -1,0 +1,148 @@
+"""Statistics: exact p-values by enumeration, intervals by their variance, errors of both kinds by simulation."""
+
+import itertools
+
+import numpy as np
+import pytest
+from scipy import stats as scipy_stats
+
+from ablate import stats
+from ablate.stats import Direction, Verdict
+
+RNG = np.random.default_rng(2026)
+
+
+def within(count, n, rate):
+    """Is a simulated count compatible with this rate (exact binomial test at 1e-4)?"""
+    return scipy_stats.binomtest(count, n, rate).pvalue > 1e-4
+
+
+@pytest.mark.parametrize("n", [2, 5, 8])
+def test_sign_flip_is_the_enumeration_of_signs(n):
+    values = RNG.normal(0.4, 1, n)
+    far = [abs(np.dot(s, values)) >= abs(values.sum()) - 1e-12 for s in itertools.product((1, -1), repeat=n)]
+    assert stats.sign_flip(values) == pytest.approx(np.mean(far), abs=1e-12)
+    assert stats.sign_flip(-values) == pytest.approx(stats.sign_flip(values))
+
+
+@pytest.mark.parametrize(("n", "p", "family"), [(4, 0.125, 0), (5, 0.0625, 0), (8, 0.0078125, 6)])
+def test_what_n_seeds_allow(n, p, family):
+    assert stats.sign_flip(np.arange(1.0, n + 1)) == stats.least_p(n) == p
+    assert stats.primaries(n) == family
+    held = stats.holm([p] * max(family, 1))
+    assert (max(held) <= stats.ALPHA) == (family > 0)
+    assert max(stats.holm([p] * (family + 1))) > stats.ALPHA
+
+
+def test_holm_by_hand():
+    assert stats.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert stats.holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
+    assert stats.holm([]) == []
+
+
+def test_identical_arms_and_single_seeds_show_nothing():
+    assert stats.sign_flip([0.0] * 8) == 1.0
+    assert stats.sign_flip([3.0]) == 1.0
+
+
+def test_more_seeds_than_can_be_enumerated():
+    values = RNG.normal(0.35, 1, stats.EXACT + 14)
+    exact = scipy_stats.ttest_1samp(values, 0).pvalue
+    assert stats.sign_flip(values) == pytest.approx(exact, abs=0.02)
+    assert stats.sign_flip(values) == stats.sign_flip(values)
+
+
+@pytest.mark.slow
+def test_errors_of_both_kinds_by_simulation():
+    """Eight seeds: 12 of 256 patterns lie below .05; the stated effect is found at the stated power by a t-test."""
+    n, simulated = 8, 2000
+    null = RNG.normal(size=(simulated, n))
+    assert within(sum(stats.sign_flip(row) <= stats.ALPHA for row in null), simulated, 12 / 256)
+    effect = stats.detectable(n, power=0.8)
+    found = scipy_stats.ttest_1samp(null + effect, 0, axis=1).pvalue <= stats.ALPHA
+    assert within(int(found.sum()), simulated, 0.8)
+    assert not within(int(found.sum()), simulated, 0.75)
+
+
+def test_too_few_seeds_detect_nothing():
+    assert stats.detectable(5) == np.inf
+    assert stats.detectable(16) < stats.detectable(8) < np.inf
+
+
+def test_bootstrap_varies_by_seed_and_by_question():
+    values = [RNG.normal(mean, 1 + mean, 12) for mean in (0.0, 0.5, 2.0, 1.0)]
+    means = np.array([v.mean() for v in values])
+    variance = (means.var() + np.mean([v.var() / len(v) for v in values])) / len(values)
+    draws = 40_000
+    drawn = stats.resampled(values, draws)
+    assert drawn.mean() == pytest.approx(means.mean(), abs=5 * np.sqrt(variance / draws))
+    assert drawn.var() == pytest.approx(variance, rel=5 * np.sqrt(2 / draws))
+    interval = stats.bootstrap(values)
+    assert interval.low < interval.mean < interval.high
+    assert interval.mean == pytest.approx(means.mean())
+
+
+def test_equivalence_is_a_half_at_the_margin_and_symmetric():
+    values = RNG.normal(0.2, 1, 10)
+    assert stats.equivalence(values, abs(values.mean())) == pytest.approx(0.5)
+    assert stats.equivalence(values, 2) == pytest.approx(stats.equivalence(-values, 2))
+    assert stats.equivalence(values, 3) < stats.equivalence(values, 2)
+    by_hand = max(scipy_stats.ttest_1samp(values, -2, alternative="greater").pvalue,
+                  scipy_stats.ttest_1samp(values, 2, alternative="less").pvalue)  # fmt: skip
+    assert stats.equivalence(values, 2) == pytest.approx(by_hand)
+    assert (stats.equivalence([1.0] * 3, 0.5), stats.equivalence([0.1] * 3, 0.5)) == (1.0, 0.0)
+
+
+def test_log_rank_agrees_with_another_implementation():
+    from statsmodels.duration.survfunc import survdiff
+
+    steps, reached = RNG.exponential(100, 20).round(1), RNG.random(20) < 0.7
+    group = np.repeat([0, 1], 10)
+    one, other = (stats.arrivals(steps[group == g], reached[group == g]) for g in (0, 1))
+    assert stats.log_rank(one, other) == pytest.approx(survdiff(steps, reached.astype(int), group)[1], rel=1e-6)
+    assert stats.log_rank(one, other) == pytest.approx(stats.log_rank(other, one))
+
+
+def test_log_rank_without_arrivals():
+    never = stats.arrivals([100.0] * 4, [False] * 4)
+    assert stats.log_rank(never, never) == 1.0
+    assert stats.log_rank(stats.arrivals([5.0] * 8, [True] * 8), stats.arrivals([100.0] * 8, [False] * 8)) < 0.01
+
+
+@pytest.mark.parametrize(
+    ("mean", "direction", "p", "verdict"),
+    [
+        (1.0, Direction.higher, 0.01, Verdict.supported),
+        (1.0, Direction.lower, 0.01, Verdict.refuted),
+        (-1.0, Direction.lower, 0.01, Verdict.supported),
+        (-1.0, Direction.higher, 0.01, Verdict.refuted),
+        (1.0, Direction.higher, 0.06, Verdict.undecided),
+        (0.0, Direction.higher, 0.9, Verdict.refuted),  # a difference of .5 was predicted, and is not there
+        (0.05, Direction.higher, 0.01, Verdict.refuted),  # there, but smaller than was meant
+        (0.0, Direction.equal, 0.9, Verdict.supported),
+        (1.0, Direction.equal, 0.01, Verdict.refuted),
+        (1.0, Direction.equal, 0.06, Verdict.undecided),
+    ],
+)
+def test_verdicts(mean, direction, p, verdict):
+    spread = np.array([-0.1, 0.1, -0.05, 0.05, -0.02, 0.02, 0.08, -0.08])
+    assert stats.judge(mean + spread, direction, 0.5, p) is verdict
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: stats.sign_flip([]),
+        lambda: stats.sign_flip([1.0, np.nan]),
+        lambda: stats.equivalence([1.0], 1.0),
+        lambda: stats.equivalence([1.0, 2.0], 0.0),
+        lambda: stats.resampled([[1.0, 2.0]], 10),
+        lambda: stats.resampled([[1.0], []], 10),
+        lambda: stats.arrivals([1.0, 2.0], [True]),
+        lambda: stats.detectable(8, power=0.01),
+        lambda: stats.least_p(0),
+    ],
+)
+def test_what_cannot_be_computed_is_refused(call):
+    with pytest.raises(ValueError, match="wanted"):
+        call()

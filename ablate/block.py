@@ -100,6 +100,10 @@ class BlockDiffusion(Objective):
         return -1 if self.shift else 0
 
     @property
+    def rows_read(self) -> int:
+        return self.draws + 1
+
+    @property
     def label(self) -> str:
         return f"BlockDiffusion({self.size})"
 

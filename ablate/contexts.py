@@ -40,6 +40,12 @@ class Contexts:
         """Mean of a value over asked tokens, weighted as in the loss; values elsewhere are ignored."""
         return float(torch.where(self.weight_BL > 0, values_BL * self.weight_BL, 0.0).sum() / self.weight_BL.sum())
 
+    def means(self, values_BL: Tensor) -> Tensor:
+        """The same of each row that asks for anything, (rows,)."""
+        weighted_BL = torch.where(self.weight_BL > 0, values_BL * self.weight_BL, 0.0)
+        asked_B = self.weight_BL.sum(1) > 0
+        return weighted_BL.sum(1)[asked_B] / self.weight_BL.sum(1)[asked_B]
+
     def part(self, rows: slice) -> Contexts:
         return Contexts(*(x_BL[rows] for x_BL in vars(self).values()))
 

@@ -31,11 +31,15 @@ from ablate.noise import Rows
 from ablate.objective import Problem
 from ablate.regime import Stage
 from ablate.run import Run
+from ablate.seeds import generator
 
 
 @dataclass(frozen=True)
 class Feed(Dataset):
-    """Micro-batches of the training steps first..first+steps: item i is (tokens_BL, Rows), whichever process asks."""
+    """Micro-batches of the training steps first..first+steps: item i is (tokens_BL, Rows), whichever process asks.
+
+    unique: sequences that there are, 0 if every one is fresh; they come in a new order every epoch, their noise anew.
+    """
 
     corpus: Corpus
     seed: int
@@ -45,6 +49,7 @@ class Feed(Dataset):
     steps: int
     rank: int = 0
     world: int = 1
+    unique: int = 0
 
     def __len__(self) -> int:
         return self.steps * self.accumulate
@@ -54,7 +59,15 @@ class Feed(Dataset):
         size = self.batch // (self.accumulate * self.world)
         start = (part * self.world + self.rank) * size
         rows = Rows(self.seed, self.first + step, np.arange(start, start + size), self.batch)
-        return self.corpus.batch(rows.addresses, self.seed), rows
+        return self.corpus.batch(self.sequences(rows.addresses), self.seed), rows
+
+    def sequences(self, addresses: np.ndarray) -> np.ndarray:
+        """Number of the sequence that is read at each address."""
+        if not self.unique:
+            return addresses
+        epochs, places = np.divmod(addresses, self.unique)
+        orders = {e: generator(self.seed, "epoch", e).permutation(self.unique) for e in np.unique(epochs).tolist()}
+        return np.array([orders[e][place] for e, place in zip(epochs.tolist(), places.tolist(), strict=True)])
 
 
 def loss_of(network: Callable[..., Tensor], problem: Problem, global_batch: int) -> Tensor:

@@ -14,7 +14,14 @@ from torch import Tensor
 from ablate.contexts import Blocks, Contexts
 from ablate.corpus import Corpus, Domain, Posterior, Query, Split, Stale
 from ablate.decode import PROTOCOL, Predict, decode
-from ablate.knowledge import cross_entropy_bits, entropy_bits, memorisation_index, set_fit, spurious_binding
+from ablate.knowledge import (
+    cross_entropy_bits,
+    entropy_bits,
+    excess_bits,
+    memorisation_index,
+    set_fit,
+    spurious_binding,
+)
 from ablate.summary import Calibration
 
 Row = dict[str, object]
@@ -29,7 +36,8 @@ class Probe:
     The bound is the unclipped one, whatever was trained on: blocks of size 1 are AR, of the length random masks, those
     between are `bounds`. An oracle has the same bits under all of them; a network has not.
     questions: decoded at each block size, but no more than can be decoded by reading `decoded` tokens (a token a pass
-    makes that grow with the square of the length). contexts: rows drawn from each law of contexts.
+    makes that grow with the square of the length). contexts: rows drawn from each law of contexts. by_question: also
+    one row for each of these, in blocks of the first size, for statistics that draw seeds and then questions?
     """
 
     domain: Domain
@@ -39,6 +47,7 @@ class Probe:
     contexts: int = 256
     decoded: int = 32_768
     bounds: tuple[int, ...] = (2, 4, 8, 16)
+    by_question: bool = False
 
     def prepare(self, corpus: Corpus, seed: int) -> Exam:
         """The probe's questions on `corpus`, the law of its domain and split, with the oracle's answers."""
@@ -110,7 +119,8 @@ class Exam:
         """
         rows = [row for size in self.probe.block_sizes for row in self._scores(predict, size)]
         for paper in self.papers:
-            rows += _knowledge(predict, paper, exact=left_to_right and paper.name == "ar")
+            first = self.probe.by_question and paper is self.papers[0]
+            rows += _knowledge(predict, paper, left_to_right and paper.name == "ar", first)
         rows += [row for listed in self.listed for row in _memorisation(predict, listed)]
         if self.bindings is not None:
             rows += _spurious(predict, *self.bindings)
@@ -127,8 +137,11 @@ class Exam:
         ]
 
 
-def _knowledge(predict: Predict, paper: Paper, exact: bool) -> list[Row]:
-    """Bits per token; with an oracle, also the distance from it; for real text, bits per byte instead."""
+def _knowledge(predict: Predict, paper: Paper, exact: bool, by_question: bool) -> list[Row]:
+    """Bits per token; with an oracle, also the distance from it; for real text, bits per byte instead.
+
+    Question by question: bits above the oracle, where there is one, of the tokens that a question asks for.
+    """
     common: Row = {"contexts": paper.name, "block_size": paper.block_size, "protocol": ""}
     contexts = paper.contexts
     logp_BLV = predict(contexts.inputs_BL).double()
@@ -140,7 +153,19 @@ def _knowledge(predict: Predict, paper: Paper, exact: bool) -> list[Row]:
     if paper.tokens_per_byte is not None:
         bits = _exact_bits(predict, paper) if exact else values["bits"]
         values = {"bits_per_byte": bits * paper.tokens_per_byte}
-    return [{"metric": metric, **common, "value": value} for metric, value in values.items()]
+    rows = [{"metric": metric, **common, "value": value} for metric, value in values.items()]
+    if by_question:
+        bits_B = contexts.means(_bits_above_oracle(contexts, logp_BLV, paper.answers))
+        rows += [{"metric": "question_bits", **common, "question": i, "value": v}
+                 for i, v in enumerate(bits_B.tolist())]  # fmt: skip
+    return rows
+
+
+def _bits_above_oracle(contexts: Contexts, logp_BLV: Tensor, answers: Posterior | None) -> Tensor:
+    """Of every token: KL divergence from the exact posterior, or else the surprise at what stands there; (B, L)."""
+    if answers is None:
+        return -logp_BLV.gather(-1, contexts.targets_BL[..., None])[..., 0] / math.log(2)
+    return excess_bits(answers.p_BLV.flatten(0, 1), logp_BLV.flatten(0, 1)).view(logp_BLV.shape[:2])
 
 
 def _against_oracle(contexts: Contexts, logp_BLV: Tensor, answers: Posterior) -> dict[str, float]:

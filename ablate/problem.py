@@ -61,6 +61,11 @@ class Objective(ABC):
         return False
 
     @property
+    def rows_read(self) -> int:
+        """Rows that the network reads for each sequence, R / B."""
+        return 1
+
+    @property
     def left_to_right(self) -> bool:
         """True if one pass over clean tokens predicts each from its left alone."""
         causal = self.reading.kind is Attention.causal or (self.reading.kind, self.reading.size) == (Attention.block, 1)

@@ -13,6 +13,7 @@ FILE = "records.parquet"
 # contexts: law of what is visible, "ar", "random", "bound" (over sequences, in blocks of block_size), "block" (over
 # answers), "decode", "stale" or "" where none applies.
 # protocol: how the answers of a score were decoded, what a list was smoothed by, a floor; "" elsewhere.
+# question: number of the one question that a row is about; missing where it is about all of them.
 COLUMNS = {
     "run": "str",
     "corpus": "str",
@@ -30,8 +31,11 @@ COLUMNS = {
     "contexts": "str",
     "block_size": "Int64",
     "protocol": "str",
+    "question": "Int64",
     "value": "float64",
 }
+# Of a study: arms are compared within a condition.
+STUDY = {"study": "str", "condition": "str", "arm": "str", **COLUMNS}
 # Of a survey, which measures a corpus before any training. law: of contexts. rate: fixed mask rate, of laws that have
 # one. asked: tokens asked for, "all" scored ones or "answers". weight: "loss" if each asked token counts as in the
 # loss, "token" if all count alike. infer: law of inference that a mismatch or a cost refers to. "" where none applies.

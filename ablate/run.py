@@ -31,8 +31,8 @@ from ablate.store import digest
 
 MOST = 10**12  # tokens, sizes and counts beyond this are slips of the finger
 RANGES = {"seed": (0, 2**63 - 1), "batch": (1, 2**20), "accumulate": (1, 2**20), "threads": (0, 1024),
-          "processes": (0, 2**20)}  # fmt: skip
-WHERE = ("out", "cache")  # fields that say where files lie, not what is computed
+          "processes": (0, 2**20), "unique": (0, 2**31)}  # fmt: skip
+WHERE = ("out", "cache", "draw")  # fields that say where files lie and what is drawn, not what is computed
 
 
 @dataclass
@@ -69,8 +69,10 @@ class Run:
     """One arm on one seed.
 
     batch: sequences a step over all devices, in `accumulate` micro-batches. threads: of each process, 0 means by the
-    size of a step. processes: 0 means as many as torchrun started. out: folder of results, derived where empty.
-    cache: folder of base models. Raises ValueError for illegal values and combinations.
+    size of a step. processes: 0 means as many as torchrun started. unique: training sequences of the new domain, which
+    come again in another order every epoch; 0 means that every one is fresh. out: folder of results, derived where
+    empty. cache: folder of base models. draw: the figure at the end?
+    Raises ValueError for illegal values and combinations.
     """
 
     corpus: Any  # a Corpus: a protocol cannot be a configuration's type
@@ -86,8 +88,10 @@ class Run:
     compile: Compile = Compile.auto
     threads: int = 0
     processes: int = 0
+    unique: int = 0
     out: str = ""
     cache: str = "runs/.base"
+    draw: bool = True
 
     def __post_init__(self) -> None:
         self._laws: dict[tuple[Domain, Split], Corpus] = {}
@@ -148,11 +152,18 @@ class Run:
             )
         return self.model.vocabulary or needed
 
+    def flops_after(self, step: int) -> float:
+        """Of training on the new domain up to this step: of every row that is read, as if it were read whole."""
+        per_row, done, flops = float(self.model.flops(self.corpus.length, self.vocabulary)) * self.corpus.length, 0, 0.0
+        for stage, steps in zip(self.regime.stages, self.stage_steps, strict=True):
+            flops += per_row * self.batch * stage.objective.rows_read * min(max(step - done, 0), steps)
+            done += steps
+        return flops
+
     @property
     def flops(self) -> float:
         """Of training on the new domain."""
-        per_token = self.model.flops(self.corpus.length, self.vocabulary)
-        return float(per_token) * sum(self.stage_steps) * self.batch * self.corpus.length
+        return self.flops_after(sum(self.stage_steps))
 
     def pauses(self) -> list[int]:
         """Steps after which probes are put: evenly spaced ones and every stage's end, in order."""

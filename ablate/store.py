@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 
 def digest(content: Any) -> str:
@@ -45,20 +45,31 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def lock(path: Path, patient: bool = False) -> IO[str] | None:
+    """The file, locked exclusively until it is closed here and in every process that has inherited it, or these have
+    died. Where another holds it: waits if `patient`, else None."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = path.open("w")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if patient else fcntl.LOCK_NB))
+    except BlockingIOError:
+        handle.close()
+        return None
+    return handle
+
+
 @contextmanager
 def locked(path: Path, waiting: str = "", patient: bool = True) -> Iterator[None]:
-    """Holds an exclusive lock on `path` for the duration; the system frees it when the process dies.
+    """Holds an exclusive lock on `path` for the duration.
 
     Where another process holds it: prints `waiting`, if any, and waits; if not `patient` raises BlockingIOError.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if not patient:
-                raise
-            if waiting:
-                print(waiting, flush=True)
-            fcntl.flock(handle, fcntl.LOCK_EX)
+    handle = lock(path)
+    while handle is None:
+        if not patient:
+            raise BlockingIOError(path)
+        if waiting:
+            print(waiting, flush=True)
+        handle = lock(path, patient=True)
+    with handle:
         yield

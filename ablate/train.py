@@ -133,9 +133,8 @@ class Session:
             learner = Learner(self.network, stage, steps, self.done, mask_id, run.compile is Compile.always)
             learner.optimiser_state = self.optimiser
             title = f"stage {self.stage}: {stage.objective.label}"
-            feed = Feed(
-                corpus, run.seed, run.batch, run.accumulate, self.progressed.step, steps - self.done, *run.ranks
-            )
+            feed = Feed(corpus, run.seed, run.batch, run.accumulate, self.progressed.step, steps - self.done,
+                        *run.ranks, unique=run.unique)  # fmt: skip
             watch = Watch(title, self.progressed, run.budget.every, self.pauses, run.batch * corpus.length,
                           self._after_step, self.console)  # fmt: skip
             self.optimiser = fit(learner, feed, watch, run)
@@ -196,8 +195,9 @@ class Session:
         common = {
             "run": self.label, "corpus": run.corpus.name, "regime": run.regime.name, "seed": run.seed,
             "stage": self.stage, "objective": self.objective.label, "step": p.step, "tokens": p.tokens,
-            "loss_tokens": p.loss_tokens, "flops": run.flops * p.step / max(sum(run.stage_steps), 1),
+            "loss_tokens": p.loss_tokens, "flops": run.flops_after(p.step),
             "domain": str(Domain.new), "split": str(Split.train), "contexts": "", "block_size": None, "protocol": "",
+            "question": None,
         }  # fmt: skip
         self.rows.append({**common, **row})
 
@@ -247,6 +247,14 @@ def probes(run: Run) -> list[Probe]:
         (Domain.general, Split.test, sizes[:1]),
     )
     return [
-        Probe(domain, split, blocks, budget.questions, budget.contexts, budget.decoded)
+        Probe(
+            domain,
+            split,
+            blocks,
+            budget.questions,
+            budget.contexts,
+            budget.decoded,
+            by_question=(domain, split) == (Domain.new, Split.test),
+        )
         for domain, split, blocks in asked
     ]

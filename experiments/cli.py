@@ -58,7 +58,7 @@ class Command:
         extra = [("defaults", list[Any], field(default_factory=lambda: defaults)),
                  ("hydra", Any, field(default_factory=lambda: hydra))]  # fmt: skip
         store = ConfigStore.instance()
-        store.store(name="command", node=dataclasses.make_dataclass("Schema", extra, bases=(self.noun(),)))
+        store.store(name=self.script, node=dataclasses.make_dataclass("Schema", extra, bases=(self.noun(),)))
         for group in self.groups:
             for name, noun in GROUPS[group].items():
                 store.store(group=group, name=name, node=noun)
@@ -158,7 +158,7 @@ def _compose(command: Command, words: list[str]) -> Any:
             _require_choice(override)
     groups = [o.input_line for o in overrides if o.key_or_group in command.groups]
     try:
-        config = compose("command", overrides=groups)
+        config = compose(command.script, overrides=groups)
         for override in overrides:
             if override.key_or_group not in command.groups:
                 _set(config, override)
@@ -233,6 +233,6 @@ def _hand_to_hydra(command: Command, flags: list[str]) -> None:
             if "job" in sys.argv and len(asked) == 1:  # Hydra's own way knows no noise by name, and shows no kinds
                 print(yaml.safe_dump(describe(asked[0]), sort_keys=False), end="")
                 return
-        hydra.main(version_base="1.3", config_name="command")(lambda config: None)()
+        hydra.main(version_base="1.3", config_name=command.script)(lambda config: None)()
     except (HydraException, ValueError) as error:
         _refuse(error)

@@ -13,7 +13,7 @@ def run_help() -> str:
     """What --help prints: the groups and what they hold, the plain keys, examples."""
     lines = ["One arm of the experiment on one seed: base model, stages, probes, records, figure.", ""]
     lines += ["  python experiments/run.py [regime=NAME] [corpus=NAME] [model=NAME] [budget=NAME] [key=value ...]", ""]
-    lines += [*_groups(*GROUPS), _keys(Run)]
+    lines += [*_groups("regime", "corpus", "model", "budget"), _keys(Run)]
     lines += [
         "Every field of a noun is a key too: regime.stages.1.steps=300  corpus.checksum=7  base.lr=1e-3",
         "-m regime=a,b seed=0,1   every combination, one after the other",
@@ -66,6 +66,24 @@ def variance_help() -> str:
     lines += ["Every field of a noun is a key too: corpus.operations=12  budget.base_tokens=3000000",
               "-m seed=0,1     every combination, one after the other",
               "--cfg job       print the configuration and stop"]  # fmt: skip
+    return "\n".join(lines)
+
+
+def study_help() -> str:
+    """The studies that ship, each with question, command and cost."""
+    from experiments.study import Assignment
+
+    lines = ["A controlled study: arms that differ in one declared factor, paired by seed.", ""]
+    lines += ["  python experiments/study.py [study=NAME] [workers=N] [key=value ...]", ""]
+    for name, study in GROUPS["study"].items():
+        runs = len(study.arms) * len(study.conditions) * len(study.seeds)
+        lines += [f"{name}: {study.question}", f"    python experiments/study.py study={name} workers=2",
+                  f"    arms {', '.join(arm.name for arm in study.arms)}",
+                  f"    conditions {', '.join(c.name for c in study.conditions)}; {len(study.seeds)} seeds; "
+                  f"{runs} runs, {study.cost}", ""]  # fmt: skip
+    lines += [_keys(Assignment), "Every field of a study is a key too: study.seeds=[1,2]  study.name=mine",
+              "\"words=['budget=smoke']\"   further words for every run (another study: type study.name=mine as well)",
+              "only=[trace]           some conditions; results are added to those of the others"]  # fmt: skip
     return "\n".join(lines)
 
 

@@ -13,6 +13,7 @@ from ablate.run import Budget
 from ablate.schedule import Cap
 from ablate.shape import Shape
 from ablate.text import PythonSource, Text
+from experiments.studies import STUDIES
 from synthetic_data import Arithmetic, Facts, Noisy, Programs, Trace
 
 SWITCH = 100 / 135  # of the steps: the paper switches at 100k of 135k
@@ -70,10 +71,12 @@ MODELS = {
 BUDGETS = {
     "default": Budget(),
     "long": Budget(base_tokens=12_000_000, tokens=16_000_000, evaluations=32),
+    "study": Budget(base_tokens=250_000, tokens=500_000, evaluations=12, questions=32, contexts=64),
     "smoke": Budget(base_tokens=60_000, tokens=120_000, evaluations=2, questions=8, contexts=16, every=5),
 }
-GROUPS: dict[str, dict[str, Any]] = {"regime": REGIMES, "corpus": CORPORA, "model": MODELS, "budget": BUDGETS}
-DEFAULTS = {"regime": "ar_to_bidllm", "corpus": "trace", "model": "tiny", "budget": "default"}
+GROUPS: dict[str, dict[str, Any]] = {"regime": REGIMES, "corpus": CORPORA, "model": MODELS, "budget": BUDGETS,
+                                     "study": STUDIES}  # fmt: skip
+DEFAULTS = {"regime": "ar_to_bidllm", "corpus": "trace", "model": "tiny", "budget": "default", "study": "rates"}
 
 
 def laws() -> dict[str, Any]:

@@ -21,7 +21,7 @@ def job(run: Run) -> None:
 
     console = Console()
     folder = train(run, console)
-    if run.ranks[0] == 0:
+    if run.ranks[0] == 0 and run.draw:
         report(folder, console)
 
 

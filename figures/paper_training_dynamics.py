@@ -27,7 +27,8 @@ def rows() -> pd.DataFrame:
     """The paper's points as records of metric "points"; what the paper does not state is "" or 0."""
     points = pd.read_csv(FILE)
     unstated = {"corpus": "stable_diffcoder", "seed": 0, "objective": "", "tokens": 0, "loss_tokens": 0, "flops": 0.0}
-    fixed = unstated | {"domain": "new", "split": "test", "metric": "points", "contexts": "decode", "protocol": ""}
+    fixed = unstated | {"domain": "new", "split": "test", "metric": "points", "contexts": "decode", "protocol": "",
+                        "question": None}
     found = []
     for point in points.itertuples(index=False):
         regime = ARMS.get(point.regime, point.regime)

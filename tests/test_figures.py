@@ -32,6 +32,7 @@ ROW = {
     "contexts": "decode",
     "block_size": 1,
     "protocol": "greedy",
+    "question": None,
     "value": 0.5,
 }
 

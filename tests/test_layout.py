@@ -9,10 +9,11 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ROOMS = [
-    "seeds", "knowledge", "summary", "null_theory", "mismatch", "store", "records", "stats", "spikes", "schedule",
-    "noise", "masks", "corpus", "duplicates", "files", "shards", "text", "attention", "problem", "block",
-    "objective", "closed_forms", "no_signal", "shape", "model", "regime", "machine", "decode", "contexts", "visits",
-    "probe", "run", "survey", "manifest", "checkpoint", "learner", "variance", "base", "train",
+    "seeds", "knowledge", "summary", "null_theory", "mismatch", "store", "records", "stats", "outcomes", "prediction",
+    "spikes", "workers", "study", "schedule", "noise", "masks", "corpus", "duplicates", "files", "shards", "text",
+    "attention", "problem", "block", "objective", "closed_forms", "no_signal", "shape", "model", "regime", "machine",
+    "decode", "contexts", "visits", "probe", "run", "survey", "manifest", "checkpoint", "learner", "variance", "base",
+    "train", "control",
 ]  # fmt: skip
 
 

@@ -60,7 +60,7 @@ def test_leaves_what_it_promises(finished):
     assert {(-1, 0), (0, 0), (0, first), (1, first), (1, first + second)} <= set(probed.index)
     assert probed.nunique() == 1, "every probe is put at every pause"
     assert rows[rows["contexts"].isin(["ar", "random"])]["split"].unique().tolist() == ["train"]
-    knowledge = {"bits", "excess_bits", "invalid_mass", "kl_within_bits", "calibration_error"}
+    knowledge = {"question_bits", "bits", "excess_bits", "invalid_mass", "kl_within_bits", "calibration_error"}
     assert set(rows["metric"]) == {"score", "exact", "loss", "scored_nats", "grad_norm", "grad_norm_scored"} | knowledge
     assert (rows.loc[rows["metric"] == "score", "protocol"] != "").all()
 

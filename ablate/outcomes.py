@@ -1,0 +1,123 @@
+"""Outcomes: one number of a run, from its rows. Rates before last scores: these are bimodal where learning is sudden."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+import pandas as pd
+
+LEVEL = 0.8  # score that counts as learned
+
+
+class How(StrEnum):
+    """How a curve over training becomes a number.
+
+    mean: area under it over its length in steps. end: last value. before_switch, after_switch: on the two sides of the
+    last change of stage. later_mean: mean over the last stage. steps_to: first step at which it has reached the level;
+    of a curve that has not, the last step at which it was asked (right-censored).
+    """
+
+    mean = "mean"
+    end = "end"
+    before_switch = "before_switch"
+    after_switch = "after_switch"
+    later_mean = "later_mean"
+    steps_to = "steps_to"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A curve of a run, by what was measured where, and what becomes of it; in the units of the metric, or in steps.
+
+    block_size: None where the contexts have none. level: of `steps_to`.
+    """
+
+    metric: str = "excess_bits"
+    contexts: str = "block"
+    block_size: int | None = 1
+    domain: str = "new"
+    split: str = "test"
+    how: How = How.mean
+    level: float = LEVEL
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "how", How(self.how))
+
+    def curve(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """The rows that it is about, after the base model, in order."""
+        sizes = rows["block_size"].isna() if self.block_size is None else rows["block_size"] == self.block_size
+        there = (rows["metric"] == self.metric) & (rows["contexts"] == self.contexts) & sizes
+        there &= (rows["domain"] == self.domain) & (rows["split"] == self.split) & (rows["stage"] >= 0)
+        return rows[there].sort_values(["step", "stage"])
+
+    def of(self, run: pd.DataFrame) -> float | None:
+        """The number of one run; None where it was not measured."""
+        return MEASURES[self.how](self.curve(run), self.level)
+
+    def reached(self, run: pd.DataFrame) -> bool:
+        """Has the curve of one run ever reached the level?"""
+        return bool((self.curve(run)["value"] >= self.level).any())
+
+    @property
+    def words(self) -> str:
+        """The outcome in a few words."""
+        size = "" if self.block_size is None else f" {self.block_size}"
+        law = {"decode": "block"}.get(self.contexts, self.contexts)
+        return f"{self.metric.replace('_', ' ')}, {law}{size}, {self.how.replace('_', ' ')}"
+
+
+def mean_over_training(curve: pd.DataFrame, _: float = LEVEL) -> float | None:
+    """Area under the curve by trapezoids over its length in steps: the units of the metric; None below two steps."""
+    curve = curve[curve["stage"] >= 0].sort_values(["step", "stage"])
+    length = curve["step"].max() - curve["step"].min() if len(curve) else 0
+    return float(np.trapezoid(curve["value"], curve["step"]) / length) if length else None
+
+
+def last(curve: pd.DataFrame, _: float = LEVEL) -> float | None:
+    """The last value."""
+    return float(curve.sort_values(["step", "stage"])["value"].iloc[-1]) if len(curve) else None
+
+
+def before_switch(curve: pd.DataFrame, _: float = LEVEL) -> float | None:
+    """The last value before the last stage; None of a run with one stage."""
+    return last(curve[curve["stage"] < curve["stage"].max()])
+
+
+def _last_stage(curve: pd.DataFrame) -> pd.DataFrame:
+    return curve[curve["stage"] == curve["stage"].max()]
+
+
+def _after_switch(curve: pd.DataFrame, _: float) -> float | None:
+    later = _last_stage(curve)
+    return float(later["value"].iloc[0]) if len(later) and curve["stage"].nunique() > 1 else None
+
+
+def _later_mean(curve: pd.DataFrame, _: float) -> float | None:
+    return mean_over_training(_last_stage(curve))
+
+
+def _steps_to(curve: pd.DataFrame, level: float) -> float | None:
+    there = curve[curve["value"] >= level]
+    return float(there["step"].min() if len(there) else curve["step"].max()) if len(curve) else None
+
+
+MEASURES: dict[How, Callable[[pd.DataFrame, float], float | None]] = {
+    How.mean: mean_over_training,
+    How.end: last,
+    How.before_switch: before_switch,
+    How.after_switch: _after_switch,
+    How.later_mean: _later_mean,
+    How.steps_to: _steps_to,
+}
+QUESTIONS = {"study": "str", "condition": "str", "arm": "str", "seed": "int64", "question": "int64", "value": "float64"}
+
+
+def by_question(run: pd.DataFrame) -> dict[int, float]:
+    """Of every held-out question the mean over training of `question_bits`, whose mean over questions is the outcome
+    `Outcome()`."""
+    rows = run[(run["metric"] == "question_bits") & (run["stage"] >= 0)]
+    means = {int(q): mean_over_training(curve) for q, curve in rows.groupby("question")}
+    return {question: value for question, value in means.items() if value is not None}

@@ -1,0 +1,147 @@
+"""Predictions, written before the data, and the verdicts that the rows of a study give on them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ablate import stats
+from ablate.outcomes import How, Outcome
+from ablate.stats import Direction, Verdict
+from ablate.store import digest
+
+# A verdict's row. difference, low, high: arm less other, 95 % interval. p_holm: of primaries, over those of the study.
+# detectable: smallest mean difference that as many seeds find with power .8, at the level of the family's first step.
+VERDICTS = {
+    "id": "str", "study": "str", "condition": "str", "claim": "str", "source": "str", "primary": "bool",
+    "outcome": "str", "arm": "str", "other": "str", "direction": "str", "threshold": "float64", "seeds": "int64",
+    "difference": "float64", "low": "float64", "high": "float64", "p": "float64", "p_holm": "float64",
+    "detectable": "float64", "verdict": "str", "note": "str",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What is expected of one arm against another, and from where.
+
+    direction: of the arm's outcome less the other's. threshold: the smallest difference that would matter, in units of
+    the outcome. primary: one of the study's family, adjusted for each other; others are exploratory.
+    Raises ValueError for a threshold that is not positive, or an arm compared with itself.
+    """
+
+    id: str
+    study: str
+    condition: str
+    claim: str
+    source: str
+    arm: str
+    other: str
+    direction: Direction
+    threshold: float
+    outcome: Outcome = field(default_factory=Outcome)
+    primary: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "direction", Direction(self.direction))
+        if not self.threshold > 0:
+            raise ValueError(f"{self.id}.threshold: wanted the smallest difference that matters, above 0, got "
+                             f"{self.threshold}; try {self.id}.threshold=0.1")  # fmt: skip
+        if self.arm == self.other:
+            raise ValueError(f"{self.id}: wanted two arms, got {self.arm} twice; name another one in {self.id}.other")
+
+    def fingerprint(self) -> str:
+        """Hash of all that it says."""
+        return digest(dataclasses.asdict(self))
+
+
+def read_predictions(path: Path) -> list[Prediction]:
+    """Predictions of a YAML file, {id: fields}. Raises ValueError saying where, what was wanted and what came."""
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise ValueError(f"{path}: wanted a YAML file of predictions, got {str(error).splitlines()[0]}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: wanted predictions by name, H1: {{...}}, got {type(content).__name__}")
+    return [_prediction(path, str(name), said) for name, said in content.items()]
+
+
+def _prediction(path: Path, name: str, said: object) -> Prediction:
+    wanted = {f.name for f in dataclasses.fields(Prediction)} - {"id"}
+    fields = dict(said) if isinstance(said, dict) else {}
+    unknown = sorted(map(str, fields.keys() - wanted)) or sorted(wanted - fields.keys() - {"outcome", "primary"})
+    if not isinstance(said, dict) or unknown:
+        raise ValueError(f"{path}, {name}: wanted the fields {', '.join(sorted(wanted))}, got wrong or missing "
+                         f"{', '.join(unknown) or said!r}; see the other predictions")  # fmt: skip
+    try:
+        return Prediction(**{**fields, "id": name, "outcome": Outcome(**fields.get("outcome", {}))})
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}, {name}: {error}") from None
+
+
+def verdicts(predictions: Iterable[Prediction], rows: pd.DataFrame, questions: pd.DataFrame) -> list[dict[str, object]]:
+    """A row of VERDICTS for every prediction whose two arms were measured on two seeds or more; `note` is left "".
+
+    rows: of studies, columns `records.STUDY`. questions: columns `outcomes.QUESTIONS`; where they hold the outcome, the
+    interval draws seeds, then questions. Holm's family are the primaries of a study that were measured.
+    """
+    measured = [(p, pair) for p in predictions if len(pair := paired(p, rows)) >= 2]
+    family = pd.Series([p.study for p, _ in measured if p.primary], dtype=str).value_counts()
+    found = [_row(p, pair, questions, int(family.get(p.study, 1)) if p.primary else 1) for p, pair in measured]
+    for study in family.index:
+        mine = [row for row in found if row["study"] == study and row["primary"]]
+        for row, p in zip(mine, stats.holm([float(str(row["p"])) for row in mine]), strict=True):
+            row["p_holm"] = p
+    for row, (prediction, pair) in zip(found, measured, strict=True):
+        p = row["p_holm"] if prediction.primary else row["p"]
+        differences = (pair["arm"] - pair["other"]).tolist()
+        row["verdict"] = str(stats.judge(differences, prediction.direction, prediction.threshold, float(str(p))))
+    return found
+
+
+def paired(prediction: Prediction, rows: pd.DataFrame) -> pd.DataFrame:
+    """The outcome in both arms, columns arm, other, arm_reached and other_reached, by seed; seeds that have both."""
+    rows = rows[(rows["study"] == prediction.study) & (rows["condition"] == prediction.condition)]
+    found: dict[str, dict[int, object]] = {}
+    for side, name in (("arm", prediction.arm), ("other", prediction.other)):
+        for seed, run in rows[rows["arm"] == name].groupby("seed"):
+            found.setdefault(side, {})[int(str(seed))] = prediction.outcome.of(run)
+            found.setdefault(f"{side}_reached", {})[int(str(seed))] = prediction.outcome.reached(run)
+    return pd.DataFrame(found, columns=["arm", "other", "arm_reached", "other_reached"]).dropna().astype(
+        {"arm": float, "other": float})  # fmt: skip
+
+
+def _row(prediction: Prediction, pair: pd.DataFrame, questions: pd.DataFrame, family: int) -> dict[str, object]:
+    differences = (pair["arm"] - pair["other"]).to_numpy()
+    between = stats.bootstrap(_by_question(prediction, pair, questions) or [[d] for d in differences])
+    p = stats.sign_flip(differences)
+    if prediction.outcome.how is How.steps_to:
+        p = stats.log_rank(*(stats.arrivals(pair[side], pair[f"{side}_reached"]) for side in ("arm", "other")))
+    effect = stats.detectable(len(differences), alpha=stats.ALPHA / family)
+    return {
+        "id": prediction.id, "study": prediction.study, "condition": prediction.condition, "claim": prediction.claim,
+        "source": prediction.source, "primary": prediction.primary, "outcome": prediction.outcome.words,
+        "arm": prediction.arm, "other": prediction.other, "direction": str(prediction.direction),
+        "threshold": float(prediction.threshold), "seeds": len(pair), "difference": float(differences.mean()),
+        "low": between.low, "high": between.high, "p": p, "p_holm": float("nan"),
+        "detectable": effect * float(np.std(differences, ddof=1)), "verdict": str(Verdict.undecided), "note": "",
+    }  # fmt: skip
+
+
+def _by_question(prediction: Prediction, pair: pd.DataFrame, questions: pd.DataFrame) -> list[list[float]]:
+    """Of every seed the differences question by question; nothing where the outcome is not kept so."""
+    if prediction.outcome != Outcome():
+        return []
+    there = questions[(questions["study"] == prediction.study) & (questions["condition"] == prediction.condition)]
+    table = there.pivot_table(index=["seed", "question"], columns="arm", values="value")
+    if not {prediction.arm, prediction.other} <= set(table):
+        return []
+    differences = (table[prediction.arm] - table[prediction.other]).dropna()
+    parts = [differences.xs(seed, level="seed").tolist() for seed in pair.index if seed in differences.index.levels[0]]
+    return parts if len(parts) == len(pair) and all(parts) else []

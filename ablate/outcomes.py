@@ -1,4 +1,4 @@
-"""Outcomes: one number of a run, from its rows. Rates before last scores: these are bimodal where learning is sudden."""
+"""Outcomes: one number of a run, from its rows. Rates before last scores, bimodal where learning is sudden."""
 
 from __future__ import annotations
 

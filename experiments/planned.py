@@ -189,8 +189,8 @@ def _require_same_start(study: Study, runs: dict[str, dict[str, Any]]) -> None:
         if weights != run["initial_weights"]:
             raise ControlError(
                 f"study {study.name}, condition {run['condition']}, seed {run['seed']}: wanted the same base weights "
-                f"in every arm, got {weights[:8]} in {name} and {run['initial_weights'][:8]} in {run['arm']}; delete the "
-                "runs that were made on another machine or with other code"
+                f"in every arm, got {weights[:8]} in {name} and {run['initial_weights'][:8]} in {run['arm']}; delete "
+                "the runs that were made on another machine or with other code"
             )
 
 

@@ -4,14 +4,13 @@ A panel per law of contexts and block size; a line per regime, solid in its firs
 switch; dashed, the base model before any step on the new domain; thin and vertical, the switches.
 """
 
-import textwrap
 from typing import TypeVar
 
 import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
@@ -33,28 +32,39 @@ def figure(
 ) -> Figure:
     """Figure of selected rows, one panel per key; the caption defaults to what the lines and bands mean."""
     lines = _layout(keys)
-    entries = _entries(rows, counted=caption is None, wide=max(map(len, lines)) == 3)
+    columns = max(map(len, lines))
+    entries = _entries(rows, counted=caption is None, wide=columns == 3)
     with matplotlib.rc_context(style.RC):
-        columns = max(map(len, lines))
-        size = (max(4.6, 2.4 * columns), 1.95 * len(lines) + 0.15 * len(entries[0]) + 0.5)
-        drawing = Figure(figsize=size, layout="constrained")
-        grid = drawing.subplots(len(lines), columns, sharex=True, sharey=True, squeeze=False)
-        panels = arms.panels(rows)
+        size = (max(4.6, 2.4 * columns), 1.95 * len(lines) + 0.15 * len(entries[0]) + 0.3)
+        drawing, body = style.sheet(*size, caption or about(rows, log))
+        grid = body.subplots(len(lines), columns, sharex=True, sharey=True, squeeze=False)
         for axes, line in zip(grid, lines, strict=True):
-            axes[0].set_ylabel(ylabel)
-            for axis, key in zip(axes, line, strict=False):
-                _draw_panel(axis, panels[key], log)
-                axis.set_title(arms.title(key))
-            for axis in axes[len(line) :]:
-                axis.set_axis_off()
-        _dress(grid, rows, limits, log)
-        drawing.legend(
-            handles=[handle for column in entries for handle in column],
-            ncols=len(entries),
-            loc="outside lower center",
-            title=textwrap.fill(caption or _caption(rows, log), round(18 * size[0])),  # characters of 7 points
-        )
+            draw_panels(axes, rows, line, ylabel, log)
+        dress(grid, rows, limits, log)
+        _legend(body, entries)
     return drawing
+
+
+def draw_panels(axes: np.ndarray, rows: pd.DataFrame, keys: list[tuple[str, int]], ylabel: str, log: bool = False) -> None:
+    """A panel per key from left to right, those without rows left white; the axes without a key are taken away."""
+    panels = arms.panels(rows)
+    axes[0].set_ylabel(ylabel)
+    for axis, key in zip(axes, keys, strict=False):
+        axis.set_title(arms.title(key))
+        if key in panels:
+            _draw_panel(axis, panels[key], log)
+    for axis in axes[len(keys) :]:
+        axis.set_axis_off()
+
+
+def legend(body: SubFigure, rows: pd.DataFrame) -> None:
+    """Regimes, with their number of seeds, and strokes, below a wide grid of panels."""
+    _legend(body, _entries(rows, counted=True, wide=True))
+
+
+def _legend(body: SubFigure, entries: list[list[Line2D]]) -> None:
+    handles = [handle for column in entries for handle in column]
+    body.legend(handles=handles, ncols=len(entries), loc="outside lower center")
 
 
 def _layout(keys: list[tuple[str, int]]) -> list[list[tuple[str, int]]]:
@@ -87,11 +97,11 @@ def _draw_arm(axis: Axes, values: pd.DataFrame, colour: str, marker: str, log: b
     shared = values.dropna()
     spread = _spread(shared, log)
     for seed in values:
-        _draw_line(axis, values[seed].dropna(), colour, linewidth=0.5, alpha=0.7, gid="seed")
+        _draw_line(axis, values[seed].dropna(), colour, linewidth=0.45, alpha=0.5, gid="seed")
     if values.shape[1] >= arms.SEEDS_FOR_INTERVAL and len(shared) > 1:
         for _, part, _ in _stages(spread):
             steps = part.index.get_level_values("step")
-            band = {"alpha": 0.1, "linewidth": 0, "zorder": 2, "gid": "interval"}
+            band = {"alpha": 0.13, "linewidth": 0, "zorder": 2, "gid": "interval"}
             axis.fill_between(steps, part["low"], part["high"], color=colour, **band)
     if len(shared) > 1:
         _draw_line(axis, spread["mean"], colour, marker=marker, gid="mean")
@@ -135,7 +145,7 @@ def _stages(values: Points) -> list[tuple[int, Points, int]]:
     return parts
 
 
-def _dress(grid: np.ndarray, rows: pd.DataFrame, limits: tuple[float, float] | None, log: bool) -> None:
+def dress(grid: np.ndarray, rows: pd.DataFrame, limits: tuple[float, float] | None, log: bool) -> None:
     """Axes of a grid of panels: scales and limits, steps in thousands where long, labels below the lowest panels."""
     thousands = rows["step"].max() >= 10_000
     short = rows["value"].max() < 100 * max(rows["value"].min(), FLOOR)
@@ -157,7 +167,7 @@ def _dress(grid: np.ndarray, rows: pd.DataFrame, limits: tuple[float, float] | N
             axis.set_ylim(limits)
 
 
-def _caption(rows: pd.DataFrame, log: bool) -> str:
+def about(rows: pd.DataFrame, log: bool) -> str:
     """What the lines and bands mean, and which measurements they show."""
     first = rows.iloc[0]
     counts = rows.groupby("regime")["seed"].nunique()

@@ -1,28 +1,46 @@
-"""Style: the colour, marker and label of every regime, the type, and how a figure becomes files."""
+"""Style: the palette, the colour, marker and label of every regime, the type, captions, and how a figure becomes files."""
 
 import os
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 
 import matplotlib
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 
-# Okabe and Ito (2008): told apart under the common colour-vision deficiencies, and by lightness in grey print.
+# Every colour of every figure. First Okabe and Ito (2008), told apart under the common colour-vision deficiencies and by
+# lightness in grey print; then Paul Tol's muted scheme, less the hues nearest to those.
+PALETTE = {
+    "blue": "#0072B2",
+    "vermillion": "#D55E00",
+    "green": "#009E73",
+    "sky": "#56B4E9",
+    "orange": "#E69F00",
+    "pink": "#CC79A7",
+    "black": "#000000",
+    "olive": "#999933",
+    "wine": "#882255",
+    "grey": "#7F7F7F",
+    "indigo": "#332288",
+    "teal": "#44AA99",
+}
+NEUTRAL = "#555555"
+PALE = "#DDDDDD"
 COLOURS = {
-    "ar_to_bidllm": "#0072B2",
-    "ardllm_to_bidllm": "#D55E00",
-    "bidllm": "#009E73",
-    "ar": "#56B4E9",
-    "ardllm": "#E69F00",
+    "ar_to_bidllm": PALETTE["blue"],
+    "ardllm_to_bidllm": PALETTE["vermillion"],
+    "bidllm": PALETTE["green"],
+    "ar": PALETTE["sky"],
+    "ardllm": PALETTE["orange"],
 }
 MARKERS = {"ar_to_bidllm": "o", "ardllm_to_bidllm": "s", "bidllm": "^", "ar": "D", "ardllm": "v"}
-# Paul Tol's muted scheme, less the hues nearest to those above. Seven colours against five markers: the pairs
-# repeat only after 35 regimes.
-OTHER_COLOURS = ["#CC79A7", "#000000", "#999933", "#882255", "#7F7F7F", "#332288", "#44AA99"]
+# Seven colours against five markers: the pairs repeat only after 35 regimes.
+OTHER_COLOURS = [PALETTE[name] for name in ("pink", "black", "olive", "wine", "grey", "indigo", "teal")]
 OTHER_MARKERS = ["P", "X", "p", "*", "h"]
-NEUTRAL = "#555555"
 
 WORDS = {"ar": "AR", "ardllm": "ARDLLM", "bidllm": "BiDLLM", "r2l": "R2L", "dllm": "DLLM"}
+CHARACTERS = 19.5  # of a caption's type in an inch
+CAPTION = {"size": 7.0, "line": 0.125, "edge": 0.06}  # points, inches, inches
 
 RC = {
     "font.family": "DejaVu Sans",  # ships with matplotlib: the same figure on every machine
@@ -68,6 +86,17 @@ def label(regime: str) -> str:
     """Name of a regime as a reader sees it: ar_to_bidllm is AR→BiDLLM."""
     stages = [[WORDS.get(word, word) for word in stage.split("_")] for stage in regime.split("_to_")]
     return "→".join(" ".join(words) for words in stages)
+
+
+def sheet(wide: float, high: float, caption: str) -> tuple[Figure, SubFigure]:
+    """Figure with its caption at the bottom, and the part above, `wide` by `high` inches, for panels and legends."""
+    lines = textwrap.fill(caption, round(CHARACTERS * wide))
+    foot = CAPTION["line"] * (lines.count("\n") + 1) + 2 * CAPTION["edge"]
+    figure = Figure(figsize=(wide, high + foot), layout="constrained")
+    body, below = figure.subfigures(2, 1, height_ratios=(high, foot), hspace=0)
+    below.text(CAPTION["edge"] / wide, 1 - CAPTION["edge"] / foot, lines, va="top", ha="left", linespacing=1.3,
+               fontsize=CAPTION["size"], color=NEUTRAL, gid="caption")  # fmt: skip
+    return figure, body
 
 
 def save(figure: Figure, stem: str | Path) -> list[Path]:

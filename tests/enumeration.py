@@ -16,13 +16,33 @@ from tests.enumerate_arithmetic import every_arithmetic
 def every_sequence(corpus: Corpus) -> torch.Tensor:
     """(N, L) all sequences of the law, each as likely as the others, written out symbol by symbol."""
     if isinstance(corpus, Trace):
-        return torch.tensor([corpus.vocabulary.ids(symbols) for symbols in _traces(corpus)])
+        sequences_NL, p_N = every_trace(corpus)
+        assert float(p_N.max() - p_N.min()) < 1e-15, "a law of two kinds: take every_trace"
+        return sequences_NL
     return torch.from_numpy(every_arithmetic(corpus).T.astype(np.int64))
 
 
-def _traces(c: Trace) -> list[list[str]]:
-    general = c.domain == "general"
-    letter, first, count = ("g", 0, c.general_operators) if general else ("n", c.general_operators, c.new_operators)
+def every_trace(c: Trace) -> tuple[torch.Tensor, torch.Tensor]:
+    """(N, L) all traces of the law and (N,) their probabilities: a kind's share, in equal parts."""
+    common, rare = c.general_operators, c.general_operators + c.new_operators
+    if c.domain == "general":
+        kinds = [("g", 0, c.general_operators, 1.0)]
+    elif c.dialect == 0:
+        kinds = [("n", common, c.new_operators, 1.0)]
+    elif c.split in ("test", "longer"):
+        kinds = [("d", rare, c.dialect, 1.0)]
+    else:
+        kinds = [("n", common, c.new_operators, 1 - c.dialect_share), ("d", rare, c.dialect, c.dialect_share)]
+    sequences, p = [], []
+    for letter, first, count, share in kinds:
+        traces = [c.vocabulary.ids(symbols) for symbols in _traces(c, letter, first, count)]
+        sequences += traces
+        p += [share / len(traces)] * len(traces)
+    return torch.tensor(sequences), torch.tensor(p, dtype=torch.float64)
+
+
+def _traces(c: Trace, letter: str, first: int, count: int) -> list[list[str]]:
+    """All of one kind, whose operators are written with `letter` and counted on from `first`."""
     tables = [generator(c.world, "trace/table", first + i).permutation(c.values) for i in range(count)]
     wanted = {"train": lambda total: total % c.checksum != 0, "test": lambda total: total % c.checksum == 0}
     out = []

@@ -22,6 +22,7 @@ TRACE_LAWS = [(size, d, s) for size in TRACES for d in Domain for s in Trace.spl
 FULL = {
     **{name: world() for name, world in WORLDS.items()},
     "arithmetic, eight digits": synthetic_data.make("arithmetic", digits=8, records=1, affine=1, tables=1),
+    "trace, dialect": synthetic_data.make("trace", dialect=4, dialect_share=0.3),
     "noisy trace": synthetic_data.noisy(synthetic_data.make("trace"), 0.1),
 }
 LAWS = [(n, d, s) for n, c in FULL.items() for d in Domain for s in c.splits if (n, s) != ("arithmetic", "longer")]

@@ -74,6 +74,7 @@ def write(frame: pd.DataFrame, path: str | Path, columns: Columns = COLUMNS) -> 
     """Parquet file at `path`, complete or not there at all: a reader never meets half of one."""
     path = Path(path)
     _require_columns(str(path), frame.columns, columns)
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         _typed(frame, str(path), columns).to_parquet(partial, engine="pyarrow", compression="zstd", index=False)

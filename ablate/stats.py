@@ -5,15 +5,19 @@ A difference is one arm's value less another's on the same seed, in the units of
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 
 ALPHA = 0.05
+SIMULATED = 10  # seeds up to which the power of sign flips is drawn, by DRAWS simulated studies
+DRAWS = 4000
 EXACT = 16  # seeds up to which all 2^n patterns of signs are gone through; beyond, as many as of 16 are drawn
 
 
@@ -95,19 +99,32 @@ def equivalence(differences: Sequence[float], margin: float) -> float:
     return float(DescrStatsW(values).ttost_mean(-margin, margin)[0])
 
 
+@functools.cache
 def detectable(n: int, power: float = 0.8, alpha: float = ALPHA) -> float:
-    """Smallest mean difference found with this power by n seeds, in standard deviations of the differences.
+    """Smallest mean difference that sign flips of n seeds find with this power, in standard deviations of the
+    differences.
 
-    By the noncentral t distribution. Where `least_p(n)` exceeds alpha no difference can be found: inf.
+    Of normal differences: up to `SIMULATED` seeds by Monte Carlo through the test itself, beyond by the noncentral t
+    distribution, from which sign flips then hardly differ. Where `least_p(n)` exceeds alpha nothing is found: inf.
     ValueError for no seed, or for shares outside (0, 1) or a power of alpha or less.
     """
-    from statsmodels.stats.power import TTestPower
-
     if not 0 < alpha < power < 1:
         raise ValueError(f"detectable: wanted 0 < alpha < power < 1, got alpha={alpha}, power={power}")
     if least_p(n) > alpha:
         return math.inf
-    return float(np.squeeze(TTestPower().solve_power(nobs=n, alpha=alpha, power=power)))
+    if n > SIMULATED:
+        from statsmodels.stats.power import TTestPower
+
+        return float(np.squeeze(TTestPower().solve_power(nobs=n, alpha=alpha, power=power)))
+    noise = np.random.default_rng(n).normal(size=(DRAWS, n))
+    signs = np.array(list(itertools.product((1, -1), repeat=n)))
+
+    def missing(effect: float) -> float:
+        sums = (noise + effect) @ signs.T  # the first pattern flips none
+        as_far = np.abs(sums) >= np.abs(sums[:, :1]) - 1e-9
+        return power - float((as_far.mean(1) <= alpha + 1e-12).mean())
+
+    return float(optimize.bisect(missing, 0.0, 100.0, xtol=1e-3))
 
 
 def resampled(differences: Sequence[Sequence[float]], draws: int, seed: int = 0) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from ablate.control import ControlError, prove
 from ablate.machine import description
 from ablate.outcomes import QUESTIONS, by_question
 from ablate.prediction import Prediction, read_predictions
-from ablate.run import Run, describe
+from ablate.run import WHERE, Run, describe
 from ablate.store import digest, write_bytes
 from ablate.study import Quantity, Study
 from ablate.workers import Job
@@ -110,7 +110,7 @@ def decided_by(study: Study) -> list[Prediction]:
 def identity(study: Study) -> str:
     """Hash of what a study asks; more seeds and conditions make it longer, not another one."""
     asked = describe(study)
-    return digest({name: asked[name] for name in ("name", "arms", "matched", "factor", "words")})
+    return digest({name: asked[name] for name in ("name", "arms", "matched", "factor", "cells", "words")})
 
 
 def _earlier(study: Study, folder: Path) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def _earlier(study: Study, folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text())
         theirs, runs, _ = manifest["identity"], manifest["runs"], manifest["predictions"]
-        labels = set(records.read(folder, records.STUDY)["run"]) if runs else set()
+        labels: set[str] = set(records.read(folder, records.STUDY)["run"]) if runs else set()
     except (ValueError, KeyError, TypeError) as damage:
         raise UsageError(f"{path}: wanted the manifest of a study, got a damaged file ({damage}); delete {folder}, "
                          "whose runs are found again where they are") from None  # fmt: skip
@@ -136,8 +136,11 @@ def begin(plan: Plan) -> None:
     _write_manifest(plan, plan.kept, plan.earlier.get("spent", []))
 
 
-def keep(plan: Plan) -> None:
-    """Writes rows, questions and manifest of every run that is complete, those of earlier sittings included.
+Finished = tuple[Place, str, dict[str, Any], pd.DataFrame]  # a run's place, label, manifest and rows
+
+
+def keep(plan: Plan, finished: Iterable[Finished]) -> None:
+    """Writes rows, questions and manifest of the runs that are complete, beside those of earlier sittings.
 
     Raises ControlError where the arms of a seed did not begin with the same weights.
     """
@@ -145,13 +148,13 @@ def keep(plan: Plan) -> None:
     if plan.kept:
         frames.append(records.read(plan.folder, records.STUDY))
         questions.append(pd.read_parquet(plan.folder / "questions.parquet"))
-    for place, label, manifest, rows in _finished(plan):
+    for place, label, manifest, rows in finished:
         where = {"study": plan.study.name, "condition": place.condition, "arm": place.arm}
         asked = [{**where, "seed": place.seed, "question": q, "value": v} for q, v in by_question(rows).items()]
         frames.append(rows[rows["question"].isna()].assign(**where))
         questions.append(pd.DataFrame(asked, columns=list(QUESTIONS)))
         runs[label] = dataclasses.asdict(place) | {key: manifest[key] for key in KEPT} | {
-            "commit": manifest["code"]["commit"], "command": " ".join(plan.jobs_at[place].words)}  # fmt: skip
+            "commit": manifest["code"]["commit"], "words": said(plan.jobs_at[place])}  # fmt: skip
     if len(runs) == len(plan.kept):
         return
     _require_same_start(plan.study, runs)
@@ -172,10 +175,16 @@ def _write_manifest(plan: Plan, runs: dict[str, dict[str, Any]], spent: list[dic
     write_bytes(plan.folder / MANIFEST, json.dumps(content, indent=1).encode())
 
 
+def said(job: Job) -> list[str]:
+    """The words of a run's command line but for those that say where its files lie."""
+    return [word for word in job.words if word.split("=")[0] not in WHERE]
+
+
 KEPT = ("config_fingerprint", "initial_weights", "data", "source", "packages", "wall_seconds", "cpu_seconds")
 
 
-def _finished(plan: Plan) -> Iterator[tuple[Place, str, dict[str, Any], pd.DataFrame]]:
+def finished(plan: Plan) -> Iterator[Finished]:
+    """The runs that are complete and not kept yet."""
     for place, job in plan.jobs_at.items():
         label = plan.runs[place].label
         if label not in plan.kept and job.complete:

@@ -79,7 +79,7 @@ def job(assignment: Assignment) -> None:
         else:
             crew.go(_reporter(plan, crew, console))
     finally:
-        planned.keep(plan)
+        planned.keep(plan, planned.finished(plan))
     conclude(plan, crew, console)
     if failed(crew):
         sys.exit(1)

@@ -65,8 +65,9 @@ class Outcome:
     def words(self) -> str:
         """The outcome in a few words."""
         size = "" if self.block_size is None else f" {self.block_size}"
-        law = {"decode": "block"}.get(self.contexts, self.contexts)
-        return f"{self.metric.replace('_', ' ')}, {law}{size}, {self.how.replace('_', ' ')}"
+        law = {"decode": "block", "": "training"}.get(self.contexts, self.contexts)
+        level = f" {self.level:g}" if self.how is How.steps_to else ""
+        return f"{self.metric.replace('_', ' ')}, {law}{size}, {self.how.replace('_', ' ')}{level}"
 
 
 def mean_over_training(curve: pd.DataFrame, _: float = LEVEL) -> float | None:

@@ -21,10 +21,11 @@ from rich.table import Table
 from scipy import stats
 
 from ablate import records
+from ablate.outcomes import LEVEL as THRESHOLD
+from ablate.outcomes import last, mean_over_training
 from figures import arms, excess_bits, style, training_dynamics
 
 ARM = {"regime", "seed", "out", "cache"}  # what may differ between the runs of one picture
-THRESHOLD = 0.8  # block-1 score that counts as learned
 NOTHING = "–"
 CAPTION = (
     f"± half a 95% t-interval over seeds, from {arms.SEEDS_FOR_INTERVAL} seeds on; {NOTHING} not measured. Steps: "
@@ -94,8 +95,8 @@ def table(rows: pd.DataFrame, metric: str) -> Table:
         result.add_column(style.label(regime), justify="right", no_wrap=True)
     result.add_row("seeds", *(str(_of(chosen, regime)["seed"].nunique()) for regime in regimes), end_section=True)
     panels = arms.panels(chosen)
-    last = int(chosen["step"].max())
-    moments = {"base model": baseline, "before switch": before_switch, "end": partial(at_end, last=last)}
+    end = int(chosen["step"].max())
+    moments = {"base model": baseline, "before switch": before_switch, "end": partial(at_end, step=end)}
     for key in training_dynamics.order(panels):
         for moment, measure in moments.items():
             cells = [_cell(_of(panels[key], regime), measure) for regime in regimes]
@@ -110,7 +111,7 @@ def table(rows: pd.DataFrame, metric: str) -> Table:
             result.add_row(f"excess bits, {_name(key)}", *cells)
         result.add_section()
     for words, part in arms.bounds(rows).items():
-        cells = [_cell(_of(part, regime), partial(at_end, last=last)) for regime in regimes]
+        cells = [_cell(_of(part, regime), partial(at_end, step=end)) for regime in regimes]
         result.add_row(f"bound {words}, end", *cells)
     result.caption = CAPTION
     result.caption_justify = "left"
@@ -125,19 +126,12 @@ def baseline(run: pd.DataFrame) -> float | None:
 
 def before_switch(run: pd.DataFrame) -> float | None:
     """Last value of the first stage, None for a run without a second one."""
-    return _last(run[run["stage"] == 0]) if (run["stage"] > 0).any() else None
+    return last(run[run["stage"] == 0]) if (run["stage"] > 0).any() else None
 
 
-def at_end(run: pd.DataFrame, last: int) -> float | None:
-    """Value after step `last`, None for a run that has not come so far."""
-    return _last(run[(run["stage"] >= 0) & (run["step"] == last)])
-
-
-def mean_over_training(run: pd.DataFrame) -> float | None:
-    """Area under the curve by trapezoids over its length in steps: the units of the metric; None below two steps."""
-    trained = run[run["stage"] >= 0].sort_values(["step", "stage"])
-    length = trained["step"].max() - trained["step"].min() if len(trained) else 0
-    return float(np.trapezoid(trained["value"], trained["step"]) / length) if length else None
+def at_end(run: pd.DataFrame, step: int) -> float | None:
+    """Value after this step, None for a run that has not come so far."""
+    return last(run[(run["stage"] >= 0) & (run["step"] == step)])
 
 
 def steps_cell(part: pd.DataFrame) -> str:
@@ -172,10 +166,6 @@ def _name(key: tuple[str, int]) -> str:
 
 def _of(rows: pd.DataFrame, regime: str) -> pd.DataFrame:
     return rows[rows["regime"] == regime]
-
-
-def _last(rows: pd.DataFrame) -> float | None:
-    return float(rows.sort_values(["step", "stage"])["value"].iloc[-1]) if len(rows) else None
 
 
 def _parser() -> argparse.ArgumentParser:

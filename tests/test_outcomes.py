@@ -8,8 +8,8 @@ from ablate import records
 from ablate.outcomes import How, Outcome, by_question
 
 RUN = {"run": "r", "corpus": "w", "regime": "a", "seed": 1, "objective": "", "tokens": 0, "loss_tokens": 0,
-       "flops": 0.0, "domain": "new", "split": "test", "metric": "excess_bits", "contexts": "block", "block_size": 1, "protocol": "",
-       "question": None}  # fmt: skip
+       "flops": 0.0, "domain": "new", "split": "test", "metric": "excess_bits", "contexts": "block", "block_size": 1,
+       "protocol": "", "question": None}  # fmt: skip
 
 
 def curve(points, **other):

@@ -214,5 +214,20 @@ SCHEDULES = Study(
     cost="? minutes on 2 cores",
 )  # fmt: skip
 
+# `regimes` refuted a signature of the paper: before the switch AR decoded blocks of 32 better than diffusion did.
+FOLLOW_UP = Study(
+    name="followup",
+    question="Before the switch AR was ahead at block 32, where the paper has diffusion ahead: is the budget too small, "
+    "or is it the logit shift of diffusion?",
+    arms=[arm("ar_to_bidllm"), arm("bidllm")],
+    seeds=FRESH[:4],
+    predictions=["F1", "F2"],
+    conditions=[Setting("budget_3x", [*FACTS, "budget.tokens=1500000"]), Setting("no_shift", FACTS)],
+    cells=[Setting("no_shift/ar_to_bidllm", second(shift="false")),
+           Setting("no_shift/bidllm", ["regime.stages.0.objective.shift=false", *second(shift="false")])],
+    words=COMMON,
+    cost="? minutes on 2 cores",
+)  # fmt: skip
+
 STUDIES = {study.name: study for study in (rates(), REGIMES, PYTHON_SOURCE, CONFOUNDS, SMALL_BLOCK, BLOCK_GRID, TWIN,
-                                           TWIN_SUPERVISED, WARMUP, SCHEDULES)}  # fmt: skip
+                                           TWIN_SUPERVISED, WARMUP, SCHEDULES, FOLLOW_UP)}  # fmt: skip

@@ -229,5 +229,25 @@ FOLLOW_UP = Study(
     cost="? minutes on 2 cores",
 )  # fmt: skip
 
+# `twin` refuted the article's headline: blocks after AR knew less than AR carried on. Its arms differ in more than the
+# objective of the last stage: swept rate of both stages, fresh moments and a warmup of the rate at the switch.
+TWIN_REASONS = Study(
+    name="twin_reasons",
+    question="Blocks after AR knew less than AR carried on: is it the learning rate, of either stage, or the optimiser's "
+    "reset at the switch?",
+    arms=[arm("ar", *rate(2e-3)), arm("ar", *rate(1e-3), name="ar_1e-3"),
+          *(arm("ar_to_block", *SHIFTED, *words, name=name) for name, words in {
+              "block_shift": rate(1e-3),
+              "block_fast": rate(2e-3),
+              "block_keep": [*rate(1e-3), "regime.stages.1.optimiser=keep", "regime.stages.1.warmup=0"],
+              "block_low": [rate(1e-3)[0], "regime.stages.1.lr=0.0003"],
+          }.items())],
+    seeds=FRESH[:4],
+    predictions=[f"R{i}" for i in range(1, 9)],
+    conditions=[Setting(data, [*TRACE, *TWIN_DATA[data]]) for data in ("scarce", "rare")],
+    words=COMMON,
+    cost="? minutes on 2 cores",
+)  # fmt: skip
+
 STUDIES = {study.name: study for study in (rates(), REGIMES, PYTHON_SOURCE, CONFOUNDS, SMALL_BLOCK, BLOCK_GRID, TWIN,
-                                           TWIN_SUPERVISED, WARMUP, SCHEDULES, FOLLOW_UP)}  # fmt: skip
+                                           TWIN_SUPERVISED, WARMUP, SCHEDULES, FOLLOW_UP, TWIN_REASONS)}  # fmt: skip

@@ -217,8 +217,8 @@ SCHEDULES = Study(
 # `regimes` refuted a signature of the paper: before the switch AR decoded blocks of 32 better than diffusion did.
 FOLLOW_UP = Study(
     name="followup",
-    question="Before the switch AR was ahead at block 32, where the paper has diffusion ahead: is the budget too small, "
-    "or is it the logit shift of diffusion?",
+    question="Before the switch AR was ahead at block 32, where the paper has diffusion ahead: is the budget too "
+    "small, or is it the logit shift of diffusion?",
     arms=[arm("ar_to_bidllm"), arm("bidllm")],
     seeds=FRESH[:4],
     predictions=["F1", "F2"],
@@ -233,8 +233,8 @@ FOLLOW_UP = Study(
 # objective of the last stage: swept rate of both stages, fresh moments and a warmup of the rate at the switch.
 TWIN_REASONS = Study(
     name="twin_reasons",
-    question="Blocks after AR knew less than AR carried on: is it the learning rate, of either stage, or the optimiser's "
-    "reset at the switch?",
+    question="Blocks after AR knew less than AR carried on: is it the learning rate, of either stage, or the "
+    "optimiser's reset at the switch?",
     arms=[arm("ar", *rate(2e-3)), arm("ar", *rate(1e-3), name="ar_1e-3"),
           *(arm("ar_to_block", *SHIFTED, *words, name=name) for name, words in {
               "block_shift": rate(1e-3),

@@ -87,6 +87,25 @@ def study_help() -> str:
     return "\n".join(lines)
 
 
+def sweep_help() -> str:
+    """The search spaces that ship, each with question, command and cost; what runs take is run.py's."""
+    from experiments.sweep import OBJECTIVES, Search
+
+    lines = ["A sweep by Optuna: trials of a space's values, each a run.py on several seeds.", ""]
+    lines += ["  python experiments/sweep.py [sweep=NAME] [trials=N] [workers=N] [regime=NAME] [key=value ...]", ""]
+    for name, space in GROUPS["sweep"].items():
+        lines += [f"{name}: {space.question}", f"    python experiments/sweep.py {space.command}",
+                  f"    parameters {', '.join(p.name for p in space.parameters)}; {space.cost}", ""]  # fmt: skip
+    lines += [*_groups("regime", "corpus", "model", "budget"), _keys(Search),
+              f"objectives (less is better): {', '.join(OBJECTIVES)}",
+              "Every other key is run.py's and reaches each run as typed: corpus=trace  budget=study  batch=32",
+              "Every field of a space is a key too: sweep.parameters.0.values=[1,2,4]  name=mine",
+              "seeds=[100,101]   of each trial, whose value is the mean over them",
+              "storage=URL       a database in place of the journal file runs/NAME/journal.log",
+              "--cfg job         print the configuration and stop; the same command resumes a sweep"]  # fmt: skip
+    return "\n".join(lines)
+
+
 def _groups(*groups: str) -> list[str]:
     lines = []
     for group in groups:

@@ -14,6 +14,7 @@ from ablate.schedule import Cap
 from ablate.shape import Shape
 from ablate.text import PythonSource, Text
 from experiments.studies import STUDIES
+from experiments.sweeps import SWEEPS
 from synthetic_data import Arithmetic, Facts, Noisy, Programs, Trace
 
 SWITCH = 100 / 135  # of the steps: the paper switches at 100k of 135k
@@ -75,8 +76,9 @@ BUDGETS = {
     "smoke": Budget(base_tokens=60_000, tokens=120_000, evaluations=2, questions=8, contexts=16, every=5),
 }
 GROUPS: dict[str, dict[str, Any]] = {"regime": REGIMES, "corpus": CORPORA, "model": MODELS, "budget": BUDGETS,
-                                     "study": STUDIES}  # fmt: skip
-DEFAULTS = {"regime": "ar_to_bidllm", "corpus": "trace", "model": "tiny", "budget": "default", "study": "rates"}
+                                     "study": STUDIES, "sweep": SWEEPS}  # fmt: skip
+DEFAULTS = {"regime": "ar_to_bidllm", "corpus": "trace", "model": "tiny", "budget": "default", "study": "regimes",
+            "sweep": "block_and_warmup"}  # fmt: skip
 
 
 def laws() -> dict[str, Any]:

@@ -137,6 +137,18 @@ def test_feeds_of_several_processes_are_the_one_feed():
     assert np.array_equal(whole[1].addresses, np.concatenate([r.addresses for _, r in parts]))
 
 
+def test_a_finite_list_comes_whole_and_in_another_order_every_epoch():
+    corpus, unique = synthetic_data.make("trace"), 12
+    feed = Feed(corpus, 1, 8, 1, 0, 6, unique=unique)
+    numbers = feed.sequences(np.arange(4 * unique)).reshape(4, unique)
+    assert (np.sort(numbers, axis=1) == np.arange(unique)).all()
+    assert len({tuple(epoch) for epoch in numbers}) == 4
+    assert np.array_equal(feed.sequences(np.arange(20, 30)), numbers.ravel()[20:30]), "an address, not a history"
+    assert torch.equal(feed[1][0], corpus.batch(numbers.ravel()[8:16], 1))
+    assert np.array_equal(feed[1][1].addresses, np.arange(8, 16)), "the noise is anew in every epoch"
+    assert torch.equal(Feed(corpus, 1, 8, 1, 0, 6)[1][0], corpus.batch(np.arange(8, 16), 1))
+
+
 def test_times_are_stratified_and_permuted():
     t = np.stack([levels(rows(step, 16), Strata.permuted)[:, 0].numpy() for step in range(400)])
     assert ((t > 0) & (t <= 1)).all()

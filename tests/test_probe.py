@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -50,6 +51,24 @@ def test_whole_sequences_are_asked_where_training_shows_their_law(corpus):
     true = held_out.queries(4, seed=0).tokens_BL[:, held_out.operations]
     seen = corpus.oracle.posterior(tokens.masked_fill(held_out.queries(4, seed=0).answer_BL, corpus.vocabulary.mask_id))
     assert (seen.p_BLV[range(4), held_out.operations, true] == 0).all()
+
+
+@pytest.mark.parametrize("model", ["oracle", "uniform"])
+def test_questions_average_to_the_whole(model, corpus):
+    """Every question asks for as many tokens, so the mean over questions is the mean over tokens; an oracle has 0."""
+    probe = replace(PROBE, by_question=True)
+    length = len(corpus.vocabulary)
+    predict = {"oracle": BruteModel(corpus),
+               "uniform": lambda tokens: torch.full((*tokens.shape, length), -math.log(length))}[model]  # fmt: skip
+    rows = probe.measure(predict, corpus, seed=0)
+    parts = [r for r in rows if r["metric"] == "question_bits"]
+    assert [r["question"] for r in parts] == list(range(probe.contexts))
+    assert {(r["contexts"], r["block_size"]) for r in parts} == {("block", 1)}
+    whole = values(rows, "excess_bits")["block", 1]
+    assert sum(r["value"] for r in parts) / len(parts) == pytest.approx(whole, abs=1e-9)
+    assert (whole > 0.1) == (model == "uniform")
+    others = [r for r in rows if r["metric"] != "question_bits"]
+    assert others == PROBE.measure(predict, corpus, seed=0), "nothing else changes"
 
 
 def test_a_uniform_guess_has_the_gap_that_it_must(corpus):

@@ -13,7 +13,7 @@ from ablate.run import Budget
 from ablate.schedule import Cap
 from ablate.shape import Shape
 from ablate.text import PythonSource, Text
-from experiments.studies import STUDIES
+from experiments.followups import STUDIES
 from experiments.sweeps import SWEEPS
 from synthetic_data import Arithmetic, Facts, Noisy, Programs, Trace
 

@@ -1,4 +1,4 @@
-"""The studies that ship: each opens with its question; --help prints it with command and cost.
+"""The studies that ship, but for what followed from them: each opens with its question; --help prints it.
 
 Runs are small: two layers of 64, a thousand steps of 32 sequences, a quarter of a minute each. Predictions are in
 predictions.yaml. Learning rates come from the study `rates`, on seeds that no other study uses.
@@ -214,40 +214,4 @@ SCHEDULES = Study(
     cost="? minutes on 2 cores",
 )  # fmt: skip
 
-# `regimes` refuted a signature of the paper: before the switch AR decoded blocks of 32 better than diffusion did.
-FOLLOW_UP = Study(
-    name="followup",
-    question="Before the switch AR was ahead at block 32, where the paper has diffusion ahead: is the budget too "
-    "small, or is it the logit shift of diffusion?",
-    arms=[arm("ar_to_bidllm"), arm("bidllm")],
-    seeds=FRESH[:4],
-    predictions=["F1", "F2"],
-    conditions=[Setting("budget_3x", [*FACTS, "budget.tokens=1500000"]), Setting("no_shift", FACTS)],
-    cells=[Setting("no_shift/ar_to_bidllm", second(shift="false")),
-           Setting("no_shift/bidllm", ["regime.stages.0.objective.shift=false", *second(shift="false")])],
-    words=COMMON,
-    cost="? minutes on 2 cores",
-)  # fmt: skip
-
-# `twin` refuted the article's headline: blocks after AR knew less than AR carried on. Its arms differ in more than the
-# objective of the last stage: swept rate of both stages, fresh moments and a warmup of the rate at the switch.
-TWIN_REASONS = Study(
-    name="twin_reasons",
-    question="Blocks after AR knew less than AR carried on: is it the learning rate, of either stage, or the "
-    "optimiser's reset at the switch?",
-    arms=[arm("ar", *rate(2e-3)), arm("ar", *rate(1e-3), name="ar_1e-3"),
-          *(arm("ar_to_block", *SHIFTED, *words, name=name) for name, words in {
-              "block_shift": rate(1e-3),
-              "block_fast": rate(2e-3),
-              "block_keep": [*rate(1e-3), "regime.stages.1.optimiser=keep", "regime.stages.1.warmup=0"],
-              "block_low": [rate(1e-3)[0], "regime.stages.1.lr=0.0003"],
-          }.items())],
-    seeds=FRESH[:4],
-    predictions=[f"R{i}" for i in range(1, 9)],
-    conditions=[Setting(data, [*TRACE, *TWIN_DATA[data]]) for data in ("scarce", "rare")],
-    words=COMMON,
-    cost="? minutes on 2 cores",
-)  # fmt: skip
-
-STUDIES = {study.name: study for study in (rates(), REGIMES, PYTHON_SOURCE, CONFOUNDS, SMALL_BLOCK, BLOCK_GRID, TWIN,
-                                           TWIN_SUPERVISED, WARMUP, SCHEDULES, FOLLOW_UP, TWIN_REASONS)}  # fmt: skip
+FIRST = (rates(), REGIMES, PYTHON_SOURCE, CONFOUNDS, SMALL_BLOCK, BLOCK_GRID, TWIN, TWIN_SUPERVISED, WARMUP, SCHEDULES)

@@ -11,8 +11,8 @@ import pytest
 from ablate import records, stats
 from ablate.outcomes import QUESTIONS, Outcome
 from ablate.prediction import VERDICTS, Prediction, read_predictions, verdicts
-from experiments import studies
 from experiments import verdicts as command
+from experiments.followups import STUDIES
 from tests.test_outcomes import RUN
 
 ROOT = Path(__file__).parent.parent
@@ -102,11 +102,11 @@ def test_shipped_predictions_belong_to_shipped_studies():
     """Every one is decided by a study that has its condition and arms; primaries are no more than the seeds allow."""
     predictions = read_predictions(SHIPPED)
     for p in predictions:
-        study = studies.STUDIES[p.study]
+        study = STUDIES[p.study]
         assert p.id in study.predictions
         assert {p.arm, p.other} <= {arm.name for arm in study.arms}
         assert p.condition in {condition.name for condition in study.conditions}
-    for name, study in studies.STUDIES.items():
+    for name, study in STUDIES.items():
         family = sum(p.primary for p in predictions if p.study == name)
         assert family == 0 or family <= stats.primaries(len(study.seeds))
 

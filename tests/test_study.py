@@ -24,6 +24,7 @@ from ablate.study import Quantity, Setting, Study
 from ablate.train import train
 from experiments import planned, studies
 from experiments.cli import RUN, UsageError, jobs
+from experiments.followups import STUDIES
 from experiments.study import Assignment
 from tests.test_outcomes import RUN as ROW
 
@@ -102,7 +103,7 @@ def test_the_matched_quantity_is_held():
 
 def test_what_shipped_studies_match_holds_at_full_size():
     """Blocks score as many tokens as AR in `twin_supervised`: the steps are written down, the masks decide."""
-    asked = studies.STUDIES["twin_supervised"]
+    asked = STUDIES["twin_supervised"]
     RUN.register()
     arms = {arm.name: jobs(RUN, asked.words_of(asked.conditions[0], arm, 200))[0].resolved() for arm in asked.arms}
     spent = {name: spending(run)[Quantity.supervised] for name, run in arms.items()}
@@ -156,15 +157,15 @@ def test_swept_rates_are_those_of_the_records():
 
 
 def test_committed_results_are_those_of_the_shipped_studies():
-    for name, asked in studies.STUDIES.items():
+    for name, asked in STUDIES.items():
         path = ROOT / "results" / name / "manifest.json"
         if path.exists():
             assert json.loads(path.read_text())["identity"] == planned.identity(asked), name
 
 
-@pytest.mark.parametrize("name", list(studies.STUDIES))
+@pytest.mark.parametrize("name", list(STUDIES))
 def test_every_shipped_study_is_controlled(name, tmp_path):
-    asked = dataclasses.replace(studies.STUDIES[name], seeds=studies.STUDIES[name].seeds[:1])
+    asked = dataclasses.replace(STUDIES[name], seeds=STUDIES[name].seeds[:1])
     conditions = [c.name for c in asked.conditions if c.name != "python_source"]  # no need to tokenise it here
     if conditions:
         found = planned.plan(assignment(tmp_path, asked, only=conditions))

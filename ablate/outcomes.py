@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
-import pandas as pd
 
+Frame = Any  # a pandas DataFrame, whose own annotations are too wide to be checked
 LEVEL = 0.8  # score that counts as learned
 
 
@@ -46,18 +47,18 @@ class Outcome:
     def __post_init__(self) -> None:
         object.__setattr__(self, "how", How(self.how))
 
-    def curve(self, rows: pd.DataFrame) -> pd.DataFrame:
+    def curve(self, rows: Frame) -> Frame:
         """The rows that it is about, after the base model, in order."""
         sizes = rows["block_size"].isna() if self.block_size is None else rows["block_size"] == self.block_size
         there = (rows["metric"] == self.metric) & (rows["contexts"] == self.contexts) & sizes
         there &= (rows["domain"] == self.domain) & (rows["split"] == self.split) & (rows["stage"] >= 0)
         return rows[there].sort_values(["step", "stage"])
 
-    def of(self, run: pd.DataFrame) -> float | None:
+    def of(self, run: Frame) -> float | None:
         """The number of one run; None where it was not measured."""
         return MEASURES[self.how](self.curve(run), self.level)
 
-    def reached(self, run: pd.DataFrame) -> bool:
+    def reached(self, run: Frame) -> bool:
         """Has the curve of one run ever reached the level?"""
         return bool((self.curve(run)["value"] >= self.level).any())
 
@@ -70,42 +71,42 @@ class Outcome:
         return f"{self.metric.replace('_', ' ')}, {law}{size}, {self.how.replace('_', ' ')}{level}"
 
 
-def mean_over_training(curve: pd.DataFrame, _: float = LEVEL) -> float | None:
+def mean_over_training(curve: Frame, _: float = LEVEL) -> float | None:
     """Area under the curve by trapezoids over its length in steps: the units of the metric; None below two steps."""
     curve = curve[curve["stage"] >= 0].sort_values(["step", "stage"])
     length = curve["step"].max() - curve["step"].min() if len(curve) else 0
     return float(np.trapezoid(curve["value"], curve["step"]) / length) if length else None
 
 
-def last(curve: pd.DataFrame, _: float = LEVEL) -> float | None:
+def last(curve: Frame, _: float = LEVEL) -> float | None:
     """The last value."""
     return float(curve.sort_values(["step", "stage"])["value"].iloc[-1]) if len(curve) else None
 
 
-def before_switch(curve: pd.DataFrame, _: float = LEVEL) -> float | None:
+def before_switch(curve: Frame, _: float = LEVEL) -> float | None:
     """The last value before the last stage; None of a run with one stage."""
     return last(curve[curve["stage"] < curve["stage"].max()])
 
 
-def _last_stage(curve: pd.DataFrame) -> pd.DataFrame:
+def _last_stage(curve: Frame) -> Frame:
     return curve[curve["stage"] == curve["stage"].max()]
 
 
-def _after_switch(curve: pd.DataFrame, _: float) -> float | None:
+def _after_switch(curve: Frame, _: float) -> float | None:
     later = _last_stage(curve)
     return float(later["value"].iloc[0]) if len(later) and curve["stage"].nunique() > 1 else None
 
 
-def _later_mean(curve: pd.DataFrame, _: float) -> float | None:
+def _later_mean(curve: Frame, _: float) -> float | None:
     return mean_over_training(_last_stage(curve))
 
 
-def _steps_to(curve: pd.DataFrame, level: float) -> float | None:
+def _steps_to(curve: Frame, level: float) -> float | None:
     there = curve[curve["value"] >= level]
     return float(there["step"].min() if len(there) else curve["step"].max()) if len(curve) else None
 
 
-MEASURES: dict[How, Callable[[pd.DataFrame, float], float | None]] = {
+MEASURES: dict[How, Callable[[Frame, float], float | None]] = {
     How.mean: mean_over_training,
     How.end: last,
     How.before_switch: before_switch,
@@ -116,7 +117,7 @@ MEASURES: dict[How, Callable[[pd.DataFrame, float], float | None]] = {
 QUESTIONS = {"study": "str", "condition": "str", "arm": "str", "seed": "int64", "question": "int64", "value": "float64"}
 
 
-def by_question(run: pd.DataFrame) -> dict[int, float]:
+def by_question(run: Frame) -> dict[int, float]:
     """Of every held-out question the mean over training of `question_bits`, whose mean over questions is the outcome
     `Outcome()`."""
     rows = run[(run["metric"] == "question_bits") & (run["stage"] >= 0)]

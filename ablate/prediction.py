@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ablate import stats
-from ablate.outcomes import How, Outcome
+from ablate.outcomes import Frame, How, Outcome
 from ablate.stats import Direction, Verdict
 from ablate.store import digest
 
@@ -85,16 +86,16 @@ def _prediction(path: Path, name: str, said: object) -> Prediction:
         raise ValueError(f"{path}, {name}: {error}") from None
 
 
-def verdicts(predictions: Iterable[Prediction], rows: pd.DataFrame, questions: pd.DataFrame) -> list[dict[str, object]]:
+def verdicts(predictions: Iterable[Prediction], rows: Frame, questions: Frame) -> list[dict[str, object]]:
     """A row of VERDICTS for every prediction whose two arms were measured on two seeds or more; `note` is left "".
 
     rows: of studies, columns `records.STUDY`. questions: columns `outcomes.QUESTIONS`; where they hold the outcome, the
     interval draws seeds, then questions. Holm's family are the primaries of a study that were measured.
     """
     measured = [(p, pair) for p in predictions if len(pair := paired(p, rows)) >= 2]
-    family = pd.Series([p.study for p, _ in measured if p.primary], dtype=str).value_counts()
-    found = [_row(p, pair, questions, int(family.get(p.study, 1)) if p.primary else 1) for p, pair in measured]
-    for study in family.index:
+    family = Counter(p.study for p, _ in measured if p.primary)
+    found = [_row(p, pair, questions, family[p.study] if p.primary else 1) for p, pair in measured]
+    for study in family:
         mine = [row for row in found if row["study"] == study and row["primary"]]
         for row, p in zip(mine, stats.holm([float(str(row["p"])) for row in mine]), strict=True):
             row["p_holm"] = p
@@ -105,7 +106,7 @@ def verdicts(predictions: Iterable[Prediction], rows: pd.DataFrame, questions: p
     return found
 
 
-def paired(prediction: Prediction, rows: pd.DataFrame) -> pd.DataFrame:
+def paired(prediction: Prediction, rows: Frame) -> Frame:
     """The outcome in both arms, columns arm, other, arm_reached and other_reached, by seed; seeds that have both."""
     rows = rows[(rows["study"] == prediction.study) & (rows["condition"] == prediction.condition)]
     found: dict[str, dict[int, object]] = {}
@@ -117,7 +118,7 @@ def paired(prediction: Prediction, rows: pd.DataFrame) -> pd.DataFrame:
         {"arm": float, "other": float})  # fmt: skip
 
 
-def _row(prediction: Prediction, pair: pd.DataFrame, questions: pd.DataFrame, family: int) -> dict[str, object]:
+def _row(prediction: Prediction, pair: Frame, questions: Frame, family: int) -> dict[str, object]:
     differences = (pair["arm"] - pair["other"]).to_numpy()
     between = stats.bootstrap(_by_question(prediction, pair, questions) or [[d] for d in differences])
     p = stats.sign_flip(differences)
@@ -134,7 +135,7 @@ def _row(prediction: Prediction, pair: pd.DataFrame, questions: pd.DataFrame, fa
     }  # fmt: skip
 
 
-def _by_question(prediction: Prediction, pair: pd.DataFrame, questions: pd.DataFrame) -> list[list[float]]:
+def _by_question(prediction: Prediction, pair: Frame, questions: Frame) -> list[list[float]]:
     """Of every seed the differences question by question; nothing where the outcome is not kept so."""
     if prediction.outcome != Outcome():
         return []

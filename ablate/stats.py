@@ -25,7 +25,7 @@ class Direction(StrEnum):
     """What a prediction says of the mean difference."""
 
     higher = "higher"
-    lower = "lower"
+    lower = "lower"  # type: ignore[assignment]  # hides str.lower, which no direction needs
     equal = "equal"
 
 
@@ -124,7 +124,7 @@ def detectable(n: int, power: float = 0.8, alpha: float = ALPHA) -> float:
         as_far = np.abs(sums) >= np.abs(sums[:, :1]) - 1e-9
         return power - float((as_far.mean(1) <= alpha + 1e-12).mean())
 
-    return float(optimize.bisect(missing, 0.0, 100.0, xtol=1e-3))
+    return optimize.root_scalar(missing, bracket=(0.0, 100.0), method="bisect", xtol=1e-3).root
 
 
 def resampled(differences: Sequence[Sequence[float]], draws: int, seed: int = 0) -> np.ndarray:

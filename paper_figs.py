@@ -1,93 +1,209 @@
-"""Every figure by name: `python paper_figs.py [name ...] [--from RUN ...] [--survey FOLDER]` writes PDF and PNG into
-figures/out/."""
+"""Every figure by name: `python paper_figs.py [name ...]` draws the committed rows of results/, as PDF and PNG into
+figures/out/. `--from RUN ...` and `--survey FOLDER` draw new ones."""
 
 import argparse
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from ablate import records
+from ablate.outcomes import How, Outcome
+from ablate.prediction import VERDICTS
 from figures import (
     candidates_by_law,
+    clean_share,
     excess_bits,
+    importance,
+    laws,
     learning_cost,
+    no_signal,
+    null_theory,
+    outcomes_by_arm,
     paper_training_dynamics,
     paper_warmup,
     style,
+    sweep_map,
     training_dynamics,
+    verdicts,
+    visits_and_mismatch,
+    warmup,
 )
+from figures.desk import Desk, Drawing, Rows
 
-OUT = Path(__file__).parent / "figures" / "out"
+HOME = Path(__file__).parent
+OUT = HOME / "figures" / "out"
+RESULTS = HOME / "results"
+MOST = 4  # processes that draw
+Task = tuple[Callable[..., Figure], list[pd.DataFrame], Path]
+OUTCOMES = {
+    "Excess bits, block 1,\nmean over training": Outcome(),
+    "Excess bits, random masks,\nmean over training": Outcome(contexts="random", block_size=None, split="train"),
+    "Bits per byte, AR contexts,\nmean over training": Outcome("bits_per_byte", "ar", None),
+    "Bits per byte, random masks,\nmean over training": Outcome("bits_per_byte", "random", None),
+    "Score at block size 1,\nat the end": Outcome("score", "decode", 1, how=How.end),
+    "Score at block size 32,\nat the end": Outcome("score", "decode", 32, how=How.end),
+}
+
+
+def read_study(path: Path) -> pd.DataFrame:
+    """Rows of a study. A figure tells its arms apart as it does regimes."""
+    rows = records.read(path, records.STUDY)
+    return rows.assign(regime=rows["arm"])
+
+
+def read_runs(paths: list[str]) -> pd.DataFrame:
+    """Rows of runs, which are of no study and no condition, or of studies. ValueError for what cannot be read."""
+    studies = [path for path in paths if "arm" in _columns(Path(path))]
+    runs = [path for path in paths if path not in studies]
+    frames = [read_study(Path(path)) for path in studies]
+    if runs:
+        rows = records.gather(runs)
+        frames.append(rows.assign(study="", condition="", arm=rows["regime"]))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _columns(path: Path) -> list[str]:
+    """Names of the columns of a parquet file or of the records in a folder; none where it cannot be read."""
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        return parquet.read_schema(path / records.FILE if path.is_dir() else path).names
+    except (pyarrow.ArrowException, OSError):
+        return []
+
+
+def read_survey(path: Path) -> pd.DataFrame:
+    """Rows of a survey; shown: asked tokens that a table of the null theory has learned from."""
+    rows = records.read(path, records.SURVEY)
+    return rows.assign(shown=laws.questions_of(rows) // 2)
+
+
+def read_verdicts(path: Path) -> pd.DataFrame:
+    """Verdicts; the exploratory ones are a figure of their own."""
+    rows = records.read(path, VERDICTS)
+    return rows.assign(kind=rows["primary"].map({True: "", False: "exploratory"}))
+
+
+def draw_outcomes(rows: pd.DataFrame) -> Figure:
+    """What every arm of a study reached: a value per arm, seed and outcome that was measured."""
+    found = [
+        {"study": study, "condition": condition, "arm": arm, "seed": seed, "outcome": name, "value": value}
+        for (study, condition, arm, seed), run in rows.groupby(["study", "condition", "arm", "seed"])
+        for name, outcome in OUTCOMES.items()
+        if (value := outcome.of(run)) is not None
+    ]
+    return outcomes_by_arm.draw(pd.DataFrame(found, columns=outcomes_by_arm.COLUMNS))
 
 
 def draw_training_dynamics(rows: pd.DataFrame) -> Figure:
-    """Training dynamics of score, or of bits per byte where the runs read real text."""
-    return training_dynamics.draw(rows, metric=training_dynamics.headline(rows))
+    """Score below the paper's own curves, or bits per byte where the runs read real text."""
+    metric = training_dynamics.headline(rows)
+    return paper_training_dynamics.beside(rows) if metric == "score" else training_dynamics.draw(rows, metric=metric)
 
 
-FROM_PAPER: dict[str, Callable[[], Figure]] = {
-    "paper_training_dynamics": paper_training_dynamics.draw,
-    "paper_warmup": paper_warmup.draw,
-}
-FROM_RUNS: dict[str, Callable[[pd.DataFrame], Figure]] = {
-    "training_dynamics": draw_training_dynamics,
-    "excess_bits": excess_bits.draw,
-}
-FROM_SURVEY: dict[str, Callable[[pd.DataFrame], Figure]] = {
-    "candidates_by_law": candidates_by_law.draw,
-    "learning_cost": learning_cost.draw,
-}
-NAMES = [*FROM_PAPER, *FROM_RUNS, *FROM_SURVEY]
-NEEDS = {
-    **dict.fromkeys(FROM_RUNS, "--from runs/NAME [runs/NAME ...]"),
-    **dict.fromkeys(FROM_SURVEY, "--survey runs/knowledge-NAME"),
+def study(name: str, *apart: str, **has: str) -> Rows:
+    make = f"python experiments/study.py study={name.rstrip('*') or 'regimes'}"
+    return Rows(f"{name}/{records.FILE}", read_study, make, apart or ("study", "condition"), has, "runs")
+
+
+def sweep(file: str, columns: dict[str, str], known: str) -> Rows:
+    """Rows without a value in the column `known` are none: there were too few trials."""
+    make = "python experiments/sweep.py regime=ar_to_block sweep=block_and_warmup"
+    return Rows(f"*/{file}.parquet", lambda path: records.read(path, columns).dropna(subset=known), make, ("sweep",))
+
+
+def counted(file: str) -> Rows:
+    return Rows(f"no_signal/{file}.csv", pd.read_csv, "python experiments/no_signal.py --out results/no_signal")
+
+
+def surveyed(folder: str, words: str, *apart: str) -> Rows:
+    world = "corpus=trace corpus.operations=5 corpus.new_operators=12"
+    make = f"python experiments/knowledge.py {world} {words}out=results/{folder}"
+    return Rows(f"{folder.split('/')[0]}/*/{records.FILE}", read_survey, make, apart, option="survey" if apart else "")
+
+
+KNOWN, TABLES = surveyed("knowledge/trace", "", "corpus"), surveyed("null_theory/1024", "questions=1024 ")
+JUDGED = Rows("verdicts.parquet", read_verdicts, "python experiments/verdicts.py", ("kind",))
+FIGURES = {
+    "paper_training_dynamics": Drawing(paper_training_dynamics.draw),
+    "paper_warmup": Drawing(paper_warmup.draw),
+    "training_dynamics": Drawing(draw_training_dynamics, study("regimes*")),
+    "excess_bits": Drawing(excess_bits.draw, study("regimes", metric="excess_bits")),
+    "warmup_stability": Drawing(paper_warmup.beside, study("warmup", metric="grad_norm", regime="none")),
+    "warmup_ingredients": Drawing(warmup.draw, study("warmup", metric="grad_norm", regime="none")),
+    "outcomes_by_arm": Drawing(draw_outcomes, study("*", "study", metric="excess_bits")),
+    "no_signal": Drawing(no_signal.draw, counted("no_signal")),
+    "clean_share": Drawing(clean_share.draw, counted("clean_share")),
+    "candidates_by_law": Drawing(candidates_by_law.draw, KNOWN),
+    "visits_and_mismatch": Drawing(visits_and_mismatch.draw, KNOWN),
+    "learning_cost": Drawing(learning_cost.draw, KNOWN),
+    "null_theory": Drawing(null_theory.draw, study("regimes", metric="excess_bits", corpus="trace"), TABLES),
+    "sweep_map": Drawing(sweep_map.draw, sweep("trials", sweep_map.COLUMNS, "sweep")),
+    "importance": Drawing(importance.draw, sweep("importance", importance.COLUMNS, "importance")),
+    "verdicts": Drawing(verdicts.draw, JUDGED),
 }
 EXAMPLES = """\
 examples:
-  python paper_figs.py                                   the figures that need no run
-  python paper_figs.py --from runs/*                     those, and the figures of these runs
-  python paper_figs.py training_dynamics --from runs/A   one figure of one run
-  python paper_figs.py --survey runs/knowledge-A         the figures of a survey
+  python paper_figs.py                                   every figure whose rows are in results/
+  python paper_figs.py verdicts no_signal                two of them
+  python paper_figs.py --from runs/A runs/B              the figures of new runs of one corpus
+  python paper_figs.py --from results/confounds          those of another study
+  python paper_figs.py --survey runs/knowledge-A         those of a survey
 """
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit code: 0 when every figure asked for was written, 2 for bad input."""
+    """Exit code: 0 when every figure asked for, or every one whose rows are there, was written; 2 for bad input."""
     asked = _parser().parse_args(arguments)
-    unknown = [name for name in asked.names if name not in NAMES]
+    unknown = [name for name in asked.names if name not in FIGURES]
     if unknown:
-        return _refuse(f"figure {', '.join(unknown)}: unknown; wanted one of {', '.join(NAMES)}")
-    names = asked.names or NAMES
+        return _refuse(f"figure {', '.join(unknown)}: unknown; wanted one of {', '.join(FIGURES)}")
     try:
-        rows = _read(asked.runs, asked.survey)
-        if asked.runs and not asked.names and not (rows["excess_bits"]["metric"] == "excess_bits").any():
-            names = [name for name in names if name != "excess_bits"]
-            print("excess_bits: not drawn, these runs have no exact oracle")
-        waiting = [name for name in names if name in NEEDS and name not in rows]
-        if asked.names and waiting:
-            missing = "; ".join(f"{name}: needs rows; type {NEEDS[name]}" for name in waiting)
-            return _refuse(f"figure {missing}")
-        drawn = {name: _draw(name, rows) for name in names if name not in waiting}
-        for name, figure in drawn.items():
-            print(*style.save(figure, OUT / name), sep="\n")
+        given = _given(asked.runs, asked.survey)
+        fed = [name for name, drawing in FIGURES.items() if drawing.rows and drawing.rows.option in given]
+        names = asked.names or fed or list(FIGURES)
+        desk = Desk(Path(asked.results), given)
+        missing = {name: faults for name in names if (faults := desk.missing(FIGURES[name]))}
+        if asked.names and missing:
+            return _refuse("\n".join(f"figure {name}: {faults}" for name, faults in missing.items()))
+        tasks = [(draw, rows, OUT / f"{name}{end}") for name in names if name not in missing
+                 for draw, rows, end in desk.tasks(FIGURES[name])]  # fmt: skip
+        for paths in at_work(tasks):
+            print(*paths, sep="\n", flush=True)
     except (ValueError, OSError) as error:
         return _refuse(str(error))
-    for name in waiting:
-        print(f"{name}: not drawn, it needs {NEEDS[name]}")
+    for name, faults in missing.items():
+        print(f"{name}: not drawn, {faults}")
     return 0
 
 
-def _read(runs: list[str], survey: str) -> dict[str, pd.DataFrame]:
-    """Rows by the figures that can be drawn from what was named. ValueError for what cannot be read."""
-    rows = dict.fromkeys(FROM_RUNS, records.gather(runs)) if runs else {}
-    return rows | dict.fromkeys(FROM_SURVEY, records.read(survey, records.SURVEY)) if survey else rows
+def at_work(tasks: list[Task]) -> Iterator[list[Path]]:
+    """Files of every task in turn, drawn by as many processes as there are cores for, which import no torch either."""
+    workers = min(os.cpu_count() or 1, MOST, len(tasks))
+    if workers < 2:
+        yield from map(write, tasks)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(write, tasks)
 
 
-def _draw(name: str, rows: dict[str, pd.DataFrame]) -> Figure:
-    return FROM_PAPER[name]() if name in FROM_PAPER else {**FROM_RUNS, **FROM_SURVEY}[name](rows[name])
+def write(task: Task) -> list[Path]:
+    """Files of one figure."""
+    draw, rows, stem = task
+    return style.save(draw(*rows), stem)
+
+
+def _given(runs: list[str], survey: str) -> dict[str, pd.DataFrame]:
+    """Rows that were named, by option. ValueError for what cannot be read."""
+    found = {"runs": read_runs(runs)} if runs else {}
+    return found | ({"survey": read_survey(Path(survey))} if survey else {})
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -96,21 +212,16 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("names", nargs="*", metavar="name", help=f"one of {', '.join(NAMES)}")
-    parser.add_argument(
-        "--from",
-        dest="runs",
-        nargs="+",
-        metavar="RUN",
-        default=[],
-        help=f"run folders, arms and seeds of one corpus, for {' and '.join(FROM_RUNS)}",
+    of_runs, of_survey = (
+        [name for name, drawing in FIGURES.items() if drawing.rows and drawing.rows.option == option]
+        for option in ("runs", "survey")
     )
-    parser.add_argument(
-        "--survey",
-        metavar="FOLDER",
-        default="",
-        help=f"folder that experiments/knowledge.py has written, for {' and '.join(FROM_SURVEY)}",
-    )
+    parser.add_argument("names", nargs="*", metavar="name", help=f"one of {', '.join(FIGURES)}")
+    parser.add_argument("--from", dest="runs", nargs="+", metavar="RUN", default=[],
+                        help=f"folders of runs or studies, for {', '.join(of_runs)}")  # fmt: skip
+    parser.add_argument("--survey", metavar="FOLDER", default="",
+                        help=f"folder of experiments/knowledge.py, for {', '.join(of_survey)}")  # fmt: skip
+    parser.add_argument("--results", metavar="FOLDER", default=str(RESULTS), help="folder of committed rows (results)")
     return parser
 
 

@@ -17,7 +17,7 @@ FOLLOW_UP = Study(
     cells=[Setting("no_shift/ar_to_bidllm", second(shift="false")),
            Setting("no_shift/bidllm", ["regime.stages.0.objective.shift=false", *second(shift="false")])],
     words=COMMON,
-    cost="? minutes on 2 cores",
+    cost="about 8 minutes on 2 cores, not run yet",
 )  # fmt: skip
 
 # `twin` refuted the article's headline: blocks after AR knew less than AR carried on. Its arms differ in more than the
@@ -37,7 +37,7 @@ TWIN_REASONS = Study(
     predictions=[f"R{i}" for i in range(1, 9)],
     conditions=[Setting(data, [*TRACE, *TWIN_DATA[data]]) for data in ("scarce", "rare")],
     words=COMMON,
-    cost="? minutes on 2 cores",
+    cost="10 minutes on 2 cores",
 )  # fmt: skip
 
 PAPERS_BLOCKS = second(size=4, clip="atom", guard="force")  # without shift, as arm `ar_to_block` has it
@@ -61,6 +61,6 @@ CONFIRM = Study(
     predictions=["B1", "B2"],
     conditions=[Setting("long_trace", LONG_TRACE)],
     words=[*COMMON, "budget.tokens=400000", "budget.evaluations=6"],
-    cost="? minutes on 2 cores",
+    cost="6 minutes on 2 cores",
 )  # fmt: skip
 STUDIES = {study.name: study for study in (*FIRST, FOLLOW_UP, TWIN_REASONS, CONFIRM)}

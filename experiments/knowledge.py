@@ -11,7 +11,7 @@ import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if __name__ == "__main__" and not sys.path[0].endswith("site-packages"):
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # `experiments` is a package of this folder
@@ -43,7 +43,7 @@ def job(survey: Survey) -> None:
     from figures import candidates_by_law, learning_cost, style
 
     console, folder = Console(), survey.folder
-    rows = records.table(measure(survey, laws()), records.SURVEY)
+    rows = records.table(sized(survey, measure(survey, laws())), records.SURVEY)
     write_config(survey)  # first: what is interrupted from here on is known again
     records.write(rows, folder / records.FILE, records.SURVEY)
     drawn = {"candidates_by_law": candidates_by_law.draw(rows), "learning_cost": learning_cost.draw(rows)}
@@ -53,6 +53,13 @@ def job(survey: Survey) -> None:
     console.print(shown)
     for path in (*paths, folder / records.FILE, folder / CONFIG):
         console.print(f"  {path}", soft_wrap=True, highlight=False)
+
+
+def sized(survey: Survey, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows, and for every law the number of sequences that it was drawn on: a figure's caption says it."""
+    of_law = {row["law"]: row for row in rows}
+    about = {"block_size": None, "rate": None, "asked": "", "weight": "", "infer": "", "metric": "sequences"}
+    return [*rows, *({**row, **about, "value": float(survey.rows)} for row in of_law.values())]
 
 
 def check(asked: list[Survey]) -> list[Survey]:

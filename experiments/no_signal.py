@@ -1,7 +1,7 @@
 """Question: how often does a block get no training signal? Command: `python experiments/no_signal.py` (see --help).
 
-Cost: under 20 s, no GPU. Closed forms of P(no masked token) beside quadrature and the objectives' own masks: a table,
-rows and a figure. Exit code 1 where they disagree.
+Cost: under 20 s, no GPU. Closed forms of P(no masked token), of token weights and of the share of clean contexts beside
+quadrature and the objectives' own masks: tables, rows and figures. Exit code 1 where they disagree.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from rich.table import Table
 
 from ablate.no_signal import DRAWS, validate, validate_weights
 from ablate.store import write_bytes
+from experiments.clean_share import shares
 from experiments.cli import UsageError, require_place
-from figures import no_signal, style
+from figures import clean_share, no_signal, style
 
 LEVEL = 1e-3  # of Holm-adjusted p-values, below which an estimate contradicts its closed form
 QUADRATURE = 1e-8
@@ -34,9 +35,12 @@ def main(arguments: list[str] | None = None) -> int:
         require_place(asked.out, "--out")
         rows = pd.DataFrame(validate(draws=asked.draws, seed=asked.seed))
         weights = pd.DataFrame(validate_weights(draws=asked.draws, seed=asked.seed))
-        for name, frame in {"no_signal": rows, "token_weights": weights}.items():
+        clean = pd.DataFrame(shares(draws=asked.draws, seed=asked.seed))
+        tables = {"no_signal": rows, "token_weights": weights, "clean_share": clean}
+        for name, frame in tables.items():
             write_bytes(asked.out / f"{name}.csv", frame.to_csv(index=False).encode())
-        paths = style.save(no_signal.draw(rows), asked.out / "no_signal")
+        drawn = {"no_signal": no_signal.draw(rows), "clean_share": clean_share.draw(clean)}
+        paths = [path for name, figure in drawn.items() for path in style.save(figure, asked.out / name)]
     except (UsageError, OSError) as error:
         print(f"no_signal: {error}", file=sys.stderr)
         return 2
@@ -44,9 +48,9 @@ def main(arguments: list[str] | None = None) -> int:
     console.width = max(console.width, 24 + 16 * rows["block_size"].nunique())  # a number cut short is lost
     console.print(table(rows), weights_table(weights))
     off = float((rows["quadrature"] - rows["closed_form"]).abs().max())
-    least = float(min(rows["p_holm"].min(), weights["p_holm"].min()))
+    least = float(min(frame["p_holm"].min() for frame in tables.values()))
     console.print(f"largest distance of quadrature {off:.1e}; smallest Holm-adjusted p {least:.2g}", highlight=False)
-    for path in (*paths, asked.out / "no_signal.csv", asked.out / "token_weights.csv"):
+    for path in (*paths, *(asked.out / f"{name}.csv" for name in tables)):
         console.print(f"  {path}", soft_wrap=True, highlight=False)
     return int(least < LEVEL or off > QUADRATURE)
 
@@ -104,12 +108,13 @@ def weights_table(rows: pd.DataFrame) -> Table:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description="P(no masked token) of every schedule and block size: closed form, quadrature, and masks as the "
-        "objectives draw them (exact binomial tests, Holm-adjusted). Exit code 1 where they disagree."
+        "objectives draw them (exact binomial tests, Holm-adjusted); mean weights of a token; share of clean contexts. "
+        "Exit code 1 where they disagree."
     )
     parser.add_argument("--draws", type=_count, default=DRAWS, metavar="N", help=f"blocks a test (default {DRAWS})")
     parser.add_argument("--seed", type=int, default=0, metavar="K", help="of the masks (default 0)")
     parser.add_argument("--out", type=Path, default=Path("runs/no_signal"), metavar="DIR",
-                        help="folder of rows and figure (default runs/no_signal)")  # fmt: skip
+                        help="folder of rows and figures (default runs/no_signal)")  # fmt: skip
     return parser
 
 

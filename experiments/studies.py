@@ -81,7 +81,7 @@ REGIMES = Study(
     conditions=[Setting("trace", TRACE), Setting("facts", FACTS)],
     cells=tuned({"trace": "trace", "facts": "facts"}, {regime: regime for regime in PAPER}),
     words=COMMON,
-    cost="target 45 minutes on 2 cores",
+    cost="15 minutes on 2 cores",
 )
 PYTHON_SOURCE = Study(
     name="regimes_python",
@@ -91,7 +91,7 @@ PYTHON_SOURCE = Study(
     predictions=["P1", "P2", "P3"],
     conditions=[Setting("python_source", PYTHON)],
     words=COMMON,
-    cost="? minutes on 2 cores",
+    cost="5 minutes on 2 cores",
 )
 # Sizes by one rule, on development seed 100 under AR alone: at the end neither at chance nor at the oracle. Of 100, 200
 # and 400 sequences 200 was; a dialect of 4 operators was learned by the middle, of 8 hardly begun at the end.
@@ -112,7 +112,7 @@ def twin(name: str, matched: Quantity, later: dict[str, list[str]], predictions:
         conditions=[Setting(data, [*TRACE, *words]) for data, words in TWIN_DATA.items()],
         cells=tuned(dict.fromkeys(TWIN_DATA, "trace"), {"ar": "ar", **dict.fromkeys(later, "ar_to_block")}),
         words=COMMON,
-        cost="? minutes on 2 cores",
+        cost="17 minutes on 2 cores",
     )
 
 
@@ -135,7 +135,7 @@ CONFOUNDS = Study(
     predictions=[f"C{i}" for i in range(1, 8)],
     conditions=[Setting("trace", TRACE)],
     words=COMMON,
-    cost="? minutes on 2 cores",
+    cost="8 minutes on 2 cores",
 )  # fmt: skip
 SHIFTED = second(shift="true")
 SMALL_BLOCK = Study(
@@ -151,7 +151,7 @@ SMALL_BLOCK = Study(
     predictions=[f"S{i}" for i in range(1, 5)],
     conditions=[Setting("trace", TRACE)],
     words=COMMON,
-    cost="? minutes on 2 cores",
+    cost="5 minutes on 2 cores",
 )  # fmt: skip
 GUARDED = {
     "plain": second(clip="none", guard="none"),
@@ -172,7 +172,7 @@ BLOCK_GRID = Study(
     predictions=[f"G{i}" for i in range(1, 6)],
     conditions=[Setting("long_trace", LONG_TRACE)],
     words=[*COMMON, "budget.block_sizes=[1,2,4,8,32]", "budget.tokens=600000", "budget.evaluations=8"],
-    cost="? minutes on 2 cores",
+    cost="9 minutes on 2 cores",
 )
 WARMUPS = {"cap": (True, False), "drop": (False, True), "both": (True, True)}
 
@@ -193,7 +193,7 @@ WARMUP = Study(
     predictions=[f"W{i}" for i in range(1, 5)],
     conditions=[Setting("trace", TRACE)],
     words=[*COMMON, "budget.every=4"],
-    cost="? minutes on 2 cores",
+    cost="8 minutes on 2 cores",
 )
 SCHEDULES = Study(
     name="schedules",
@@ -211,7 +211,7 @@ SCHEDULES = Study(
     seeds=FRESH[:4],
     conditions=[Setting("trace", TRACE)],
     words=COMMON,
-    cost="? minutes on 2 cores",
+    cost="about 7 minutes on 2 cores, not run yet",
 )  # fmt: skip
 
 FIRST = (rates(), REGIMES, PYTHON_SOURCE, CONFOUNDS, SMALL_BLOCK, BLOCK_GRID, TWIN, TWIN_SUPERVISED, WARMUP, SCHEDULES)

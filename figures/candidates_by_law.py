@@ -1,6 +1,5 @@
 """Claim: how many tokens are valid in a context depends on how contexts arise."""
 
-import textwrap
 from dataclasses import dataclass
 
 import matplotlib
@@ -45,7 +44,10 @@ class Asked:
 
 
 MEASURES = (Measure("k1", "Mean $K_1$, valid tokens", True), Measure("certain", "P($K$ = 1)", False))
-ASKED = (Asked("all", "all scored tokens", "#332288", "o", -0.2), Asked("answers", "answers", "#CC79A7", "s", 0.2))
+ASKED = (
+    Asked("all", "all scored tokens", style.PALETTE["indigo"], "o", -0.2),
+    Asked("answers", "answers", style.PALETTE["pink"], "s", 0.2),
+)
 
 
 def draw(rows: pd.DataFrame) -> Figure:
@@ -58,18 +60,13 @@ def draw(rows: pd.DataFrame) -> Figure:
     names = laws.ordered(rows)
     heights = (1.75, laws.LINE * len(names) + 0.15)
     with matplotlib.rc_context(style.RC):
-        drawing = Figure(figsize=(6.8, sum(heights) + 1.75), layout="constrained")
-        grid = drawing.subplots(2, 2, height_ratios=heights)
+        drawing, body = style.sheet(6.8, sum(heights) + 1.45, _caption(rows, whose))
+        grid = body.subplots(2, 2, height_ratios=heights)
         for column, measure in enumerate(MEASURES):
             _draw_rates(grid[0, column], rows, measure)
             _draw_laws(grid[1, column], rows, names, measure)
             laws.dress_laws(grid[1, column], names, named=not column)
-        drawing.legend(
-            handles=_entries(),
-            ncols=3,
-            loc="outside lower center",
-            title=textwrap.fill(_caption(whose), 122),
-        )
+        body.legend(handles=_entries(), ncols=3, loc="outside lower center")
     return drawing
 
 
@@ -145,11 +142,17 @@ def _apart(middles: list[float]) -> list[float]:
     return [centre + up * GAP / 2, centre - up * GAP / 2]
 
 
-def _caption(whose: str) -> str:
+def _caption(rows: pd.DataFrame, whose: str) -> str:
     return (
         f"{whose}; exact oracle, before any training. $K_1 = 2^H$, with $H$ (bits) the entropy of the token in its "
-        "context; $K$ = 1: only one is valid. Top: masks of a fixed rate. Bottom: by law of contexts."
+        "context; $K$ = 1: only one is valid. Top: masks of a fixed rate. Bottom: by law of contexts, which says what "
+        f"is visible when a token is predicted. {_sample(rows)}"
     )
+
+
+def _sample(rows: pd.DataFrame) -> str:
+    sequences = laws.sequences_of(rows)
+    return f"Means over one sample{f' of n = {sequences:,} sequences a law' if sequences else ''}; no intervals."
 
 
 def _entries() -> list[Line2D]:

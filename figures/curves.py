@@ -29,14 +29,15 @@ def figure(
     limits: tuple[float, float] | None = None,
     log: bool = False,
     caption: str | None = None,
+    note: str = "",
 ) -> Figure:
-    """Figure of selected rows, one panel per key; the caption defaults to what the lines and bands mean."""
+    """Figure of selected rows, one panel per key; the caption defaults to what the lines and bands mean, and `note`."""
     lines = _layout(keys)
     columns = max(map(len, lines))
     entries = _entries(rows, counted=caption is None, wide=columns == 3)
     with matplotlib.rc_context(style.RC):
         size = (max(4.6, 2.4 * columns), 1.95 * len(lines) + 0.15 * len(entries[0]) + 0.3)
-        drawing, body = style.sheet(*size, caption or about(rows, log))
+        drawing, body = style.sheet(*size, caption or f"{about(rows, log)} {note}".strip())
         grid = body.subplots(len(lines), columns, sharex=True, sharey=True, squeeze=False)
         for axes, line in zip(grid, lines, strict=True):
             draw_panels(axes, rows, line, ylabel, log)
@@ -45,7 +46,9 @@ def figure(
     return drawing
 
 
-def draw_panels(axes: np.ndarray, rows: pd.DataFrame, keys: list[tuple[str, int]], ylabel: str, log: bool = False) -> None:
+def draw_panels(
+    axes: np.ndarray, rows: pd.DataFrame, keys: list[tuple[str, int]], ylabel: str, log: bool = False
+) -> None:
     """A panel per key from left to right, those without rows left white; the axes without a key are taken away."""
     panels = arms.panels(rows)
     axes[0].set_ylabel(ylabel)
@@ -95,19 +98,19 @@ def _draw_arm(axis: Axes, values: pd.DataFrame, colour: str, marker: str, log: b
         _draw_line(axis, values.iloc[:, 0], colour, marker=marker, gid="seed")
         return
     shared = values.dropna()
-    spread = _spread(shared, log)
+    middle = spread(shared, log)
     for seed in values:
         _draw_line(axis, values[seed].dropna(), colour, linewidth=0.45, alpha=0.5, gid="seed")
     if values.shape[1] >= arms.SEEDS_FOR_INTERVAL and len(shared) > 1:
-        for _, part, _ in _stages(spread):
+        for _, part, _ in _stages(middle):
             steps = part.index.get_level_values("step")
             band = {"alpha": 0.13, "linewidth": 0, "zorder": 2, "gid": "interval"}
             axis.fill_between(steps, part["low"], part["high"], color=colour, **band)
     if len(shared) > 1:
-        _draw_line(axis, spread["mean"], colour, marker=marker, gid="mean")
+        _draw_line(axis, middle["mean"], colour, marker=marker, gid="mean")
 
 
-def _spread(values: pd.DataFrame, log: bool) -> pd.DataFrame:
+def spread(values: pd.DataFrame, log: bool) -> pd.DataFrame:
     """Mean over seeds and the ends of its interval, geometric on a logarithmic axis."""
     found = [arms.interval(row) for row in (np.log(values) if log else values).to_numpy()]
     ends = [(mean, mean - half, mean + half) for mean, half in found]

@@ -17,7 +17,8 @@ def draw(rows: pd.DataFrame, domain: str = "new") -> Figure:
     keys = sorted(
         arms.panels(chosen), key=lambda key: (LAWS.index(key[0]) if key[0] in LAWS else len(LAWS), key[0], key[1])
     )
-    return curves.figure(chosen, keys, "Bits per token above the oracle", log=True)
+    note = "Divergence of a model from the exact posterior given the same context (Kullback-Leibler)."
+    return curves.figure(chosen, keys, "Bits a token\nabove the oracle", log=True, note=note)
 
 
 def select(rows: pd.DataFrame, domain: str = "new") -> pd.DataFrame:

@@ -6,8 +6,13 @@ from matplotlib.figure import Figure
 
 from figures import style
 
-PARTS = {"data": ("which data", "#0072B2", "o"), "rate": ("which mask rate", "#D55E00", "s"),
-         "mask": ("which mask", "#009E73", "^")}  # fmt: skip
+PARTS = {"data": ("which data", "blue", "o"), "rate": ("which mask rate", "vermillion", "s"),
+         "mask": ("which mask", "green", "^")}  # fmt: skip
+CAPTION = (
+    "Variance of the gradient of one sequence at the base model, by where it comes from. Bars: standard errors, by "
+    "the jackknife over sequences; at the left edge: less than a thousandth. * no finite variance: what is estimated "
+    "grows with the number of draws."
+)
 LINE = 0.19  # inches an arm takes
 FLOOR = 1e-3  # of the largest value: less is not shown
 
@@ -25,24 +30,22 @@ def draw(rows: pd.DataFrame) -> Figure:
     totals = values.sum(axis=1)
     low = float(totals.max()) * FLOOR
     with matplotlib.rc_context(style.RC):
-        drawing = Figure(figsize=(6.4, LINE * len(values) + 1.2), layout="constrained")
-        axis = drawing.subplots()
+        drawing, body = style.sheet(6.4, LINE * len(values) + 0.8, CAPTION)
+        axis = body.subplots()
         lines = range(len(values))
-        axis.barh(lines, totals, left=low, color="#DDDDDD", height=0.75, zorder=1, label="sum")
+        axis.barh(lines, totals, left=low, color=style.PALE, height=0.75, zorder=1, label="sum")
         for part, (label, colour, marker) in PARTS.items():
             at = values[part].clip(lower=low)
             reach = [
                 (at - (values[part] - errors[part]).clip(lower=low)).clip(lower=0),
                 errors[part].where(at > low, 0),
             ]
-            axis.errorbar(at, lines, xerr=reach, fmt=marker, color=colour, label=label, elinewidth=0.7, zorder=3)
+            look = {"color": style.PALETTE[colour], "fmt": marker, "elinewidth": 0.7, "zorder": 3}
+            axis.errorbar(at, lines, xerr=reach, label=label, **look)
         axis.set_xscale("log")
         axis.set_xlim(low, float((values + errors).max().max()) * 1.6)
         axis.set_yticks(list(lines), list(values.index))
         axis.set_ylim(len(values) - 0.4, -0.6)
         axis.set_xlabel("Variance of one sequence's gradient (trace)")
-        drawing.legend(loc="outside lower center", ncols=4,
-                       title="Bars: standard errors, by the jackknife over sequences; at the left edge: less than a "
-                             "thousandth.\n* no finite variance: what is estimated grows with the number of "
-                             "draws.")  # fmt: skip
+        body.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return drawing

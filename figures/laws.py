@@ -52,6 +52,19 @@ def about(rows: pd.DataFrame) -> str:
     return f"{first['corpus']}, {first['domain']} domain, {first['split']} split"
 
 
+def sequences_of(rows: pd.DataFrame) -> int:
+    """Sequences that every law was drawn on; 0 where the rows do not say."""
+    return int(rows.loc[rows["metric"] == "sequences", "value"].max()) if (rows["metric"] == "sequences").any() else 0
+
+
+def questions_of(rows: pd.DataFrame) -> int:
+    """Questions asked of each law: contexts that were met, times visits of each; 0 where they were not counted."""
+    first = rows[rows["asked"] == "all"].pivot_table(index="law", columns="metric", values="value", aggfunc="first")
+    if not {"raw_contexts", "raw_visits"} <= set(first):
+        return 0
+    return round(float((first["raw_contexts"] * first["raw_visits"]).max()))
+
+
 def require(rows: pd.DataFrame, *metrics: str) -> None:
     """ValueError where the rows hold none of a metric."""
     missing = [metric for metric in metrics if metric not in set(rows["metric"])]
@@ -91,6 +104,7 @@ def dress_log(axis: Axes, which: str, limits: tuple[float, float]) -> None:
     getattr(axis, f"set_{which}scale")("log")
     getattr(axis, f"set_{which}lim")(limits)
     ticks = getattr(axis, f"{which}axis")
-    ticks.set_major_locator(LogLocator(subs=(1, 2, 5) if limits[1] < 100 * limits[0] else (1,)))
+    reach = limits[1] / limits[0]
+    ticks.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7) if reach < 8 else (1, 2, 5) if reach < 100 else (1,)))
     ticks.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ticks.set_minor_formatter(NullFormatter())

@@ -1,6 +1,5 @@
 """Claim: the null theory predicts what learning a law's contexts costs, and what of it serves decoding as AR does."""
 
-import textwrap
 from dataclasses import dataclass
 
 import matplotlib
@@ -31,9 +30,10 @@ class Learner:
     column: float
 
 
+WINE, TEAL = style.PALETTE["wine"], style.PALETTE["teal"]
 LEARNERS = (
-    Learner("cost_known", "table that knows which tokens are valid, $C(c)$", "$C(c)$", "#882255", "o", -0.18, 6),
-    Learner("cost_vocabulary", "table over the whole vocabulary", "$V$", "#44AA99", "s", 0.18, 36),
+    Learner("cost_known", "table that knows which tokens are valid, $C(c)$", "$C(c)$", WINE, "o", -0.18, 6),
+    Learner("cost_vocabulary", "table over the whole vocabulary", "$V$", TEAL, "s", 0.18, 36),
 )
 ASKED = {"all": "All scored tokens", "answers": "Answers"}
 INFER = {"own": "own contexts", INFERENCE: "AR contexts"}
@@ -50,8 +50,8 @@ def draw(rows: pd.DataFrame) -> Figure:
     costs = rows[rows["metric"].isin([learner.metric for learner in LEARNERS])]
     limits = (EDGE * FLOOR, 1.6 * max(costs["value"].max(), 1.0))
     with matplotlib.rc_context(style.RC):
-        drawing = Figure(figsize=(6.8, 2 * laws.LINE * len(names) + 2.4), layout="constrained")
-        grid = drawing.subplots(2, 2, sharex=True)
+        drawing, body = style.sheet(6.8, 2 * laws.LINE * len(names) + 1.7, _caption(rows, whose))
+        grid = body.subplots(2, 2, sharex=True)
         for line, (asked, tokens) in zip(grid, ASKED.items(), strict=True):
             for axis, (infer, contexts) in zip(line, INFER.items(), strict=True):
                 laws.dress_log(axis, "x", limits)
@@ -60,12 +60,7 @@ def draw(rows: pd.DataFrame) -> Figure:
                 axis.set_title(f"{tokens}, {contexts}")
         for axis in grid[1]:
             axis.set_xlabel("Predicted cost, bits a token")
-        drawing.legend(
-            handles=_entries(costs),
-            ncols=2,
-            loc="outside lower center",
-            title=textwrap.fill(_caption(whose), 122),
-        )
+        body.legend(handles=_entries(costs), ncols=2, loc="outside lower center")
     return drawing
 
 
@@ -111,13 +106,15 @@ def _write(axis: Axes, line: int, text: str, learner: Learner) -> None:
                   gid=f"ratio {learner.metric}", **place)  # fmt: skip
 
 
-def _caption(whose: str) -> str:
+def _caption(rows: pd.DataFrame, whose: str) -> str:
+    questions = laws.questions_of(rows)
+    counted = f", n = {questions // 2:,} questions a half" if questions else ""
     return (
         f"{whose}; null theory, no training. Bits a token above the exact oracle that a table which shares nothing "
         "between contexts pays, which has learned from half the questions of a law: left, asked the other half, right, "
         "asked AR's. The table that knows $C(c)$ guesses evenly in a context that it never met, which may "
-        "cost less than few visits do. Beside a panel: times AR's cost in it; none where AR's is 0. One sample, no "
-        "interval."
+        "cost less than few visits do. Beside a panel: times AR's cost in it; none where AR's is 0. One sample"
+        f"{counted}; no intervals."
     )
 
 

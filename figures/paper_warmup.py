@@ -1,44 +1,74 @@
-"""Claim of the paper: its Figure 4 (arXiv 2601.15892), redrawn from the numbers in its vector graphics."""
+"""Claim of the paper: its Figure 4 (arXiv 2601.15892), redrawn from the numbers in its vector graphics, alone or beside
+our own runs."""
 
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from figures import style, warmup
 
 FILE = Path(__file__).parent / "paper" / "stable_diffcoder_fig4.csv"
-AR, DIFFUSION = warmup.COLOURS["ar"], warmup.COLOURS["cap_drop"]
-# Series of loss and gradient norm, by panel; the paper shows no AR beside the run without warmup.
+# Arm by series of loss and gradient norm, by panel; the paper shows no AR beside the run without warmup.
 COLUMNS = {
-    "Without warmup": {"noWU_loss noWU_gn": DIFFUSION},
-    "With warmup": {"WU_loss_AR WU_gn_AR": AR, "WU_loss_DLLM WU_gn_DLLM": DIFFUSION},
-    "Block diffusion, no shift": {"Block_AR_loss Block_AR_gn": AR, "Block_loss Block_gn": DIFFUSION},
+    "Without warmup": {"noWU_loss noWU_gn": "none"},
+    "With warmup": {"WU_loss_AR WU_gn_AR": "ar", "WU_loss_DLLM WU_gn_DLLM": "both"},
+    "Block diffusion, no shift": {"Block_AR_loss Block_AR_gn": "ar", "Block_loss Block_gn": "both"},
 }
+BESIDE = ("Without warmup", "With warmup")
+LABELS = {"none": "diffusion, no warmup", "both": "diffusion, with warmup", "ar": "AR"}
 END = 1000  # steps of warmup
+CAPTION = (
+    "Stable-DiffCoder (2601.15892), Figure 4, one run a line: thin, as published; thick, median of neighbouring steps; "
+    f"vertical: end of its warmup, step {END}."
+)
 
 
 def draw() -> Figure:
     """Loss and gradient norm against training steps, log axes."""
-    points = pd.read_csv(FILE)
-    points = points[points["step"] > 0].assign(seed=0)
     with matplotlib.rc_context(style.RC):
-        drawing = Figure(figsize=(7.2, 3.6), layout="constrained")
-        grid = drawing.subplots(2, len(COLUMNS), sharex=True, sharey="row")
-        for column, (title, series) in zip(grid.T, COLUMNS.items(), strict=True):
-            for names, colour in series.items():
-                for axis, name in zip(column, names.split(), strict=True):
-                    warmup.draw_series(axis, points[points["series"] == name], colour)
-            if title != "Without warmup":
-                for axis in column:
-                    axis.axvline(END, color=style.NEUTRAL, linewidth=0.6, zorder=1)
+        drawing, body = style.sheet(7.2, 3.5, CAPTION)
+        grid = body.subplots(2, len(COLUMNS), sharex=True, sharey="row")
+        _draw_columns(grid, list(COLUMNS))
         warmup.dress(grid, list(COLUMNS))
         for axis, label in zip(grid[:, 0], ("Loss (nats)", "Gradient norm"), strict=True):
             axis.set_ylabel(label)
-        handles = [Line2D([], [], color=DIFFUSION, label="diffusion"), Line2D([], [], color=AR, label="AR")]
-        drawing.legend(handles=handles, ncols=2, loc="outside lower center",
-                       title="Stable-DiffCoder (2601.15892), Figure 4. Thin: as published; thick: median of "
-                             "neighbouring steps; vertical: end of warmup.")  # fmt: skip
+        body.legend(handles=warmup.entries(LABELS), ncols=3, loc="outside lower center")
     return drawing
+
+
+def beside(ours: pd.DataFrame, end: int | None = None) -> Figure:
+    """The paper's panels, and on the same axes ours: loss and gradient norm as trained, before clipping.
+
+    end: our warmup's last step, where the arms' names do not say its length. ValueError where no run has logged a loss.
+    """
+    logged = warmup.select(ours, end)
+    with matplotlib.rc_context(style.RC):
+        drawing, body = style.sheet(7.2, 3.6, f"Left: {CAPTION} Right: {warmup.caption(logged)}")
+        grid = body.subplots(2, 2 * len(BESIDE), sharex="col", sharey="row")
+        _draw_columns(grid[:, : len(BESIDE)], BESIDE)
+        for column, title in zip(grid[:, len(BESIDE) :].T, BESIDE, strict=True):
+            for axis, metric in zip(column, ("loss", "grad_norm"), strict=True):
+                warmup.draw_panel(axis, logged, metric, warmup.COLUMNS[title])
+        where = [*("Paper",) * len(BESIDE), *("Here",) * len(BESIDE)]
+        warmup.dress(grid, [f"{place}, {title.lower()}" for place, title in zip(where, BESIDE * 2, strict=True)])
+        for axis, label in zip(grid[:, 0], ("Loss as trained\n(nats)", "Gradient norm"), strict=True):
+            axis.set_ylabel(label)
+        handles = [*warmup.entries(LABELS), *warmup.lengths(logged, warmup.COLOURS["both"])]
+        body.legend(handles=handles, ncols=len(handles), loc="outside lower center")
+    return drawing
+
+
+def _draw_columns(grid: np.ndarray, titles: list[str] | tuple[str, ...]) -> None:
+    """The paper's series, a column of loss and gradient norm per title."""
+    points = pd.read_csv(FILE)
+    points = points[points["step"] > 0].assign(seed=0)
+    for column, title in zip(grid.T, titles, strict=True):
+        for names, arm in COLUMNS[title].items():
+            for axis, name in zip(column, names.split(), strict=True):
+                warmup.draw_series(axis, points[points["series"] == name], warmup.COLOURS[arm])
+        if title != "Without warmup":
+            for axis in column:
+                axis.axvline(END, color=style.NEUTRAL, linewidth=0.6, zorder=1)

@@ -1,4 +1,4 @@
-"""Style: the palette, the colour, marker and label of every regime, the type, captions, and how a figure becomes files."""
+"""Style: the palette, the look and label of every regime, the type, captions, and how a figure becomes files."""
 
 import os
 import textwrap
@@ -8,8 +8,8 @@ from pathlib import Path
 import matplotlib
 from matplotlib.figure import Figure, SubFigure
 
-# Every colour of every figure. First Okabe and Ito (2008), told apart under the common colour-vision deficiencies and by
-# lightness in grey print; then Paul Tol's muted scheme, less the hues nearest to those.
+# Every colour of every figure. First Okabe and Ito (2008), told apart under the common colour-vision deficiencies and
+# by lightness in grey print; then Paul Tol's muted scheme, less the hues nearest to those.
 PALETTE = {
     "blue": "#0072B2",
     "vermillion": "#D55E00",
@@ -66,7 +66,7 @@ RC = {
     "pdf.fonttype": 42,  # TrueType: text stays text, which journals ask for
     "ps.fonttype": 42,
     "svg.fonttype": "none",
-    "savefig.dpi": 300,
+    "savefig.dpi": 200,
     "figure.facecolor": "white",
 }
 
@@ -112,6 +112,7 @@ def save(figure: Figure, stem: str | Path) -> list[Path]:
         try:
             with matplotlib.rc_context(RC):
                 figure.savefig(partial, format=kind, metadata=fields)
+            figure.set_layout_engine("none")  # what was laid out once stays so: half the time goes into it
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)

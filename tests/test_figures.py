@@ -9,62 +9,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-import paper_figs
 from ablate import records
 from experiments import compare
 from figures import arms, curves, excess_bits, paper_training_dynamics, style, training_dynamics
-
-SWITCH, END = 60, 80
-ROW = {
-    "run": "r",
-    "corpus": "world",
-    "regime": "ar",
-    "seed": 0,
-    "stage": 0,
-    "objective": "Autoregressive",
-    "step": 0,
-    "tokens": 0,
-    "loss_tokens": 0,
-    "flops": 0.0,
-    "domain": "new",
-    "split": "test",
-    "metric": "score",
-    "contexts": "decode",
-    "block_size": 1,
-    "protocol": "greedy",
-    "question": None,
-    "value": 0.5,
-}
-
-
-def run_rows(regime="ar_to_bidllm", seed=0, corpus="world", sizes=(1, 2, 32), metrics=("score", "excess_bits")):
-    """Rows of one made-up run: evaluations every 20 steps, both sides of the switch, and the baseline."""
-    first, *second = regime.split("_to_")
-    moments = [(-1, 0)] + [(0, step) for step in range(0, (SWITCH if second else END) + 1, 20)]
-    moments += [(1, step) for step in range(SWITCH, END + 1, 20)] if second else []
-    rows = []
-    for stage, step in moments:
-        learned = 0.1 if stage < 0 else 0.1 + 0.01 * step + 0.05 * stage + 0.01 * seed
-        common = ROW | {"run": f"{corpus}-{regime}-{seed}", "corpus": corpus, "regime": regime, "seed": seed}
-        common |= {"stage": stage, "step": step, "objective": first}
-        for metric in metrics:
-            contexts, value = ("decode", learned) if metric == "score" else ("block", 1 / learned)
-            protocol = "greedy" if metric == "score" else ""
-            place = {"metric": metric, "contexts": contexts, "protocol": protocol, "value": value}
-            rows += [common | place | {"block_size": size} for size in sizes]
-            if metric != "score":
-                rows += [common | place | {"contexts": "random", "block_size": None}]
-    return rows
-
-
-def study(regimes=("ar_to_bidllm", "bidllm"), seeds=3, **about):
-    return records.table(row for regime in regimes for seed in range(seeds) for row in run_rows(regime, seed, **about))
-
-
-def keep(folder: Path, frame: pd.DataFrame) -> Path:
-    folder.mkdir(parents=True)
-    records.write(frame, folder / records.FILE)
-    return folder
+from tests.figure_rows import END, ROW, SWITCH, keep, run_rows, study
 
 
 def artists(figure, gid):
@@ -267,39 +215,6 @@ def test_the_papers_table_is_what_its_figure_shows():
     figure = paper_training_dynamics.draw()
     assert [line[0].get_ydata()[0] for line in artists(figure, "baseline")] == [16.5] * 3
     assert [line[0].get_xdata()[0] for line in artists(figure, "switch")] == [100_000] * 3
-
-
-def test_figures_do_not_need_torch():
-    code = "import sys, paper_figs, experiments.compare; print(*{'torch', 'hydra', 'lightning'} & set(sys.modules))"
-    root = Path(paper_figs.__file__).parent
-    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == ""
-
-
-def test_paper_figs_draws_what_it_can(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(paper_figs, "OUT", tmp_path / "out")
-    assert paper_figs.main([]) == 0
-    assert "training_dynamics: not drawn, it needs --from" in capsys.readouterr().out
-    run = keep(tmp_path / "run", study(regimes=["ar"], seeds=1, sizes=(1,)))
-    assert paper_figs.main(["training_dynamics", "--from", str(run)]) == 0
-    stems = (*paper_figs.FROM_PAPER, "training_dynamics")
-    written = {f"{stem}.{kind}" for stem in stems for kind in ("png", "pdf")}
-    assert {path.name for path in (tmp_path / "out").iterdir()} == written
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["nonsense"], "nonsense: unknown; wanted one of paper_training_dynamics"),
-        (["excess_bits"], "type --from runs/NAME"),
-        (["--from", "nowhere"], "nowhere: wanted a run folder"),
-    ],
-)
-def test_paper_figs_refuses(arguments, message, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(paper_figs, "OUT", tmp_path / "out")
-    assert paper_figs.main(arguments) == 2
-    assert message in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
 
 
 def test_compare_end_to_end(tmp_path):

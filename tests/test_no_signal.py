@@ -206,12 +206,9 @@ def test_the_experiment_writes_what_it_says(tmp_path, capsys, monkeypatch):
     from experiments import no_signal
 
     assert no_signal.main(["--draws", "500", "--out", str(tmp_path)]) == 0
-    assert {p.name for p in tmp_path.iterdir()} == {
-        "no_signal.csv",
-        "token_weights.csv",
-        "no_signal.png",
-        "no_signal.pdf",
-    }
+    tables = {f"{name}.csv" for name in ("no_signal", "token_weights", "clean_share")}
+    pictures = {f"{name}.{kind}" for name in ("no_signal", "clean_share") for kind in ("png", "pdf")}
+    assert {p.name for p in tmp_path.iterdir()} == tables | pictures
     said = capsys.readouterr().out
     assert all(case.name in said for case in CASES)
     monkeypatch.setattr("ablate.no_signal.no_signal_probability", lambda noise, size: min(0.99, 0.2 + 1 / size))

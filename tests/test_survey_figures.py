@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-import paper_figs
 from ablate import records
 from figures import candidates_by_law, laws, learning_cost
-from tests import test_figures
 
 COMMON = {"corpus": "world", "domain": "new", "split": "train", "fingerprint": "f", "seed": 0, "rate": None,
           "block_size": None, "asked": "", "weight": "", "infer": ""}  # fmt: skip
@@ -231,57 +229,3 @@ def test_surveys_are_not_mixed(draw):
         draw(frame[:0])
     with pytest.raises(ValueError, match=r"came without (k1|cost_known)"):
         draw(frame[~frame["metric"].isin(["k1", "cost_known"])])
-
-
-def kept(folder):
-    folder.mkdir()
-    records.write(rows(), folder / records.FILE, records.SURVEY)
-    return str(folder)
-
-
-def test_paper_figs_draws_a_survey(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(paper_figs, "OUT", tmp_path / "out")
-    survey = kept(tmp_path / "survey")
-    assert paper_figs.main(["learning_cost", "candidates_by_law", "--survey", survey]) == 0
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        f"{stem}.{kind}" for stem in ("candidates_by_law", "learning_cost") for kind in ("png", "pdf")
-    }
-    assert "not drawn" not in capsys.readouterr().out
-
-
-def test_paper_figs_says_what_it_needs(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(paper_figs, "OUT", tmp_path / "out")
-    monkeypatch.setattr(paper_figs.style, "save", lambda figure, stem: [stem])
-    assert paper_figs.main(["--survey", kept(tmp_path / "survey")]) == 0
-    said = capsys.readouterr().out
-    assert "training_dynamics: not drawn, it needs --from runs/NAME" in said
-    assert "learning_cost: not drawn" not in said
-    (tmp_path / "run").mkdir()
-    records.write(test_figures.study(regimes=["ar"], seeds=1, sizes=(1,)), tmp_path / "run" / records.FILE)
-    assert paper_figs.main(["--from", str(tmp_path / "run"), "--survey", str(tmp_path / "survey")]) == 0
-    said = capsys.readouterr().out
-    assert "not drawn" not in said
-    assert all(name in said for name in paper_figs.NAMES)
-    assert paper_figs.main([]) == 0
-    assert "learning_cost: not drawn, it needs --survey runs/knowledge-NAME" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["learning_cost"], "learning_cost: needs rows; type --survey runs/knowledge-NAME"),
-        (["excess_bits", "--survey", "survey"], "excess_bits: needs rows; type --from runs/NAME"),
-        (["--survey", "nowhere"], "nowhere: wanted a run folder"),
-        (["--survey", "run"], "came without fingerprint, law"),
-        (["nonsense", "--survey", "survey"], "candidates_by_law, learning_cost"),
-    ],
-)
-def test_paper_figs_refuses(arguments, message, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(paper_figs, "OUT", tmp_path / "out")
-    monkeypatch.chdir(tmp_path)
-    kept(tmp_path / "survey")
-    (tmp_path / "run").mkdir()
-    records.write(records.table([]), tmp_path / "run" / records.FILE)
-    assert paper_figs.main(arguments) == 2
-    assert message in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()

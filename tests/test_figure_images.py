@@ -22,7 +22,7 @@ from figures import desk, laws, style
 from tests import figure_rows
 
 BASELINE = Path(__file__).parent / "baseline"
-DPI = 60  # small files, in which every mark can still be made out
+DPI = 50  # small files, in which every mark can still be made out
 # Root mean square over pixels, of 255: room for another version's antialiasing. Without words and legends the hinting
 # of letters makes none, and a curve that has moved makes more than three times as much (a test below).
 TOLERANCE = 4.0

@@ -84,8 +84,8 @@ def rows_of_a_study(steps=40):
     rng, rows = np.random.default_rng(0), []
     for arm in (*ARMS, REFERENCE):
         for seed in (0, 1, 2):
-            common = {"regime": arm, "seed": seed, "stage": 0, "domain": "new", "split": "train", "contexts": "",
-                      "block_size": pd.NA}  # fmt: skip
+            common = {"run": f"{arm}-{seed}", "corpus": "world", "regime": arm, "seed": seed, "stage": 0,
+                      "domain": "new", "split": "train", "contexts": "", "block_size": pd.NA}  # fmt: skip
             for step in range(1, steps + 1):
                 for metric in warmup.METRICS:
                     rows.append({**common, "metric": metric, "step": step, "value": float(rng.lognormal())})
@@ -109,7 +109,7 @@ def test_figures_are_drawn():
     drawing = warmup.draw(rows_of_a_study(), end=10)
     assert len(drawing.axes) == len(warmup.METRICS) * len(warmup.COLUMNS)
     assert all(axis.get_xscale() == axis.get_yscale() == "log" for axis in drawing.axes)
-    with pytest.raises(ValueError, match="warmup study"):
+    with pytest.raises(ValueError, match="study warmup"):
         warmup.draw(rows_of_a_study().query("metric == 'excess_bits'"), end=10)
     assert len(paper_warmup.draw().axes) == 6
 

@@ -148,7 +148,7 @@ def _caption(rows: pd.DataFrame) -> str:
         f"{said}. Difference: mean over n seeds of the first arm less the second, in units of the outcome; 95 % "
         "interval by bootstrap over seeds, arms paired by seed. Drawn in thresholds, the smallest difference that "
         "would matter, fixed with the prediction (log beyond 1); shaded: what was predicted; tick: smallest "
-        "difference that as many seeds find with power .8 (none: so few seeds find nothing). p: exact sign flips "
+        "difference that as many seeds find with power .8, if any. p: exact sign flips "
         "(steps to a level: log-rank), * adjusted by Holm over the primaries of a study. A difference shown to be "
         "smaller than its threshold refutes a predicted one and supports an equality."
     )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,14 +18,16 @@ from ablate.outcomes import Frame, How, Outcome
 from ablate.stats import Direction, Verdict
 from ablate.store import digest
 
-# A verdict's row. difference, low, high: arm less other, 95 % interval. p_holm: of primaries, over those of the study.
+# A verdict's row. difference, low, high: arm less other, 95 % interval. p: of a difference of 0. p_equal: of one of the
+# threshold or more. p_holm: of a primary the one that would support it, adjusted over all primaries of the study.
 # detectable: smallest mean difference that as many seeds find with power .8, at the level of the family's first step.
 VERDICTS = {
     "id": "str", "study": "str", "condition": "str", "claim": "str", "source": "str", "primary": "bool",
     "outcome": "str", "arm": "str", "other": "str", "direction": "str", "threshold": "float64", "seeds": "int64",
-    "difference": "float64", "low": "float64", "high": "float64", "p": "float64", "p_holm": "float64",
-    "detectable": "float64", "verdict": "str", "note": "str",
+    "difference": "float64", "low": "float64", "high": "float64", "p": "float64", "p_equal": "float64",
+    "p_holm": "float64", "detectable": "float64", "verdict": "str", "note": "str",
 }  # fmt: skip
+NUMBERS = [name for name, dtype in VERDICTS.items() if dtype == "float64" and name != "threshold"]
 
 
 @dataclass(frozen=True)
@@ -87,23 +91,39 @@ def _prediction(path: Path, name: str, said: object) -> Prediction:
 
 
 def verdicts(predictions: Iterable[Prediction], rows: Frame, questions: Frame) -> list[dict[str, object]]:
-    """A row of VERDICTS for every prediction whose two arms were measured on two seeds or more; `note` is left "".
+    """A row of VERDICTS for every prediction whose two arms were measured on two seeds or more, and for every primary
+    of a study that has any rows; `note` says "not measured" or nothing.
 
     rows: of studies, columns `records.STUDY`. questions: columns `outcomes.QUESTIONS`; where they hold the outcome, the
-    interval draws seeds, then questions. Holm's family are the primaries of a study that were measured.
+    interval draws seeds, then questions. Holm's family are all primaries of a study, p = 1 for those not measured.
     """
-    measured = [(p, pair) for p in predictions if len(pair := paired(p, rows)) >= 2]
-    family = Counter(p.study for p, _ in measured if p.primary)
-    found = [_row(p, pair, questions, family[p.study] if p.primary else 1) for p, pair in measured]
+    there = set(rows["study"])
+    asked = [p for p in predictions if p.study in there]
+    family = Counter(p.study for p in asked if p.primary)
+    found = [_row(p, paired(p, rows), questions, family[p.study] if p.primary else 1) for p in asked]
     for study in family:
         mine = [row for row in found if row["study"] == study and row["primary"]]
-        for row, p in zip(mine, stats.holm([float(str(row["p"])) for row in mine]), strict=True):
+        for row, p in zip(mine, stats.holm([_own(row) for row in mine]), strict=True):
             row["p_holm"] = p
-    for row, (prediction, pair) in zip(found, measured, strict=True):
-        p = row["p_holm"] if prediction.primary else row["p"]
-        differences = (pair["arm"] - pair["other"]).tolist()
-        row["verdict"] = str(stats.judge(differences, prediction.direction, prediction.threshold, float(str(p))))
-    return found
+    for row in found:
+        row["verdict"] = _verdict(row, family[str(row["study"])] if row["primary"] else 1)
+    return [row for row in found if row["seeds"] or row["primary"]]
+
+
+def _own(row: dict[str, Any]) -> float:
+    """p of the claim itself: of a difference, or of there being none; 1 where nothing was measured."""
+    if not row["seeds"]:
+        return 1.0
+    return row["p_equal"] if row["direction"] == Direction.equal else row["p"]
+
+
+def _verdict(row: dict[str, Any], family: int) -> str:
+    if not row["seeds"]:
+        return str(Verdict.undecided)
+    equal = row["direction"] == Direction.equal
+    adjusted = row["p_holm"] if row["primary"] else _own(row)
+    different, negligible = (row["p"], adjusted) if equal else (adjusted, row["p_equal"])
+    return str(stats.judge(row["direction"], row["difference"] > 0, different, negligible, stats.ALPHA / family))
 
 
 def paired(prediction: Prediction, rows: Frame) -> Frame:
@@ -112,6 +132,9 @@ def paired(prediction: Prediction, rows: Frame) -> Frame:
     found: dict[str, dict[int, object]] = {}
     for side, name in (("arm", prediction.arm), ("other", prediction.other)):
         for seed, run in rows[rows["arm"] == name].groupby("seed"):
+            if run["run"].nunique() > 1:
+                raise ValueError(f"study {prediction.study}, {prediction.condition}/{name}, seed {seed}: wanted one "
+                                 f"run, got {', '.join(run['run'].unique())}; keep the rows of one")  # fmt: skip
             found.setdefault(side, {})[int(str(seed))] = prediction.outcome.of(run)
             found.setdefault(f"{side}_reached", {})[int(str(seed))] = prediction.outcome.reached(run)
     return pd.DataFrame(found, columns=["arm", "other", "arm_reached", "other_reached"]).dropna().astype(
@@ -119,20 +142,27 @@ def paired(prediction: Prediction, rows: Frame) -> Frame:
 
 
 def _row(prediction: Prediction, pair: Frame, questions: Frame, family: int) -> dict[str, object]:
-    differences = (pair["arm"] - pair["other"]).to_numpy()
-    between = stats.bootstrap(_by_question(prediction, pair, questions) or [[d] for d in differences])
-    p = stats.sign_flip(differences)
-    if prediction.outcome.how is How.steps_to:
-        p = stats.log_rank(*(stats.arrivals(pair[side], pair[f"{side}_reached"]) for side in ("arm", "other")))
-    effect = stats.detectable(len(differences), alpha=stats.ALPHA / family)
-    return {
+    said = {
         "id": prediction.id, "study": prediction.study, "condition": prediction.condition, "claim": prediction.claim,
         "source": prediction.source, "primary": prediction.primary, "outcome": prediction.outcome.words,
         "arm": prediction.arm, "other": prediction.other, "direction": str(prediction.direction),
-        "threshold": float(prediction.threshold), "seeds": len(pair), "difference": float(differences.mean()),
-        "low": between.low, "high": between.high, "p": p, "p_holm": float("nan"),
-        "detectable": effect * float(np.std(differences, ddof=1)), "verdict": str(Verdict.undecided), "note": "",
+        "threshold": float(prediction.threshold), "seeds": len(pair), "verdict": "", "note": "",
+        **dict.fromkeys(NUMBERS, math.nan),
     }  # fmt: skip
+    if len(pair) < 2:
+        return {**said, "seeds": 0, "note": "not measured"}
+    differences = (pair["arm"] - pair["other"]).to_numpy()
+    between = stats.bootstrap(_by_question(prediction, pair, questions) or [[d] for d in differences])
+    measured = {"difference": float(differences.mean()), "low": between.low, "high": between.high}
+    if prediction.outcome.how is How.steps_to:  # censored: neither their spread nor their equality is known
+        n, sides = len(pair), ("arm", "other")
+        scores = stats.log_rank_scores([x for side in sides for x in pair[side]],
+                                       [x for side in sides for x in pair[f"{side}_reached"]])  # fmt: skip
+        return {**said, **measured, "p": stats.sign_flip(scores[:n] - scores[n:]), "p_equal": 1.0}
+    effect = stats.detectable(len(differences), alpha=stats.ALPHA / family)
+    return {**said, **measured, "p": stats.sign_flip(differences),
+            "p_equal": stats.equivalence(differences, prediction.threshold),
+            "detectable": effect * float(np.std(differences, ddof=1))}  # fmt: skip
 
 
 def _by_question(prediction: Prediction, pair: Frame, questions: Frame) -> list[list[float]]:

@@ -30,7 +30,8 @@ class Study:
     seeds: the unit of all statistics; arms are paired by it. predictions: names of those that the study decides.
     matched: what every arm spends alike. factor: keys of a run in which arms may differ; all others must be equal.
     conditions: settings within which arms are compared, never between. cells: what one arm has in one condition alone,
-    named condition/arm, such as a learning rate. words: what all runs have in common. cost: in words, as measured.
+    named condition/arm, such as a learning rate. words: what all runs have in common, and `last` what overrides all
+    else in all of them. cost: in words, as measured.
     Raises ValueError for arms, conditions or seeds that are missing or come twice.
     """
 
@@ -44,6 +45,7 @@ class Study:
     conditions: list[Setting] = field(default_factory=lambda: [Setting("all")])
     cells: list[Setting] = field(default_factory=list)
     words: list[str] = field(default_factory=list)
+    last: list[str] = field(default_factory=list)
     cost: str = ""
 
     def __post_init__(self) -> None:
@@ -60,4 +62,4 @@ class Study:
     def words_of(self, condition: Setting, arm: Setting, seed: int) -> list[str]:
         """The command line of one run."""
         own = [word for cell in self.cells if cell.name == f"{condition.name}/{arm.name}" for word in cell.words]
-        return [*self.words, *condition.words, *arm.words, *own, f"seed={seed}"]
+        return [*self.words, *condition.words, *arm.words, *own, *self.last, f"seed={seed}"]

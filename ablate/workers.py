@@ -40,12 +40,14 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Job:
-    """One run: words of the command line `python SCRIPT word ...`, and the folder that it leaves complete."""
+    """One run: words of the command line `python SCRIPT word ...`, and the folder that it leaves complete, with the
+    files `leaves` in it."""
 
     name: str
     script: Path
     words: tuple[str, ...]
     folder: Path
+    leaves: tuple[str, ...] = ()
 
     @property
     def command(self) -> list[str]:
@@ -53,7 +55,9 @@ class Job:
 
     @property
     def complete(self) -> bool:
-        """Does the run's manifest say so?"""
+        """Does the run's manifest say so, and is there what it leaves?"""
+        if not all((self.folder / name).exists() for name in self.leaves):
+            return False
         try:
             return json.loads((self.folder / "manifest.json").read_text())["status"] == "complete"
         except (OSError, ValueError, KeyError, TypeError):
@@ -91,23 +95,29 @@ class Runner(Protocol):
 class LocalRunner:
     """Subprocesses of this machine."""
 
-    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    stopped: bool = False
+
+    def __post_init__(self) -> None:
+        self.starting = threading.Lock()
 
     def run(self, job: Job, claim: int) -> int:
         job.log.parent.mkdir(parents=True, exist_ok=True)
         with job.log.open("ab") as log:
-            # in a session of its own: Ctrl-C reaches it through `stop`, once
-            process = subprocess.Popen(job.command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-                                       pass_fds=(claim,), start_new_session=True)  # fmt: skip
-            self.processes[job.name] = process
-            try:
-                return process.wait()
-            finally:
-                del self.processes[job.name]
+            with self.starting:  # a run is known to `stop`, or not begun after it
+                if self.stopped:
+                    return -signal.SIGINT
+                # in a session of its own: Ctrl-C reaches it through `stop`, once
+                process = subprocess.Popen(job.command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                                           pass_fds=(claim,), start_new_session=True)  # fmt: skip
+                self.processes.append(process)
+            return process.wait()
 
     def stop(self) -> None:
-        for process in list(self.processes.values()):
-            process.send_signal(signal.SIGINT)
+        with self.starting:
+            self.stopped = True
+            for process in self.processes:
+                process.send_signal(signal.SIGINT)  # nothing happens to one that has ended
 
 
 @dataclass

@@ -17,7 +17,7 @@ FOLLOW_UP = Study(
     cells=[Setting("no_shift/ar_to_bidllm", second(shift="false")),
            Setting("no_shift/bidllm", ["regime.stages.0.objective.shift=false", *second(shift="false")])],
     words=COMMON,
-    cost="about 8 minutes on 2 cores, not run yet",
+    cost="8 minutes on 2 cores",
 )  # fmt: skip
 
 # `twin` refuted the article's headline: blocks after AR knew less than AR carried on. Its arms differ in more than the

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections import Counter
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -51,6 +52,21 @@ def progress(plan: Plan, crew: Crew) -> Table:
         numbers = [counts[place, state] + (kept[place] if state is State.done else 0) for state in State]
         table.add_row(*place, *(str(number or "–") for number in numbers))
     return table
+
+
+def reporter(crew: Crew, console: Console) -> Callable[[], None]:
+    """Where no terminal shows a live table: a line for every run that ends."""
+    ended = (State.done, State.failed)
+    told = {name for name, state in crew.states.items() if state in ended}
+
+    def tell() -> None:
+        for name, state in crew.states.items():
+            if state in ended and name not in told:
+                told.add(name)
+                seconds = f"{crew.seconds[name]:.0f} s" if name in crew.seconds else "elsewhere"
+                console.print(f"{len(told)}/{len(crew.states)} {name}: {state}, {seconds}", soft_wrap=True)
+
+    return tell
 
 
 def left(crew: Crew) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 if __name__ == "__main__" and not sys.path[0].endswith("site-packages"):
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # `experiments` is a package of this folder
@@ -14,16 +16,13 @@ from ablate.study import Setting, Study
 from experiments.cli import Command, UsageError, main, require_place
 from experiments.help import study_help
 
-if TYPE_CHECKING:
-    from experiments.planned import Plan
-
 
 @dataclass
 class Assignment:
     """A study, and how it is worked off.
 
     workers: processes at work at once, each on one run. only: names of the conditions to run, all where empty. words:
-    further words for every run, which make it another study than the one that ships: give it a study.name.
+    of every run, after all others; they make it another study than the one that ships: give it a study.name.
     runs: folder of the runs, shared by all studies and by every process that works on one. results: folder of what
     studies found. Raises ValueError for values out of range.
     """
@@ -63,44 +62,38 @@ def job(assignment: Assignment) -> None:
     from rich.console import Console
     from rich.live import Live
 
-    from ablate.workers import Crew
-    from experiments import planned
-    from experiments.progress import announce, conclude, progress
+    from ablate.workers import Crew, State
+    from experiments import kept, planned
+    from experiments.progress import announce, conclude, progress, reporter
 
     console = Console()
-    plan = planned.plan(assignment)
+    with refused():
+        plan = planned.plan(assignment)
+        kept.begin(plan)
     announce(plan, console)
-    planned.begin(plan)
     crew = Crew(plan.jobs, assignment.workers)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the runs stop, what is done is kept
     try:
         if console.is_terminal:
             with Live(progress(plan, crew), console=console, refresh_per_second=2, transient=True) as live:
                 crew.go(lambda: live.update(progress(plan, crew)))
         else:
-            crew.go(_reporter(plan, crew, console))
+            crew.go(reporter(crew, console))
     finally:
-        planned.keep(plan, planned.finished(plan))
+        with refused():
+            kept.keep(plan, kept.finished(plan))
     conclude(plan, crew, console)
-    if failed(crew):
+    if State.failed in crew.states.values():
         sys.exit(1)
 
 
-def failed(crew) -> bool:
-    return "failed" in crew.states.values()
-
-
-def _reporter(plan: Plan, crew, console):
-    """Where no terminal shows a live table: a line for every run that ends."""
-    told = {name for name, state in crew.states.items() if state == "done"}
-
-    def tell() -> None:
-        for name, state in crew.states.items():
-            if state in ("done", "failed") and name not in told:
-                told.add(name)
-                seconds = f"{crew.seconds[name]:.0f} s" if name in crew.seconds else "elsewhere"
-                console.print(f"{len(told)}/{len(crew.states)} {name}: {state}, {seconds}", soft_wrap=True)
-
-    return tell
+@contextmanager
+def refused() -> Iterator[None]:
+    """Says in one line what cannot be done."""
+    try:
+        yield
+    except ValueError as error:
+        raise UsageError(str(error)) from None
 
 
 STUDY = Command("study.py", lambda: Assignment, ("study",), study_help, check)

@@ -1,7 +1,8 @@
 """Question: what do the studies say of the predictions? Command: `python experiments/verdicts.py [study ...]`
 
-Cost: seconds, no GPU. Reads results/<study>/ and predictions.yaml; prints a table, writes results/verdicts.parquet and
-draws it. A prediction that was edited or written after its study began is marked.
+Cost: seconds, no GPU. Reads results/<study>/ and predictions.yaml, writes results/verdicts.parquet, prints the table of
+the studies named or of all; `python paper_figs.py verdicts` draws it. A prediction that was edited or written after its
+study began is marked.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 if __name__ == "__main__" and not sys.path[0].endswith("site-packages"):
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # `experiments` is a package of this folder
@@ -26,9 +28,10 @@ PREDICTIONS = Path(__file__).parent / "predictions.yaml"
 COLOURS = {"supported": "green", "refuted": "red", "undecided": "yellow"}
 CAPTION = (
     "difference: mean over seeds of the arm less the other, 95 % interval by bootstrap over seeds (then questions, "
-    "where these are kept). p: exact sign flips (steps to a level: log-rank), * adjusted by Holm over the study's "
-    "primaries; others are exploratory and not adjusted. smallest found: with power .8 by as many seeds, given their "
-    "spread. A difference shown to be smaller than what was wanted refutes a prediction."
+    "where these are kept). p: exact sign flips (steps to a level: of log-rank scores); of a predicted equality two "
+    "one-sided t-tests. * adjusted by Holm over the study's primaries; others are exploratory and not adjusted. "
+    "smallest found: with power .8 by as many seeds, given their spread. A difference shown to be smaller than what "
+    "would matter refutes a prediction."
 )
 
 
@@ -36,28 +39,31 @@ def main(arguments: list[str] | None = None) -> int:
     """Exit code: 0 when the table was printed, 2 for bad input."""
     asked = _parser().parse_args(arguments)
     try:
-        found = collect(asked.results, asked.predictions, asked.studies)
+        found = collect(asked.results, asked.predictions)
+        shown = found[found["study"].isin(asked.studies)] if asked.studies else found
+        missing = [name for name in asked.studies if name not in set(found["study"])]
+        if missing:
+            there = ", ".join(found["study"].unique())
+            raise ValueError(
+                f"{', '.join(missing)}: wanted studies with predictions and results, {there}; name one of them"
+            )
         records.write(found, asked.results / "verdicts.parquet", VERDICTS)
     except (ValueError, OSError) as error:
         print(f"verdicts: {error}", file=sys.stderr)
         return 2
     console = Console()
     console.width = max(console.width, 200)
-    console.print(table(found))
-    counts = found["verdict"].value_counts()
+    console.print(table(shown))
+    counts = shown["verdict"].value_counts()
     console.print(", ".join(f"{counts.get(v, 0)} {v}" for v in COLOURS) + f": {asked.results / 'verdicts.parquet'}")
     return 0
 
 
-def collect(results: Path, path: Path, studies: list[str]) -> pd.DataFrame:
-    """Verdicts of every prediction whose study has results, of the named studies or of all. ValueError for what cannot
-    be read, and where nothing was measured."""
+def collect(results: Path, path: Path) -> pd.DataFrame:
+    """Verdicts on every prediction whose study has results. ValueError for what cannot be read, and where nothing was
+    measured."""
     predictions = read_predictions(path)
-    known = sorted({p.study for p in predictions})
-    for name in studies:
-        if name not in known:
-            raise ValueError(f"{name}: wanted a study that has predictions, {', '.join(known) or 'none'}; see {path}")
-    there = [s for s in studies or known if (results / s / records.FILE).exists() or studies]
+    there = [s for s in sorted({p.study for p in predictions}) if (results / s / records.FILE).exists()]
     rows = [row for study in there for row in _of(results / study, [p for p in predictions if p.study == study])]
     if not rows:
         raise ValueError(f"{results}: wanted rows of two seeds or more of a study with predictions, got none; type "
@@ -65,19 +71,29 @@ def collect(results: Path, path: Path, studies: list[str]) -> pd.DataFrame:
     return records.table(rows, VERDICTS)
 
 
-def _of(folder: Path, predictions: list[Prediction]) -> list[dict[str, object]]:
-    rows = records.read(folder, records.STUDY)
-    questions = records.read(folder / "questions.parquet", QUESTIONS)
+def _of(folder: Path, predictions: list[Prediction]) -> list[dict[str, Any]]:
+    """Verdicts on one study's predictions, by the seeds that it began with."""
+    rows, questions = records.read(folder, records.STUDY), records.read(folder / "questions.parquet", QUESTIONS)
     try:
-        recorded = json.loads((folder / "manifest.json").read_text())["predictions"]
-    except (ValueError, KeyError, OSError):
-        raise ValueError(f"{folder}/manifest.json: wanted the manifest of a study, got a damaged file") from None
-    found = verdicts(predictions, rows, questions)
-    by_id = {p.id: p for p in predictions}
+        manifest = json.loads((folder / "manifest.json").read_text())
+        recorded, seeds, runs = manifest["predictions"], manifest["seeds"], manifest["runs"].values()
+        sources = {(run["condition"], run["arm"], run["source"]) for run in runs}
+    except (ValueError, KeyError, AttributeError, OSError):
+        raise ValueError(
+            f"{folder}/manifest.json: wanted the manifest of a study, got a damaged file; restore it"
+        ) from None
+    found = verdicts(predictions, rows[rows["seed"].isin(seeds)], questions[questions["seed"].isin(seeds)])
+    now = {p.id: p.fingerprint() for p in predictions}
     for row in found:
-        before = recorded.get(row["id"])
-        now = by_id[str(row["id"])].fingerprint()
-        row["note"] = "written after the data" if before is None else "" if before == now else "edited after the data"
+        code = {s for c, a, s in sources if c == row["condition"] and a in (row["arm"], row["other"])}
+        notes = {
+            row["note"]: bool(row["note"]),
+            "written after the data": row["id"] not in recorded,
+            "edited after the data": recorded.get(row["id"], now[row["id"]]) != now[row["id"]],
+            "arms by different code": len(code) > 1,
+            f"{len(seeds)} seeds were planned": 0 < row["seeds"] < len(seeds),
+        }
+        row["note"] = "; ".join(note for note, holds in notes.items() if holds)
     return found
 
 
@@ -86,9 +102,9 @@ def table(found: pd.DataFrame) -> Table:
     out = Table(title="Verdicts", title_justify="left", caption=CAPTION, caption_justify="left")
     for name in ("", "study", "claim", "outcome", "seeds", "wanted", "difference", "p", "smallest found", "verdict"):
         out.add_column(name, justify="left" if name in ("", "study", "claim", "outcome", "verdict") else "right")
-    signs = {"higher": ">", "lower": "< -", "equal": "within ±"}
+    signs = {"higher": "above ", "lower": "below -", "equal": "within ±"}
     for row in found.itertuples():
-        p = f"{row.p_holm:.3f}*" if row.primary else f"{row.p:.3f}"
+        p = f"{row.p_holm:.3f}*" if row.primary else f"{row.p_equal if row.direction == 'equal' else row.p:.3f}"
         out.add_row(row.id, f"{row.study}\n{row.condition}", row.claim, f"{row.outcome}\n{row.arm} - {row.other}",
                     str(row.seeds), f"{signs[str(row.direction)]}{row.threshold:g}",
                     f"{row.difference:.3g}\n({row.low:.3g} to {row.high:.3g})", p, f"{row.detectable:.2g}",
@@ -99,7 +115,7 @@ def table(found: pd.DataFrame) -> Table:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="What the studies say of the predictions.",
                                      epilog="example: python experiments/verdicts.py regimes twin")  # fmt: skip
-    parser.add_argument("studies", nargs="*", metavar="STUDY", help="studies, all that have results unless named")
+    parser.add_argument("studies", nargs="*", metavar="STUDY", help="studies to show, all unless named")
     parser.add_argument("--results", type=Path, default=Path("results"), metavar="FOLDER", help="results/")
     parser.add_argument("--predictions", type=Path, default=PREDICTIONS, metavar="FILE", help="predictions.yaml")
     return parser

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -81,21 +82,64 @@ def test_intervals_draw_questions_where_they_are_kept():
     assert end["high"] - end["low"] == pytest.approx(seeds["high"] - seeds["low"])
 
 
-def test_arrivals_are_compared_by_log_rank():
-    score = Outcome("score", "decode", how="steps_to")
-    early = rows({"a": [0.9] * 8, "b": [0.1] * 8}, metric="score", contexts="decode")
-    (row,) = verdicts([prediction(threshold=1, outcome=score)], early, NONE)
-    arrived, never = stats.arrivals([0.0] * 8, [True] * 8), stats.arrivals([10.0] * 8, [False] * 8)
-    assert row["p"] == pytest.approx(stats.log_rank(arrived, never))
+SCORE = Outcome("score", "decode", how="steps_to")
+
+
+def scored(values):
+    return rows(values, metric="score", contexts="decode")
+
+
+def test_arrivals_are_compared_within_pairs():
+    """Eight pairs in which one arm arrives and the other never does: 2 of 256 patterns of signs are as far."""
+    (row,) = verdicts([prediction(threshold=1, outcome=SCORE)], scored({"a": [0.9] * 8, "b": [0.1] * 8}), NONE)
+    assert row["p"] == stats.least_p(8)
     assert (row["difference"], row["verdict"]) == (-10, "supported")
+    (few,) = verdicts([prediction(threshold=1, outcome=SCORE)], scored({"a": [0.9] * 4, "b": [0.1] * 4}), NONE)
+    assert (few["p"], few["verdict"]) == (stats.least_p(4), "undecided")
+
+
+@pytest.mark.parametrize("direction", ["lower", "equal"])
+def test_runs_that_never_arrive_say_nothing_of_equality(direction):
+    never = scored({"a": [0.1] * 8, "b": [0.1] * 8})
+    (row,) = verdicts([prediction(direction, threshold=50, outcome=SCORE)], never, NONE)
+    assert (row["p"], row["verdict"]) == (1.0, "undecided")
+    assert np.isnan(row["detectable"])
+
+
+def test_a_primary_that_was_not_measured_still_counts_in_the_family():
+    table = rows({"a": SPREAD - 1, "b": [0.0] * 8})
+    primaries = [dataclasses.replace(prediction(name=f"H{i}", primary=True), condition="elsewhere" if i else "c")
+                 for i in range(7)]  # fmt: skip
+    found = verdicts(primaries, table, NONE)
+    assert [row["note"] for row in found] == ["", *["not measured"] * 6]
+    assert (found[0]["p_holm"], found[0]["verdict"]) == (pytest.approx(7 / 128), "undecided")
+
+
+def test_the_family_adjusts_the_p_of_the_claim():
+    """Of a predicted equality that is the one-sided t-tests'; what can but refute is held to a share of the level."""
+    table = rows({"a": SPREAD, "b": [0.0] * 8})
+    wide = [prediction("equal", 1.0, name=f"H{i}", primary=True) for i in range(3)]
+    found = verdicts(wide, table, NONE)
+    assert [row["p_holm"] for row in found] == pytest.approx([3 * stats.equivalence(SPREAD, 1.0)] * 3)
+    assert {row["verdict"] for row in found} == {"supported"}
+    margin = next(m for m in np.arange(0.05, 1, 0.005) if 0.02 < stats.equivalence(SPREAD, m) < 0.04)
+    alone = verdicts([prediction("lower", margin, primary=True)], table, NONE)
+    family = verdicts([prediction("lower", margin, name=f"H{i}", primary=True) for i in range(3)], table, NONE)
+    assert (alone[0]["verdict"], family[0]["verdict"]) == ("refuted", "undecided")
+
+
+def test_two_runs_at_one_place_are_refused():
+    table = rows({"a": SPREAD, "b": [0.0] * 8})
+    with pytest.raises(ValueError, match="wanted one run, got"):
+        verdicts([prediction()], pd.concat([table, table.assign(run=table["run"] + "x")]), NONE)
 
 
 def test_a_change_of_any_field_changes_the_fingerprint():
     base = prediction()
-    changed = [dataclasses.replace(base, **{name: value}) for name, value in {
-        "direction": "higher", "threshold": 0.2, "claim": "x", "source": "y", "primary": True, "condition": "d",
-        "other": "z", "outcome": Outcome(how="end")}.items()]  # fmt: skip
-    assert len({p.fingerprint() for p in (base, *changed)}) == 9
+    other = {"direction": "higher", "threshold": 0.2, "primary": True, "outcome": Outcome(how="end")}
+    names = [f.name for f in dataclasses.fields(Prediction)]
+    changed = [dataclasses.replace(base, **{name: other.get(name, "x")}) for name in names]
+    assert len({p.fingerprint() for p in (base, *changed)}) == len(names) + 1
 
 
 def test_shipped_predictions_belong_to_shipped_studies():
@@ -135,6 +179,9 @@ def test_what_cannot_be_read_is_said(tmp_path, text, said):
     assert said in str(caught.value)
 
 
+MANIFEST = {"seeds": list(range(8)), "runs": {a: {"condition": "c", "arm": a, "source": "1"} for a in "ab"}}
+
+
 @pytest.fixture
 def results(tmp_path):
     """A study's results and the predictions as they were when it began."""
@@ -145,7 +192,7 @@ def results(tmp_path):
     folder = tmp_path / "results" / "s"
     records.write(rows({"a": SPREAD - 1, "b": [0.0] * 8}), folder / "records.parquet", records.STUDY)
     records.write(NONE.astype(QUESTIONS), folder / "questions.parquet", QUESTIONS)
-    (folder / "manifest.json").write_text(json.dumps({"predictions": {"H1": known.fingerprint()}}))
+    (folder / "manifest.json").write_text(json.dumps(MANIFEST | {"predictions": {"H1": known.fingerprint()}}))
     return tmp_path
 
 
@@ -167,12 +214,42 @@ def test_the_command_marks_what_was_changed_later(results, capsys):
     assert "2 supported, 0 refuted, 0 undecided" in capsys.readouterr().out
 
 
+def test_seeds_and_code_that_differ_from_the_plan_show(results):
+    path = results / "results" / "s" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["seeds"] = [0, 1, 2, 3, 4, 99]  # five of which were run; seeds 5 to 7 came later
+    manifest["runs"]["b"]["source"] = "2"
+    path.write_text(json.dumps(manifest))
+    assert run(results) == 0
+    (row,) = records.read(results / "results" / "verdicts.parquet", VERDICTS).to_dict("records")
+    assert row["seeds"] == 5
+    assert row["note"] == "arms by different code; 6 seeds were planned"
+
+
+def test_naming_a_study_shows_it_and_keeps_the_others(results, capsys):
+    path = results / "predictions.yaml"
+    path.write_text(path.read_text() + path.read_text().replace("H1", "Z1").replace("study: s", "study: z"))
+    shutil.copytree(results / "results" / "s", results / "results" / "z")
+    rows_of_z = records.read(results / "results" / "z", records.STUDY).assign(study="z")
+    records.write(rows_of_z, results / "results" / "z" / "records.parquet", records.STUDY)
+    assert run(results, "z") == 0
+    assert records.read(results / "results" / "verdicts.parquet", VERDICTS)["id"].tolist() == ["H1", "Z1"]
+    assert "1 supported" in capsys.readouterr().out
+
+
+def test_the_committed_verdicts_are_those_of_the_committed_rows():
+    found = command.collect(ROOT / "results", SHIPPED)
+    kept = records.read(ROOT / "results" / "verdicts.parquet", VERDICTS)
+    pd.testing.assert_frame_equal(found, kept, rtol=1e-6)
+    assert set(kept["note"]) <= {"", "not measured", "arms by different code"}
+
+
 @pytest.mark.parametrize(
     ("words", "spoil", "said"),
     [
-        (["nothing"], "", "wanted a study that has predictions, s"),
+        (["nothing"], "", "nothing: wanted studies"),
         ([], "s/records.parquet", "none; type python experiments/study.py"),
-        (["s"], "s/records.parquet", "records.parquet"),
+        (["s"], "s/records.parquet", "none; type python"),
         ([], "s/manifest.json", "damaged"),
         ([], "s/questions.parquet", "questions.parquet"),
     ],

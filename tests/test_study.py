@@ -3,11 +3,8 @@
 import dataclasses
 import gc
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +19,7 @@ from ablate.outcomes import QUESTIONS, Outcome
 from ablate.prediction import Prediction, verdicts
 from ablate.study import Quantity, Setting, Study
 from ablate.train import train
-from experiments import planned, studies
+from experiments import kept, planned, studies
 from experiments.cli import RUN, UsageError, jobs
 from experiments.followups import STUDIES
 from experiments.study import Assignment
@@ -133,16 +130,122 @@ def assignment(tmp_path, asked, **changes):
 
 def test_plans_refuse_what_would_mix(tmp_path):
     plan = planned.plan(assignment(tmp_path, study(AR, BIDLLM)))
-    planned.begin(plan)
+    kept.begin(plan)
     again = planned.plan(assignment(tmp_path, study(AR, BIDLLM, seeds=[1, 2, 3])))  # more seeds: the same question
     assert len(again.jobs) == 6
     with pytest.raises(UsageError, match="another study of this name"):
         planned.plan(assignment(tmp_path, study(AR, BIDLLM), words=["budget.tokens=4800"]))
     with pytest.raises(UsageError, match="no H1 of study probe"):
         planned.plan(assignment(tmp_path, study(AR, BIDLLM, predictions=["H1"])))
+    with pytest.raises(UsageError, match="one/ar and two/ar are one run"):
+        planned.plan(assignment(tmp_path, study(AR, BIDLLM, conditions=[Setting("one"), Setting("two")])))
     (plan.folder / "manifest.json").write_text("{")
     with pytest.raises(UsageError, match="damaged"):
         planned.plan(assignment(tmp_path, study(AR, BIDLLM)))
+
+
+def test_settings_that_changed_under_a_name_are_refused(tmp_path):
+    """Conditions are no part of a study's identity, so that there can be more of them: their runs are compared."""
+    plan = planned.plan(assignment(tmp_path, study(AR, BIDLLM)))
+    kept.begin(plan)
+    kept.keep(plan, blank(plan))
+    changed = study(AR, BIDLLM, conditions=[Setting("all", ["corpus.checksum=7"])])
+    with pytest.raises(UsageError, match="its settings have changed since"):
+        kept.begin(planned.plan(assignment(tmp_path, changed)))
+
+
+def test_further_words_override_all_others(tmp_path):
+    asked = study(("a", "regime=ar batch=4"), ("b", "regime=bidllm batch=4"))
+    plan = planned.plan(assignment(tmp_path, asked, words=["batch=16", "regime.stages.0.lr=0.5"]))
+    assert {run.batch for run in plan.runs.values()} == {16}
+    assert {run.regime.stages[0].lr for run in plan.runs.values()} == {0.5}
+
+
+def test_processes_that_keep_different_runs_lose_none(tmp_path):
+    """Two that planned before either kept; each then has runs that the other has not."""
+    plans = [planned.plan(assignment(tmp_path, study(AR, BIDLLM))) for _ in range(2)]
+    for seed, plan in enumerate(plans, 1):
+        kept.begin(plan)
+        kept.keep(plan, [one for one in blank(plan) if one[0].seed == seed])
+    kept.begin(plans[0])
+    folder = plans[0].folder
+    assert len(json.loads((folder / "manifest.json").read_text())["runs"]) == 4
+    assert records.read(folder, records.STUDY)["run"].nunique() == 4
+
+
+def test_rows_that_an_interrupted_keep_left_are_not_doubled(tmp_path):
+    plan = planned.plan(assignment(tmp_path, study(AR, BIDLLM)))
+    kept.begin(plan)
+    before = (plan.folder / "manifest.json").read_bytes()
+    kept.keep(plan, blank(plan))
+    whole = (plan.folder / "records.parquet").read_bytes()
+    (plan.folder / "manifest.json").write_bytes(before)  # as if it had been killed before its last step
+    kept.keep(plan, blank(plan))
+    assert (plan.folder / "records.parquet").read_bytes() == whole
+
+
+def test_predictions_and_seeds_are_those_of_the_beginning(tmp_path, monkeypatch):
+    path = tmp_path / "predictions.yaml"
+    fields = (
+        "{study: probe, condition: all, claim: x, source: y, arm: ar, other: bidllm, "
+        + "direction: lower, threshold: 1}"
+    )
+    monkeypatch.setattr(planned, "PREDICTIONS", path)
+
+    def sitting(text, seeds, names):
+        path.write_text(text)
+        plan = planned.plan(assignment(tmp_path, study(AR, BIDLLM, predictions=names, seeds=seeds)))
+        kept.begin(plan)
+        return plan
+
+    plan = sitting(f"H1: {fields}", [1, 2], ["H1"])
+    first = plan.predictions["H1"]
+    kept.keep(plan, blank(plan))
+    sitting(f"H1: {fields}\nH2: {fields}".replace("threshold: 1}", "threshold: 2}", 1), [1, 2, 3], ["H1", "H2"])
+    manifest = json.loads((plan.folder / "manifest.json").read_text())
+    assert manifest["predictions"] == {"H1": first}
+    assert manifest["seeds"] == [1, 2]
+
+
+def test_a_damaged_run_is_said_and_hinders_no_other(tmp_path, capsys):
+    plan = planned.plan(assignment(tmp_path, study(AR, BIDLLM)))
+    kept.begin(plan)
+    for place, label, manifest, rows in blank(plan):
+        folder = plan.jobs_at[place].folder
+        records.write(rows, folder / "records.parquet")
+        (folder / "manifest.json").write_text(json.dumps({**manifest, "status": "complete", "label": label}))
+    lost, torn = list(plan.jobs_at.values())[:2]
+    (lost.folder / "records.parquet").unlink()
+    (torn.folder / "records.parquet").write_bytes(b"PAR1")
+    kept.keep(plan, kept.finished(plan))
+    assert str(torn.folder) in capsys.readouterr().err
+    assert [job.name for job in planned.plan(assignment(tmp_path, plan.study)).jobs] == [lost.name, torn.name]
+    assert not lost.complete  # so that it is run again, which mends it
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["words=['batch=0']"], "batch: wanted 1.."),
+        (["words=['regime.stages.0.steps=7']", "study.factor=[seed]"], "wanted runs that differ in seed alone"),
+        (["workers=0"], "workers: wanted 1..1024"),
+        (["only=[nowhere]"], "has the conditions"),
+        (["study.seeds=[1,1]"], "wanted 1 seeds or more, each once"),
+        (["study=none"], "type study="),
+        (["-m", "workers=1,2"], "wanted one study, got a sweep"),
+    ],
+)
+def test_bad_input_is_answered_in_one_line(tmp_path, words, said):
+    command = [sys.executable, str(ROOT / "experiments" / "study.py"), "study=regimes", "study.name=mine",
+               "study.predictions=[]", "study.seeds=[1]", "runs=runs", "results=results"]  # fmt: skip
+    if not any(word.startswith("only") for word in words):
+        words = ["only=[trace]", *words]
+    done = subprocess.run([*command, *words], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert said in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_swept_rates_are_those_of_the_records():
@@ -156,11 +259,18 @@ def test_swept_rates_are_those_of_the_records():
         assert values.mean(axis=1).idxmin() == f"lr_{chosen:g}"
 
 
-def test_committed_results_are_those_of_the_shipped_studies():
+def test_committed_results_are_those_of_the_shipped_studies(tmp_path):
+    """Of every study that has results: its identity, and the settings of each run that is kept."""
     for name, asked in STUDIES.items():
         path = ROOT / "results" / name / "manifest.json"
-        if path.exists():
-            assert json.loads(path.read_text())["identity"] == planned.identity(asked), name
+        if not path.exists():
+            continue
+        manifest = json.loads(path.read_text())
+        assert manifest["identity"] == kept.identity(asked), name
+        settings = {group: {s.name: s for s in getattr(asked, group)} for group in ("conditions", "arms")}
+        for run in manifest["runs"].values():
+            words = asked.words_of(settings["conditions"][run["condition"]], settings["arms"][run["arm"]], run["seed"])
+            assert run["words"] == words
 
 
 @pytest.mark.parametrize("name", list(STUDIES))
@@ -173,8 +283,8 @@ def test_every_shipped_study_is_controlled(name, tmp_path):
 
 
 def blank(plan):
-    """What `planned.finished` would yield, every value 0."""
-    manifest = dict.fromkeys(planned.KEPT, "") | {"wall_seconds": 1.0, "code": {"commit": ""}}
+    """What `kept.finished` would yield, every value 0."""
+    manifest = dict.fromkeys(kept.FROM_RUN, "") | {"wall_seconds": 1.0}
     for place, run in plan.runs.items():
         row = {**ROW, "run": run.label, "regime": place.arm, "seed": place.seed, "stage": 0, "value": 0.0}
         yield place, run.label, dict(manifest), records.table([{**row, "step": step} for step in (0, 10)])
@@ -198,8 +308,10 @@ def share_supported(tmp_path, effect, n):
                             primary=True)  # fmt: skip
     rng, blanks, found = np.random.default_rng(7), list(blank(plan)), []
     gc.freeze()  # statsmodels collects garbage at every call
-    for _ in range(n):
-        planned.keep(plan, simulated(blanks, rng, effect))
+    for number in range(n):
+        plan = dataclasses.replace(plan, folder=tmp_path / str(number))
+        kept.begin(plan)
+        kept.keep(plan, simulated(blanks, rng, effect))
         rows = records.read(plan.folder, records.STUDY)
         found += verdicts([prediction], rows, records.read(plan.folder / "questions.parquet", QUESTIONS))
     gc.unfreeze()
@@ -219,55 +331,22 @@ def test_planted_null_and_planted_effect(tmp_path):
     assert wrong == 0
 
 
-STUDY_COMMAND = [sys.executable, str(ROOT / "experiments" / "study.py"), "study=regimes", "study.name=killed",
-                 "study.predictions=[]", "study.seeds=[1]", "study.cells=[]", "only=[trace]",
-                 "words=[" + ",".join(f"'{word}'" for word in TINY[1:]) + "]"]  # fmt: skip
-
-
-def started(folder, *words):
-    return subprocess.Popen([*STUDY_COMMAND, f"runs={folder}/runs", f"results={folder}/results", *words], cwd=ROOT,
-                            env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)  # fmt: skip
-
-
-@pytest.mark.slow
-def test_killed_workers_leave_the_same_records(tmp_path):
-    """SIGKILL to a run, then to the whole of one of two processes: the other ends with the rows of an undisturbed
-    study, to the byte."""
-    calm, disturbed = tmp_path / "calm", tmp_path / "disturbed"
-    assert started(calm, "workers=2").wait() == 0
-    one, other = started(disturbed), started(disturbed)
-    while not list(disturbed.glob("runs/trace-*/manifest.json")):
-        time.sleep(0.1)
-    run = subprocess.run(["pgrep", "-P", str(one.pid), "-f", "run.py"], capture_output=True, text=True, check=False)
-    if run.stdout.split():
-        os.kill(int(run.stdout.split()[0]), signal.SIGKILL)
-    time.sleep(2)
-    one.kill()
-    one.wait()
-    assert other.wait() == 0
-    files = [folder / "results" / "killed" / "records.parquet" for folder in (calm, disturbed)]
-    assert files[0].read_bytes() == files[1].read_bytes()
-    manifest = json.loads(files[1].with_name("manifest.json").read_text())
-    assert len(manifest["runs"]) == 3
-    assert {spent["arm"] for spent in manifest["spent"]} == set(studies.PAPER)
-
-
 def test_a_study_that_lost_its_runs_goes_on_from_results(tmp_path):
     """A later sitting on another machine finds the rows, not the folders."""
     asked = study(AR, BIDLLM)
     plan = planned.plan(assignment(tmp_path, asked))
     rng = np.random.default_rng(0)
     half = [one for one in simulated(list(blank(plan)), rng, 0.0) if one[0].seed == 1]
-    planned.begin(plan)
-    planned.keep(plan, half)
+    kept.begin(plan)
+    kept.keep(plan, half)
     later = planned.plan(assignment(tmp_path, asked))
     assert sorted(job.name for job in later.jobs) == ["all/ar/seed2", "all/bidllm/seed2"]
     rest = [one for one in simulated(list(blank(plan)), rng, 0.0) if one[0].seed == 2]
-    planned.keep(later, rest)
-    kept = records.read(plan.folder, records.STUDY)
+    kept.keep(later, rest)
+    rows_kept = records.read(plan.folder, records.STUDY)
     whole = pd.concat([rows for *_, rows in [*half, *rest]])
-    assert len(kept) == len(whole)
-    assert sorted(kept["value"]) == sorted(whole["value"])
+    assert len(rows_kept) == len(whole)
+    assert sorted(rows_kept["value"]) == sorted(whole["value"])
 
 
 def test_other_base_weights_are_found_out(tmp_path):
@@ -275,5 +354,5 @@ def test_other_base_weights_are_found_out(tmp_path):
     ran = list(blank(plan))
     ran[0][2]["initial_weights"] = "other"
     with pytest.raises(ControlError, match="same base weights"):
-        planned.keep(plan, ran)
+        kept.keep(plan, ran)
     assert not (plan.folder / "records.parquet").exists()

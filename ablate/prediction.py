@@ -158,7 +158,7 @@ def _row(prediction: Prediction, pair: Frame, questions: Frame, family: int) -> 
         n, sides = len(pair), ("arm", "other")
         scores = stats.log_rank_scores([x for side in sides for x in pair[side]],
                                        [x for side in sides for x in pair[f"{side}_reached"]])  # fmt: skip
-        return {**said, **measured, "p": stats.sign_flip(scores[:n] - scores[n:]), "p_equal": 1.0}
+        return {**said, **measured, "p": stats.sign_flip((scores[:n] - scores[n:]).tolist()), "p_equal": 1.0}
     effect = stats.detectable(len(differences), alpha=stats.ALPHA / family)
     return {**said, **measured, "p": stats.sign_flip(differences),
             "p_equal": stats.equivalence(differences, prediction.threshold),

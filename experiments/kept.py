@@ -81,7 +81,8 @@ def begin(plan: Plan) -> None:
             predictions = known.get("predictions", {})  # what is new was written after data
         else:
             predictions = plan.predictions | known.get("predictions", {})
-        _write(plan, {**known, "predictions": predictions, "seeds": known.get("seeds", plan.study.seeds)})
+        if not known or predictions != known["predictions"]:
+            _write(plan, {**known, "predictions": predictions, "seeds": known.get("seeds", plan.study.seeds)})
 
 
 def require_same_runs(plan: Plan, known: dict[str, Any]) -> None:

@@ -71,6 +71,8 @@ def reporter(crew: Crew, console: Console) -> Callable[[], None]:
 
 def left(crew: Crew) -> str:
     """How many runs are done, and in how many minutes the last one should be."""
+    if not crew.states:
+        return "every run is in results already; results=FOLDER makes them anew"
     done = sum(state is State.done for state in crew.states.values())
     seconds = crew.left()
     when = "" if math.isnan(seconds) else f", {seconds / 60:.1f} min left"

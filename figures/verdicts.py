@@ -94,7 +94,8 @@ def _write(claims: Axes, numbers: Axes, line: Line) -> None:
     claims.text(0, top, "\n".join(line.words), va="top", fontsize=6.5, linespacing=1.25)
     below = top + STEP * len(line.words)
     claims.text(0, below, "\n".join(line.small), va="top", fontsize=5.8, linespacing=1.25, color=style.NEUTRAL)
-    p = f"{row['p_holm']:.2g}*" if row["primary"] and not np.isnan(row["p_holm"]) else f"{row['p']:.2g}"
+    own = "p_equal" if row["direction"] == "equal" else "p"
+    p = f"{row['p_holm']:.2g}*" if row["primary"] and not np.isnan(row["p_holm"]) else f"{row[own]:.2g}"
     colour, _ = LOOKS[row["verdict"]]
     texts = {"difference": f"{_number(row['difference'])} [{_number(row['low'])}, {_number(row['high'])}]", "p": p,
              "n": f"{row['seeds']}", "verdict": row["verdict"]}  # fmt: skip
@@ -149,6 +150,6 @@ def _caption(rows: pd.DataFrame) -> str:
         "interval by bootstrap over seeds, arms paired by seed. Drawn in thresholds, the smallest difference that "
         "would matter, fixed with the prediction (log beyond 1); shaded: what was predicted; tick: smallest "
         "difference that as many seeds find with power .8, if any. p: exact sign flips "
-        "(steps to a level: log-rank), * adjusted by Holm over the primaries of a study. A difference shown to be "
-        "smaller than its threshold refutes a predicted one and supports an equality."
+        "(steps to a level: of log-rank scores), of an equality two one-sided t-tests, * adjusted by Holm over the "
+        "primaries of a study. A difference shown to be smaller than its threshold refutes a predicted one."
     )

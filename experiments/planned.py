@@ -15,12 +15,12 @@ from ablate.study import Quantity, Study
 from ablate.workers import Job
 from experiments.cli import RUN, UsageError, jobs
 from experiments.kept import earlier
+from experiments.verdicts import PREDICTIONS
 
 if TYPE_CHECKING:
     from experiments.study import Assignment
 
 SCRIPT = Path(__file__).parent / "run.py"
-PREDICTIONS = Path(__file__).parent / "predictions.yaml"
 
 
 @dataclass(frozen=True)

@@ -68,13 +68,16 @@ class Vocabulary:
     """Symbols and their ids. `mask_id` is a field because checkpoints bring their own.
 
     `bytes_V` is the number of UTF-8 bytes that each token stands for (real text only). `names` are the ids of symbols
-    that may be exchanged for one another throughout a sequence.
+    that may be exchanged for one another throughout a sequence. `boundary` is the id of the token that ends a document,
+    where attention is limited to documents, else None; see `given` and `documents`. `symbols` has an entry for every
+    id up to the largest one, "" for ids that no token has.
     """
 
     symbols: tuple[str, ...]
     mask_id: int
     bytes_V: tuple[int, ...] | None = None
     names: tuple[int, ...] = ()
+    boundary: int | None = None
 
     def __len__(self) -> int:
         return len(self.symbols)
@@ -90,6 +93,26 @@ class Vocabulary:
     def text(self, ids: Sequence[int] | Tensor) -> str:
         """The symbols of a row of ids, joined."""
         return "".join(self.symbols[int(i)] for i in ids)
+
+
+def given(tokens_BL: Tensor, boundary: int | None) -> Tensor:
+    """(B, L) bool: tokens that are neither masked nor scored, since nothing of their document stands before them.
+
+    Position 0 and, where `boundary` is the id of the token that ends a document, every position after one such. A
+    boundary after a boundary is a document of its own, so boundaries that fill a window up are never scored.
+    """
+    import torch
+
+    first_BL = torch.zeros_like(tokens_BL, dtype=torch.bool)
+    first_BL[:, :1] = True
+    if boundary is not None:
+        first_BL[:, 1:] = tokens_BL[:, :-1] == boundary
+    return first_BL
+
+
+def documents(tokens_BL: Tensor, boundary: int | None) -> Tensor:
+    """(B, L) int64: number of each token's document in its window, from 0; a boundary belongs to what it ends."""
+    return given(tokens_BL, boundary).cumsum(1) - 1
 
 
 @dataclass(frozen=True)

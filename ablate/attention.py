@@ -84,8 +84,12 @@ def visible(pattern: Pattern, length: int) -> Tensor:
 STRETCH = {Form.sdpa: 64, Form.matmul: 128}
 
 
-def attend(q_RHLD: Tensor, k_RHLD: Tensor, v_RHLD: Tensor, pattern: Pattern, form: Form) -> Tensor:
+def attend(
+    q_RHLD: Tensor, k_RHLD: Tensor, v_RHLD: Tensor, pattern: Pattern, form: Form, documents_BL: Tensor | None = None
+) -> Tensor:
     """Attention output, (R, H, L, D); k and v may have fewer heads (grouped queries), q may lack the clean rows."""
+    if documents_BL is not None:
+        raise NotImplementedError
     groups = q_RHLD.shape[1] // k_RHLD.shape[1]
     if groups > 1:
         k_RHLD, v_RHLD = (x.repeat_interleave(groups, dim=1) for x in (k_RHLD, v_RHLD))

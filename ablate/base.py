@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ablate.checkpoint import weights_hash
 from ablate.corpus import Domain, Split
+from ablate.engine import prepare
 from ablate.learner import Feed, Learner, Progressed, Watch, fit
 from ablate.machine import Compile, attention_form
 from ablate.model import Transformer, initialise
@@ -26,7 +27,7 @@ def build_network(run: Run) -> Transformer:
     vocabulary = run.corpus.vocabulary
     network = Transformer(run.model, run.vocabulary, vocabulary.mask_id, form, tokens=len(vocabulary))
     initialise(network, run.seed)
-    return network
+    return prepare(network, run.compile is Compile.always)
 
 
 def base_weights(run: Run, console: Console) -> Weights:
@@ -48,7 +49,7 @@ def _train(run: Run, console: Console) -> Weights:
     network, steps = build_network(run), run.base_steps
     corpus = run.law(Domain.general, Split.train)
     feed = Feed(corpus, run.seed, run.batch, run.accumulate, 0, steps)
-    learner = Learner(network, run.base, steps, 0, corpus.vocabulary.mask_id, run.compile is Compile.always)
+    learner = Learner(network, run.base, steps, 0, corpus.vocabulary)
     watch = Watch("base model", Progressed(), run.budget.every, frozenset(), run.batch * corpus.length,
                   lambda *_: None, console)  # fmt: skip
     fit(learner, feed, watch, run)

@@ -12,8 +12,8 @@ import yaml
 
 from ablate import records
 from ablate.manifest import RunError
-from ablate.run import Run, describe
-from ablate.store import write_bytes
+from ablate.run import Run
+from ablate.store import describe, write_bytes
 
 CHECKPOINT = "checkpoints/last.ckpt"  # in a run's folder
 DIGEST = hashlib.sha256().digest_size

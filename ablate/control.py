@@ -14,8 +14,8 @@ from ablate.corpus import Domain, Split
 from ablate.learner import Feed
 from ablate.noise import Rows
 from ablate.records import flat
-from ablate.run import WHERE, Run, base_key, describe
-from ablate.store import digest
+from ablate.run import WHERE, Run, base_key
+from ablate.store import describe, digest
 from ablate.study import Quantity, Study
 from ablate.train import probes
 

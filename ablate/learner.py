@@ -11,32 +11,38 @@ import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning.pytorch as lightning
 import numpy as np
 import torch
-import torch.nn.functional as F
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ablate.corpus import Corpus
+from ablate.corpus import Corpus, Vocabulary, given
+from ablate.loss import score
 from ablate.machine import Precision
 from ablate.model import Transformer
-from ablate.model import compiled as compile_network
 from ablate.noise import Rows
-from ablate.objective import Problem
 from ablate.regime import Stage
 from ablate.run import Run
 from ablate.seeds import generator
 
 
+class Batch(NamedTuple):
+    """A micro-batch of one process. scorable: tokens of the whole global batch that can be scored."""
+
+    tokens_BL: Tensor
+    rows: Rows
+    scorable: int
+
+
 @dataclass(frozen=True)
 class Feed(Dataset):
-    """Micro-batches of the training steps first..first+steps: item i is (tokens_BL, Rows), whichever process asks.
+    """Micro-batches of the training steps first..first+steps: item i is the same whichever process or worker asks.
 
     unique: sequences that there are, 0 if every one is fresh; they come in a new order every epoch, their noise anew.
     """
@@ -54,12 +60,21 @@ class Feed(Dataset):
     def __len__(self) -> int:
         return self.steps * self.accumulate
 
-    def __getitem__(self, i: int) -> tuple[Tensor, Rows]:
+    def __getitem__(self, i: int) -> Batch:
         step, part = divmod(i, self.accumulate)
         size = self.batch // (self.accumulate * self.world)
         start = (part * self.world + self.rank) * size
         rows = Rows(self.seed, self.first + step, np.arange(start, start + size), self.batch)
-        return self.corpus.batch(self.sequences(rows.addresses), self.seed), rows
+        return Batch(self.corpus.batch(self.sequences(rows.addresses), self.seed), rows, self.scorable(rows))
+
+    def scorable(self, rows: Rows) -> int:
+        """Tokens of the global batch that can be scored. Where windows hold several documents all of them are read for
+        it: that costs less than an exchange between processes, and is the same for any number of these."""
+        boundary = self.corpus.vocabulary.boundary
+        if boundary is None:
+            return self.batch * (self.corpus.length - 1)
+        everything_BL = self.corpus.batch(self.sequences(rows.everyone.addresses), self.seed)
+        return int((~given(everything_BL, boundary)).sum())
 
     def sequences(self, addresses: np.ndarray) -> np.ndarray:
         """Number of the sequence that is read at each address."""
@@ -68,26 +83,6 @@ class Feed(Dataset):
         epochs, places = np.divmod(addresses, self.unique)
         orders = {e: generator(self.seed, "epoch", e).permutation(self.unique) for e in np.unique(epochs).tolist()}
         return np.array([orders[e][place] for e, place in zip(epochs.tolist(), places.tolist(), strict=True)])
-
-
-def loss_of(network: Callable[..., Tensor], problem: Problem, global_batch: int) -> Tensor:
-    """This micro-batch's part of the loss, nats a scored token: the parts of a global batch add up to its loss."""
-    nats_N, weight_N = scored_nats(network, problem)
-    return (nats_N * weight_N).sum() / scorable(problem, global_batch)
-
-
-def scored_nats(network: Callable[..., Tensor], problem: Problem) -> tuple[Tensor, Tensor]:
-    """Cross-entropy (nats) and weight of each scored token; the head of the network runs on no other."""
-    weight_M = problem.weight_RL.flatten()
-    scored_N = weight_M.nonzero()[:, 0]
-    logits_NV = network(problem.inputs_RL, problem.pattern, scored_N)
-    nats_N = F.cross_entropy(logits_NV.float(), problem.targets_RL.flatten()[scored_N], reduction="none")
-    return nats_N, weight_M[scored_N]
-
-
-def scorable(problem: Problem, global_batch: int) -> int:
-    """Tokens of the global batch that can be scored: all but the first of each sequence."""
-    return global_batch * (problem.inputs_RL.shape[1] - 1)
 
 
 @dataclass
@@ -102,33 +97,29 @@ class Progressed:
 class Learner(lightning.LightningModule):
     """Trains one stage: poses the objective's problem, returns the loss, remembers the norm of the gradient."""
 
-    def __init__(self, network: Transformer, stage: Stage, steps: int, done: int, mask_id: int, compiled: bool):
+    def __init__(self, network: Transformer, stage: Stage, steps: int, done: int, vocabulary: Vocabulary):
         super().__init__()
-        self.network, self.stage, self.steps, self.done, self.mask_id = network, stage, steps, done, mask_id
-        # in a list, so that the compiled network is not a second submodule with the same weights
-        self.forward_pass: list[Callable[..., Tensor]] = [compile_network(network) if compiled else network]
+        self.network, self.stage, self.steps, self.done, self.vocabulary = network, stage, steps, done, vocabulary
         self.optimiser_state: dict[str, Any] | None = None
         self.loss_value, self.nats, self.step_scored = torch.zeros(()), torch.zeros(()), torch.zeros(())
         self.scored = torch.zeros((), dtype=torch.long)
         self.gradient_norm = torch.zeros(())
         self.scorable = 0
 
-    def training_step(self, item: tuple[Tensor, Rows], _: int) -> Tensor:
-        tokens_BL, rows = item
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        tokens_BL, rows, self.scorable = batch
         phase = self.stage.phase(self.done + self.trainer.global_step, self.steps)
-        problem = self.stage.objective.pose(tokens_BL, rows, self.mask_id, phase)
-        nats_N, weight_N = scored_nats(self.forward_pass[0], problem)
-        self.scorable = scorable(problem, rows.global_batch)
-        loss = (nats_N * weight_N).sum() / self.scorable
+        problem = self.stage.objective.pose(tokens_BL, rows, self.vocabulary.mask_id, phase)
+        loss, nats_N, _ = score(self.network, problem, self.scorable)
         self.loss_value = self.loss_value + loss.detach()
-        self.nats = self.nats + nats_N.detach().sum()
+        self.nats = self.nats + nats_N.sum()
         self.step_scored = self.step_scored + len(nats_N)
         self.scored = self.scored + len(nats_N)
         # Lightning averages over devices and micro-batches; the parts are already divided by the global batch
         return loss * self.trainer.world_size * self.trainer.accumulate_grad_batches
 
-    def transfer_batch_to_device(self, batch: tuple[Tensor, Rows], device: Any, dataloader_idx: int) -> Any:
-        return batch[0].to(device, non_blocking=True), batch[1]
+    def transfer_batch_to_device(self, batch: Batch, device: Any, dataloader_idx: int) -> Batch:
+        return batch._replace(tokens_BL=batch.tokens_BL.to(device, non_blocking=True))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         optimiser = adamw(self.network, self.stage)

@@ -39,6 +39,24 @@ class Compile(StrEnum):
     always = "always"
 
 
+class Strategy(StrEnum):
+    """How several processes share the work: each has the whole network and they average gradients (ddp), or each has a
+    part of every weight, gradient and optimiser state (fsdp, FSDP2). auto: ddp, or nothing where there is one."""
+
+    auto = "auto"
+    ddp = "ddp"
+    fsdp = "fsdp"
+
+
+class Recompute(StrEnum):
+    """Which activations of a layer are made anew in the backward pass instead of being kept: none; all (full), whose
+    price is a third forward pass; all but products of matrices and attention (selective)."""
+
+    none = "none"
+    full = "full"
+    selective = "selective"
+
+
 def resolve_device(device: Device) -> Device:
     """Raises ValueError where cuda is asked for and there is none."""
     import torch

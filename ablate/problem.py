@@ -23,13 +23,16 @@ class Problem:
     """What the network reads and what its outputs are scored on.
 
     inputs_RL: int64. pattern: who sees whom in the pass. targets_RL: int64, the token that output i of a row predicts.
-    weight_RL: float32; 0 where nothing is scored. The loss is sum(weight * cross-entropy) / (global batch * (L - 1)).
+    weight_RL: float32; 0 where nothing is scored. The loss is sum(weight * cross-entropy) / (scorable tokens of the
+    global batch, of sequences of one document global batch * (L - 1)). documents_BL: number of each token's document,
+    where attention is limited to documents, else None.
     """
 
     inputs_RL: Tensor
     pattern: Pattern
     targets_RL: Tensor
     weight_RL: Tensor
+    documents_BL: Tensor | None = None
 
 
 @dataclass

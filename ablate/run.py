@@ -7,7 +7,6 @@ import hashlib
 import os
 import sys
 from dataclasses import dataclass, field
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from ablate.machine import (
 from ablate.objective import Autoregressive
 from ablate.regime import OptimiserState, Regime, Stage
 from ablate.shape import Shape
-from ablate.store import digest
+from ablate.store import describe, digest
 
 MOST = 10**12  # tokens, sizes and counts beyond this are slips of the finger
 RANGES = {"seed": (0, 2**63 - 1), "batch": (1, 2**20), "accumulate": (1, 2**20), "threads": (0, 1024),
@@ -205,7 +204,7 @@ class Run:
 
     def fingerprint(self) -> str:
         """Hash of the configuration apart from where its files lie; of a resolved run, of all that it computes."""
-        content = {k: v for k, v in describe(self).items() if k not in WHERE}
+        content = {k: v for k, v in describe(self, whole=False).items() if k not in WHERE}
         content["corpus"] = {k: v for k, v in content["corpus"].items() if k not in WHERE}
         return digest(content)
 
@@ -216,17 +215,6 @@ class Run:
     @property
     def folder(self) -> Path:
         return Path(self.out or f"runs/{self.label}").expanduser()
-
-
-def describe(noun: Any) -> Any:
-    """A noun as plain values; a dataclass says its kind, so that objectives and schedules can be told apart."""
-    if dataclasses.is_dataclass(noun) and not isinstance(noun, type):
-        return {"kind": type(noun).__name__} | {
-            f.name: describe(getattr(noun, f.name)) for f in dataclasses.fields(noun)
-        }
-    if isinstance(noun, Enum):
-        return noun.value
-    return [describe(x) for x in noun] if isinstance(noun, list | tuple) else noun
 
 
 def source_hash(corpus: Corpus) -> str:

@@ -1,7 +1,8 @@
-"""Files that are whole or absent: atomic writes, locks, hashes of content."""
+"""Files that are whole or absent: atomic writes, locks, hashes of content, nouns as plain values."""
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import hashlib
 import json
@@ -9,8 +10,31 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
 from typing import IO, Any
+
+# Metadata of a field that came to a noun after results had been kept: at its default it is no part of a fingerprint, so
+# that the runs of those results are still known
+LATER = {"later": True}
+
+
+def describe(noun: Any, whole: bool = True) -> Any:
+    """A noun as plain values; a dataclass says its kind, so that objectives and schedules can be told apart.
+
+    If not `whole`, fields that came later (see `store.LATER`) are left out where they have their default.
+    """
+    if dataclasses.is_dataclass(noun) and not isinstance(noun, type):
+        named = {f.name: getattr(noun, f.name) for f in dataclasses.fields(noun)
+                 if whole or not (f.metadata.get("later") and getattr(noun, f.name) == _default(f))}  # fmt: skip
+        return {"kind": type(noun).__name__} | {name: describe(value, whole) for name, value in named.items()}
+    if isinstance(noun, Enum):
+        return noun.value
+    return [describe(x, whole) for x in noun] if isinstance(noun, list | tuple) else noun
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
 def digest(content: Any) -> str:

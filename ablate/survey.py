@@ -18,9 +18,9 @@ from ablate.corpus import Corpus
 from ablate.knowledge import Regimes, candidate_count, hill_numbers, regimes
 from ablate.mismatch import BlockPatterns, aligned, block_mismatch, mask_pattern_entropy, mismatch, two_sample_test
 from ablate.records import FIXED_RATE, INFERENCE
-from ablate.run import WHERE, describe
+from ablate.run import WHERE
 from ablate.seeds import address
-from ablate.store import digest
+from ablate.store import describe, digest
 from ablate.summary import Summary
 from ablate.visits import Questions, Visits, canonical_keys, chunk, essential, learning_cost, questions, raw_keys
 

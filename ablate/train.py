@@ -17,7 +17,7 @@ from ablate.checkpoint import CHECKPOINT, read_checkpoint, repair, save, weights
 from ablate.corpus import Domain, Split
 from ablate.decode import Predictor
 from ablate.learner import Feed, Learner, Progressed, Watch, fit
-from ablate.machine import Compile, Device
+from ablate.machine import Device
 from ablate.manifest import COMPLETE, SECONDS, RunError, new_manifest, read_manifest, write_manifest
 from ablate.model import Transformer
 from ablate.objective import Objective
@@ -129,8 +129,7 @@ class Session:
         run, stage, steps = self.run, self.run.regime.stages[self.stage], self.run.stage_steps[self.stage]
         if steps > self.done:
             corpus = run.law(Domain.new, Split.train)
-            mask_id = corpus.vocabulary.mask_id
-            learner = Learner(self.network, stage, steps, self.done, mask_id, run.compile is Compile.always)
+            learner = Learner(self.network, stage, steps, self.done, corpus.vocabulary)
             learner.optimiser_state = self.optimiser
             title = f"stage {self.stage}: {stage.objective.label}"
             feed = Feed(corpus, run.seed, run.batch, run.accumulate, self.progressed.step, steps - self.done,

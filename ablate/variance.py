@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ablate.corpus import Corpus
-from ablate.learner import loss_of
+from ablate.loss import loss_of
 from ablate.model import Transformer
 from ablate.noise import Rows
 from ablate.objective import Objective

@@ -50,7 +50,7 @@ def step(options: argparse.Namespace, console: Console) -> int:
             races.append(in_fresh_process(race, name, threads, rounds, steps))
     result = surroundings("transformers") | {
         "peer": f"transformers.LlamaForCausalLM at its defaults, named {PEER!r}; full attention by is_causal=False",
-        "shape": vars(SHAPE),
+        "shape": describe(SHAPE),
         "flops_formula": "6 * matrix parameters + 12 * layers * width * length",
         "rounds": rounds,
         "steps_a_turn": steps,

@@ -10,10 +10,12 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ablate.attention import CAUSAL, Pattern, visible
 from ablate.model import Transformer
+from ablate.problem import Problem
 
 Forward = Callable[..., Tensor]
 
@@ -60,6 +62,15 @@ def llama_forward(llama: Any) -> Forward:
         return logits_RLV if scored_N is None else logits_RLV.flatten(0, 1)[scored_N]
 
     return forward
+
+
+def llama_loss(llama: Any, problem: Problem, global_batch: int) -> Tensor:
+    """The same loss as ours, by torch's own cross-entropy on the logits of the scored outputs."""
+    weight_M = problem.weight_RL.flatten()
+    scored_N = weight_M.nonzero()[:, 0]
+    logits_NV = llama_forward(llama)(problem.inputs_RL, problem.pattern, scored_N)
+    nats_N = F.cross_entropy(logits_NV.float(), problem.targets_RL.flatten()[scored_N], reduction="none")
+    return (nats_N * weight_M[scored_N]).sum() / (global_batch * (problem.inputs_RL.shape[1] - 1))
 
 
 def _joined(llama: Any, tokens_RL: Tensor, pattern: Pattern) -> Tensor:

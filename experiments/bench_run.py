@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,10 @@ from torch import Tensor, nn
 import ablate.train  # noqa: F401  # the job imports it, so it is part of the time to the first step
 from ablate.base import build_network
 from ablate.corpus import Corpus, Domain, Split
-from ablate.learner import Feed, Learner, Progressed, Watch, adamw, fit, loss_of
-from ablate.machine import Compile, Precision
+from ablate.learner import Feed, Learner, Progressed, Watch, adamw, fit
+from ablate.loss import loss_of
+from ablate.machine import Precision
 from ablate.model import Transformer
-from ablate.objective import Problem
 from ablate.regime import Stage
 from ablate.run import Run
 from experiments.bench import middle, spread
@@ -84,7 +85,7 @@ def fit_stage(
     job: Run, network: Transformer, stage: Stage, corpus: Corpus, steps: range, on_step: Callable[..., None]
 ) -> None:
     """Trains through Lightning; the progress bar is drawn, into a buffer."""
-    learner = Learner(network, stage, len(steps), 0, corpus.vocabulary.mask_id, job.compile is Compile.always)
+    learner = Learner(network, stage, len(steps), 0, corpus.vocabulary)
     screen = Console(file=io.StringIO(), force_terminal=True)
     tokens, first = job.batch * corpus.length, frozenset({1})
     watch = Watch("bench", Progressed(), job.budget.every, first, tokens, on_step, screen)
@@ -95,28 +96,23 @@ def bare(job: Run, network: Transformer, steps: int) -> None:
     """The same stages, rows and noise in a plain loop."""
     first, mask_id = 0, job.corpus.vocabulary.mask_id
     for stage, n in zip(job.regime.stages, job.regime.steps(steps), strict=True):
-        forward = torch.compile(network) if job.compile is Compile.always else network
         optimiser, feed = adamw(network, stage), Feed(job.corpus, job.seed, job.batch, job.accumulate, first, n)
         for i in range(len(feed)):
-            tokens_BL, rows = feed[i]
+            tokens_BL, rows, _ = feed[i]
             problem = stage.objective.pose(tokens_BL, rows, mask_id)
-            train_step(forward, optimiser, problem, rows.global_batch, job.precision, stage.clip_norm)
+            loss = partial(loss_of, network, problem, rows.global_batch)
+            train_step(loss, optimiser, job.precision, stage.clip_norm)
         first += n
 
 
 def train_step(
-    forward: Callable[..., Tensor],
-    optimiser: torch.optim.Optimizer,
-    problem: Problem,
-    batch: int,
-    precision: Precision,
-    clip: float,
+    loss_of: Callable[[], Tensor], optimiser: torch.optim.Optimizer, precision: Precision, clip: float
 ) -> Tensor:
-    """One whole step on the CPU: forward, loss, backward, clipping, AdamW. Returns the loss, nats a scored token."""
+    """One whole step on the CPU: forward, loss, backward, clipping, AdamW. Returns the loss, nats a scorable token."""
     mixed = torch.autocast("cpu", torch.bfloat16) if precision is Precision.bf16 else contextlib.nullcontext()
     optimiser.zero_grad()
     with mixed:
-        loss = loss_of(forward, problem, batch)
+        loss = loss_of()
     loss.backward()
     torch.nn.utils.clip_grad_norm_([p for group in optimiser.param_groups for p in group["params"]], clip)
     optimiser.step()

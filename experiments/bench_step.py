@@ -9,7 +9,9 @@ import os
 import tempfile
 import time
 import timeit
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,17 +22,18 @@ from torch import Tensor, nn
 
 from ablate.attention import CAUSAL, FULL, Attention, Form, Pattern
 from ablate.block import BlockDiffusion
+from ablate.engine import prepare
 from ablate.learner import adamw
+from ablate.loss import loss_of
 from ablate.machine import Device, Precision, attention_form, resolve_precision
 from ablate.model import Transformer, initialise
-from ablate.model import compiled as compile_network
 from ablate.noise import Clip, Guard, Rows
 from ablate.objective import Autoregressive, MaskedDiffusion, Objective, Problem
 from ablate.regime import Stage
 from ablate.seeds import generator
 from ablate.shape import Shape
 from experiments.bench import middle, spread
-from experiments.bench_peer import Forward, llama_forward, llama_of, logit_difference
+from experiments.bench_peer import llama_forward, llama_loss, llama_of, logit_difference
 from experiments.bench_run import parameters, train_step
 
 SHAPE = Shape(128, 4, 4, 4, hidden=344, vocabulary=512)
@@ -73,7 +76,7 @@ class Contestant:
 
     name: str
     network: nn.Module
-    forward: Forward
+    loss: Callable[[Problem, int], Tensor]
     precision: Precision
     attention: str
     problems: list[Problem]
@@ -88,7 +91,8 @@ class Contestant:
         loss = torch.zeros(())
         start = time.perf_counter()
         for problem in problems:
-            loss = train_step(self.forward, self.optimiser, problem, self.batch, self.precision, STAGE.clip_norm)
+            posed = partial(self.loss, problem, self.batch)
+            loss = train_step(posed, self.optimiser, self.precision, STAGE.clip_norm)
         return time.perf_counter() - start, float(loss)
 
     @property
@@ -139,7 +143,8 @@ def contestants(course: Course, steps: int) -> list[Contestant]:
     rule = attention_form(Device.cpu, precision)
     llama = llama_of(ours())
     problems = course.problems(course.objective, steps)
-    racers = [Contestant(PEER, llama, llama_forward(llama), Precision.fp32, llama.config._attn_implementation, problems,
+    peer = partial(llama_loss, llama)
+    racers = [Contestant(PEER, llama, peer, Precision.fp32, llama.config._attn_implementation, problems,
                          course.batch)]  # fmt: skip
     choices = [("ours", precision, rule, False), ("ours, compiled", precision, rule, True)]
     if precision is not Precision.fp32:
@@ -147,10 +152,10 @@ def contestants(course: Course, steps: int) -> list[Contestant]:
     if course.twice is not None:
         choices += [("ours, dense mask", precision, Form.dense, False), (TWICE, precision, rule, False)]
     for name, choice, form, compiled in choices:
-        network = ours(form)
-        forward = compile_network(network) if compiled else network
+        network = prepare(ours(form), compiled)
         posed = course.problems(course.twice, steps) if name == TWICE and course.twice else problems
-        racers.append(Contestant(name, network, forward, choice, form.value, posed, course.batch))
+        loss = partial(loss_of, network)
+        racers.append(Contestant(name, network, loss, choice, form.value, posed, course.batch))
     return racers
 
 

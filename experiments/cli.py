@@ -26,8 +26,9 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ablate.manifest import RunError, read_manifest
-from ablate.run import Run, describe
+from ablate.run import Run
 from ablate.schedule import Noise, named
+from ablate.store import describe
 from experiments.help import run_help, shown
 from experiments.presets import DEFAULTS, GROUPS
 

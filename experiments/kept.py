@@ -15,8 +15,8 @@ from ablate import records
 from ablate.control import ControlError
 from ablate.machine import description
 from ablate.outcomes import QUESTIONS, by_question
-from ablate.run import WHERE, describe
-from ablate.store import digest, locked, write_bytes
+from ablate.run import WHERE
+from ablate.store import describe, digest, locked, write_bytes
 from ablate.study import Study
 from ablate.workers import Job
 from experiments.cli import UsageError

@@ -18,7 +18,8 @@ if __name__ == "__main__" and not sys.path[0].endswith("site-packages"):
 
 import yaml
 
-from ablate.run import WHERE, describe
+from ablate.run import WHERE
+from ablate.store import describe
 from experiments.cli import Command, UsageError, main, require_place
 from experiments.help import survey_help
 from experiments.presets import laws

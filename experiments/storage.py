@@ -22,9 +22,8 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from ablate.run import describe
 from ablate.seeds import address
-from ablate.store import lock, locked
+from ablate.store import describe, lock, locked
 from experiments.cli import UsageError
 
 if TYPE_CHECKING:

@@ -16,10 +16,10 @@ if __name__ == "__main__" and not sys.path[0].endswith("site-packages"):
 from ablate.block import BlockDiffusion
 from ablate.noise import Clip, Guard, MaskLaw, Strata
 from ablate.objective import Autoregressive, MaskedDiffusion, Objective
-from ablate.run import Budget, Run, describe
+from ablate.run import Budget, Run
 from ablate.schedule import named
 from ablate.shape import Shape
-from ablate.store import digest
+from ablate.store import describe, digest
 from experiments.cli import Command, UsageError, main, require_place
 from experiments.help import variance_help
 from experiments.presets import REGIMES

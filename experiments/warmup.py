@@ -24,9 +24,9 @@ if __name__ == "__main__" and not sys.path[0].endswith("site-packages"):
 
 from ablate.objective import Autoregressive, MaskedDiffusion, Objective
 from ablate.regime import MaskWarmup, Regime, Stage
-from ablate.run import Budget, Run, describe
+from ablate.run import Budget, Run
 from ablate.shape import Shape
-from ablate.store import digest
+from ablate.store import describe, digest
 from experiments.cli import Command, UsageError, check_runs, main
 from experiments.help import warmup_help
 from experiments.presets import block

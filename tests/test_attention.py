@@ -7,7 +7,7 @@ import torch
 
 from ablate.attention import CAUSAL, FULL, Attention, Form, Pattern, attend, visible
 from ablate.block import BlockDiffusion
-from ablate.learner import loss_of
+from ablate.loss import loss_of
 from ablate.model import Transformer, initialise
 from ablate.noise import Rows
 from ablate.shape import Shape

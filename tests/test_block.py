@@ -9,7 +9,7 @@ import torch
 from ablate.attention import CAUSAL
 from ablate.block import BlockDiffusion
 from ablate.decode import Predictor
-from ablate.learner import loss_of, scored_nats
+from ablate.loss import loss_of, score
 from ablate.noise import Rows
 from ablate.objective import Autoregressive, MaskedDiffusion
 from ablate.schedule import Cos, named
@@ -125,12 +125,14 @@ def test_a_leak_would_be_seen():
 def test_the_head_runs_on_scored_positions_alone(objective, monkeypatch):
     import torch.nn.functional as F
 
+    from ablate import model
+
     net, x_BL = network(), tokens(4, 12)
     problem = objective.pose(x_BL, rows(), MASK)
-    shapes, plain = [], F.linear
+    shapes, heads, plain, head = [], [], F.linear, model.scored_loss
     monkeypatch.setattr(F, "linear", lambda x, w, b=None: (shapes.append((x.shape, w)), plain(x, w, b))[1])
-    nats, weight = scored_nats(net, problem)
-    heads = [shape for shape, w in shapes if w is net.head.weight]
+    monkeypatch.setattr(model, "scored_loss", lambda x, *rest: (heads.append(x.shape), head(x, *rest))[1])
+    _, nats, weight = score(net, problem, 1)
     assert [tuple(shape) for shape in heads] == [(int((problem.weight_RL > 0).sum()), 16)]
     assert len(nats) == len(weight) == heads[0][0]
     last = [shape[0] for shape, w in shapes if w is net.layers[-1].down.weight]

@@ -9,7 +9,8 @@ import torch
 import synthetic_data
 from ablate.attention import Attention
 from ablate.block import BlockDiffusion
-from ablate.learner import Feed, adamw, loss_of
+from ablate.learner import Feed, adamw
+from ablate.loss import loss_of
 from ablate.model import Transformer, initialise
 from ablate.objective import Autoregressive, MaskedDiffusion
 from ablate.regime import Stage
@@ -33,7 +34,7 @@ def step(objective):
     initialise(net, 0)
     stage = Stage(objective, lr=1e-2)
     optimiser = adamw(net, stage)
-    tokens, rows = Feed(corpus, seed=0, batch=16, accumulate=1, first=0, steps=1)[0]
+    tokens, rows, _ = Feed(corpus, seed=0, batch=16, accumulate=1, first=0, steps=1)[0]
     problem = objective.pose(tokens, rows, v.mask_id)
     loss = loss_of(net, problem, 16)
     loss.backward()

@@ -9,7 +9,8 @@ import torch
 import synthetic_data
 from ablate.attention import CAUSAL, FULL, Attention, Form
 from ablate.block import BlockDiffusion
-from ablate.learner import Feed, loss_of
+from ablate.learner import Feed
+from ablate.loss import loss_of
 from ablate.masks import Layout, levels
 from ablate.model import Transformer, initialise
 from ablate.noise import Rows, Strata
@@ -116,7 +117,7 @@ def test_micro_batches_add_up(objective, accumulate):
     def step(parts):
         feed = Feed(corpus, seed=1, batch=8, accumulate=parts, first=3, steps=1)
         net.zero_grad()
-        posed = [(objective.pose(tokens, r, v.mask_id), r) for tokens, r in (feed[i] for i in range(parts))]
+        posed = [(objective.pose(tokens, r, v.mask_id), r) for tokens, r, _ in (feed[i] for i in range(parts))]
         losses = [loss_of(net, problem, r.global_batch) for problem, r in posed]
         sum(losses).backward()
         gradient = torch.cat([p.grad.flatten() for p in net.parameters()])
@@ -133,8 +134,9 @@ def test_feeds_of_several_processes_are_the_one_feed():
     corpus = synthetic_data.make("trace")
     whole = Feed(corpus, 1, 8, 1, 5, 2)[1]
     parts = [Feed(corpus, 1, 8, 2, 5, 2, rank, 2)[2 + part] for part in range(2) for rank in range(2)]
-    assert torch.equal(whole[0], torch.cat([tokens for tokens, _ in parts]))
-    assert np.array_equal(whole[1].addresses, np.concatenate([r.addresses for _, r in parts]))
+    assert torch.equal(whole.tokens_BL, torch.cat([part.tokens_BL for part in parts]))
+    assert np.array_equal(whole.rows.addresses, np.concatenate([part.rows.addresses for part in parts]))
+    assert {part.scorable for part in parts} == {whole.scorable} == {8 * (corpus.length - 1)}
 
 
 def test_a_finite_list_comes_whole_and_in_another_order_every_epoch():

@@ -11,7 +11,7 @@ import pytest
 import synthetic_data
 from ablate.block import BlockDiffusion
 from ablate.regime import MaskWarmup
-from ablate.run import describe
+from ablate.store import describe
 from experiments.presets import BUDGETS, MODELS
 from experiments.warmup import ARMS, REFERENCE, WarmupStudy
 from experiments.warmup_effects import effects, outcomes

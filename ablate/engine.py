@@ -1,0 +1,105 @@
+"""How a network is run while it trains: compiled, with activations made anew, sharded over processes.
+
+None of it changes what is computed, apart from rounding, so none of it is part of a run's fingerprint.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
+
+from ablate.attention import TABLES
+from ablate.machine import Device, Precision, Recompute
+from ablate.model import Layer, Transformer
+
+
+def prepare(network: Transformer, compiled: bool, recompute: Recompute = Recompute.none, every: int = 1) -> Transformer:
+    """The network itself; its layers are compiled, and make activations anew in the backward pass, where gradients are
+    taken. Layers are compiled one by one: all have the same code, so it is compiled once, and sharding stays outside.
+
+    every: of the layers, each `every`-th makes its activations anew.
+    """
+    if compiled:
+        for table in TABLES:  # constants to a compiled layer
+            torch.compiler.assume_constant_result(table)
+    for i, layer in enumerate(network.layers):
+        plain = work = cast(Layer, layer).forward
+        if recompute is not Recompute.none and i % every == 0:
+            contexts = {} if recompute is Recompute.full else {"context_fn": _keep_products}
+            work = partial(checkpoint, work, use_reentrant=False, **contexts)
+        if compiled:
+            work = torch.compile(work)
+        if work is not plain:
+            layer.forward = _while_training(plain, work)
+    return network
+
+
+def _while_training(plain: Callable[..., Tensor], work: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def forward(*arguments: Any) -> Tensor:  # probes would compile a second time, for shapes of their own
+        return (work if torch.is_grad_enabled() else plain)(*arguments)
+
+    return forward
+
+
+def _keep_products() -> Any:
+    """Products of matrices and attention are kept, as they are what takes long; all else is made anew."""
+    aten = torch.ops.aten
+    kept = {
+        aten.mm.default, aten.addmm.default, aten.bmm.default, aten._scaled_dot_product_flash_attention.default,
+        aten._scaled_dot_product_flash_attention_for_cpu.default, aten._scaled_dot_product_cudnn_attention.default,
+        aten._scaled_dot_product_efficient_attention.default, torch.ops.higher_order.flex_attention,
+    }  # fmt: skip
+
+    def policy(_: Any, operation: Any, *__: Any, **___: Any) -> CheckpointPolicy:
+        return CheckpointPolicy.MUST_SAVE if operation in kept else CheckpointPolicy.PREFER_RECOMPUTE
+
+    return create_selective_checkpoint_contexts(policy)
+
+
+def join_processes(device: Device) -> None:
+    """Joins the processes that torchrun or Slurm started into one group, once."""
+    if not torch.distributed.is_initialized():
+        if device is Device.cuda:
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        # gloo beside NCCL, because checkpoints are written from the CPU's memory
+        torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if device is Device.cuda else "gloo")
+
+
+def shard(network: Transformer, device: Device, precision: Precision) -> Transformer:
+    """Shards a network on meta over all processes, layer by layer (FSDP2, Zhao et al., 2023), and gives it memory.
+
+    Weights, gradients and optimiser are fp32; with bf16 weights travel and are multiplied in bf16 and gradients are
+    summed in fp32. The weights are not filled: see `load_weights`.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+
+    mesh = init_device_mesh(device.value, (torch.distributed.get_world_size(),))
+    types = (torch.bfloat16, torch.float32) if precision is Precision.bf16 else ()
+    mixed = MixedPrecisionPolicy(*types)
+    for layer in network.layers:
+        fully_shard(layer, mesh=mesh, mp_policy=mixed)
+    fully_shard(network, mesh=mesh, mp_policy=mixed)
+    register_fsdp_forward_method(network, "score")
+    network.to_empty(device=mesh.device_type)
+    network.fill_tables()
+    return network
+
+
+@torch.no_grad()
+def load_weights(network: Transformer, weights: Mapping[str, Tensor]) -> None:
+    """Fills a network, sharded or not, from whole tensors; each process copies its own part. Raises KeyError for a
+    name that is not there, RuntimeError for a shape that differs."""
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    for name, own in network.state_dict().items():
+        whole = weights[name]
+        if isinstance(own, DTensor):  # without a source rank every process cuts its part out of its own copy
+            whole = distribute_tensor(whole.to(own.device), own.device_mesh, own.placements, src_data_rank=None)
+        own.copy_(whole)

@@ -40,6 +40,7 @@ def step(options: argparse.Namespace, console: Console) -> int:
         print('error: bench.py step: wanted transformers to compare with, found none; type pip install -e ".[hf]"',
               file=sys.stderr)  # fmt: skip
         return 2
+    from ablate.store import describe
     from experiments.bench_step import COURSES, PEER, SHAPE, notes, race, table
 
     rounds, steps = (2, 1) if options.quick else (options.rounds, 4)

@@ -1,11 +1,14 @@
-"""The AR base model that every arm of a seed starts from, cached under a fingerprint of all that determines it."""
+"""The AR base model that every arm of a seed starts from: a checkpoint, or trained and cached under a fingerprint of
+all that determines it."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from torch import Tensor
 
@@ -13,28 +16,37 @@ from ablate.checkpoint import weights_hash
 from ablate.corpus import Domain, Split
 from ablate.engine import prepare
 from ablate.learner import Feed, Learner, Progressed, Watch, fit
-from ablate.machine import Compile, attention_form
+from ablate.machine import Compile, attention_form, description, packages
 from ablate.model import Transformer, initialise
-from ablate.run import Run, base_key
-from ablate.store import digest, locked, whole_folder
+from ablate.pretrained import content_hash, folder_of, read_weights
+from ablate.run import Run, source_hash
+from ablate.store import describe, digest, locked, whole_folder
 
 Weights = dict[str, Tensor]
 
 
 def build_network(run: Run) -> Transformer:
-    """The network of a resolved run, weights initialised from its seed."""
+    """The network of a resolved run, weights initialised from its seed, or not at all where a checkpoint's follow."""
     form = attention_form(run.device, run.precision)
     vocabulary = run.corpus.vocabulary
-    network = Transformer(run.model, run.vocabulary, vocabulary.mask_id, form, tokens=len(vocabulary))
-    initialise(network, run.seed)
+    with torch.device("meta" if run.init else "cpu"):
+        network = Transformer(run.model, run.vocabulary, vocabulary.mask_id, form, tokens=len(vocabulary))
+    if run.init:
+        network.to_empty(device="cpu")
+        network.fill_tables()
+    else:
+        initialise(network, run.seed)
     return prepare(network, run.compile is Compile.always)
 
 
-def base_weights(run: Run, console: Console) -> Weights:
-    """Weights of the run's base model: from the cache if whole and current, else trained and put there.
+def base_weights(run: Run, console: Console) -> Mapping[str, Tensor]:
+    """Weights of the run's base model: a checkpoint's, read as they are asked for, or from the cache if whole and
+    current, else trained and put there.
 
     Of several processes that need the same base, those of one run included, one trains it and the others wait.
     """
+    if run.init:
+        return read_weights(folder_of(run.init), run.model, run.vocabulary, run.init_pickle)
     key = base_key(run)
     folder = Path(run.cache).expanduser() / digest(key)[:16]
     with locked(folder.with_suffix(".lock"), waiting=f"waiting for another process that trains {folder}"):
@@ -43,6 +55,22 @@ def base_weights(run: Run, console: Console) -> Weights:
             weights = _train(run, console)
             _write(folder, weights, key)
     return weights
+
+
+def base_key(run: Run) -> dict[str, Any]:
+    """Everything that determines the base model of a resolved run."""
+    if run.init:
+        return {"init": content_hash(run.init, run.init_pickle), "rows": run.vocabulary}
+    return {
+        "corpus": run.law(Domain.general, Split.train).fingerprint(),
+        "length": run.corpus.length,
+        "budget": run.base_steps,
+        **{name: describe(getattr(run, name)) for name in ("model", "base", "seed", "batch", "accumulate", "device")},
+        "numerics": [run.precision, run.threads, run.compile],
+        "machine": [torch.backends.cpu.get_cpu_capability(), description()["gpu"]],
+        "packages": packages(),
+        "source": source_hash(run.corpus),
+    }
 
 
 def _train(run: Run, console: Console) -> Weights:

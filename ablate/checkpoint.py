@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def load(path: Path) -> dict[str, Any]:
         raise Damaged(f"{path}: wanted a checkpoint, got other content ({type(error).__name__})") from None
 
 
-def weights_hash(state: dict[str, torch.Tensor]) -> str:
+def weights_hash(state: Mapping[str, torch.Tensor]) -> str:
     """SHA-256 over names, shapes and bytes of the tensors, in the order of their names."""
     digest = hashlib.sha256()
     for name in sorted(state):
@@ -63,6 +64,15 @@ def read_checkpoint(run: Run) -> dict[str, Any]:
         return state
     except (Damaged, OSError, KeyError) as damage:
         raise RunError(f"{damage}; delete {run.folder} or type out=PATH") from None
+
+
+def final_weights(folder: Path) -> dict[str, torch.Tensor]:
+    """Weights of a run's network as its last checkpoint has them. Raises RunError where that is absent or damaged."""
+    path = folder / CHECKPOINT
+    try:
+        return load(path)["network"]
+    except (Damaged, OSError, KeyError) as damage:
+        raise RunError(f"{path}: wanted the checkpoint of a run ({damage}); run its command again") from None
 
 
 def repair(run: Run) -> None:

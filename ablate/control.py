@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from ablate.base import base_key
 from ablate.corpus import Domain, Split
 from ablate.learner import Feed
 from ablate.noise import Rows
 from ablate.records import flat
-from ablate.run import WHERE, Run, base_key
+from ablate.run import WHERE, Run
 from ablate.store import describe, digest
 from ablate.study import Quantity, Study
 from ablate.train import probes

@@ -32,8 +32,6 @@ class Transformer(nn.Module):
         self.layers = nn.ModuleList(Layer(shape, form) for _ in range(shape.layers))
         self.norm = nn.Parameter(torch.ones(shape.width))
         self.head = nn.Linear(shape.width, vocabulary, bias=False)
-        if shape.tied:
-            self.head.weight = self.embedding.weight
         self.tokens = vocabulary if tokens is None else tokens
         self.register_buffer("allowed_V", torch.empty(vocabulary), persistent=False)
         self.register_buffer("frequencies", torch.empty(shape.head_width // 2), persistent=False)
@@ -45,7 +43,10 @@ class Transformer(nn.Module):
     signs_D: Tensor
 
     def fill_tables(self) -> None:
-        """Fills what is neither trained nor saved; to be called again after memory was given to a network on meta."""
+        """Fills what is neither trained nor saved, and ties the head to the embedding where the shape says so; to be
+        called again after memory was given to a network on meta, which parts the two."""
+        if self.shape.tied:
+            self.head.weight = self.embedding.weight
         self.allowed_V.zero_()
         self.allowed_V[self.mask_id] = -math.inf
         self.allowed_V[self.tokens :] = -math.inf

@@ -15,8 +15,6 @@ from ablate.machine import (
     Compile,
     Device,
     Precision,
-    description,
-    packages,
     require_memory,
     resolve_compile,
     resolve_device,
@@ -24,9 +22,10 @@ from ablate.machine import (
     resolve_threads,
 )
 from ablate.objective import Autoregressive
+from ablate.pretrained import content_hash, require_fit
 from ablate.regime import OptimiserState, Regime, Stage
 from ablate.shape import Shape
-from ablate.store import describe, digest
+from ablate.store import LATER, describe, digest
 
 MOST = 10**12  # tokens, sizes and counts beyond this are slips of the finger
 RANGES = {"seed": (0, 2**63 - 1), "batch": (1, 2**20), "accumulate": (1, 2**20), "threads": (0, 1024),
@@ -70,7 +69,8 @@ class Run:
     batch: sequences a step over all devices, in `accumulate` micro-batches. threads: of each process, 0 means by the
     size of a step. processes: 0 means as many as torchrun started. unique: training sequences of the new domain, which
     come again in another order every epoch; 0 means that every one is fresh. out: folder of results, derived where
-    empty. cache: folder of base models. draw: the figure at the end?
+    empty. cache: folder of base models. draw: the figure at the end? init: "hf:FOLDER" for a base model that is not
+    trained but read from a checkpoint; init_pickle: from pickle files too?
     Raises ValueError for illegal values and combinations.
     """
 
@@ -91,6 +91,8 @@ class Run:
     out: str = ""
     cache: str = "runs/.base"
     draw: bool = True
+    init: str = field(default="", metadata=LATER)
+    init_pickle: bool = field(default=False, metadata=LATER)
 
     def __post_init__(self) -> None:
         self._laws: dict[tuple[Domain, Split], Corpus] = {}
@@ -138,12 +140,15 @@ class Run:
 
     @property
     def base_steps(self) -> int:
-        return self.base.steps or self.steps(self.budget.base_tokens)
+        return 0 if self.init else self.base.steps or self.steps(self.budget.base_tokens)
 
     @property
     def vocabulary(self) -> int:
-        """Rows of the embedding. Raises ValueError if the shape has too few for the corpus."""
+        """Rows of the embedding; a checkpoint's get one more for MASK where it has none. Raises ValueError if the shape
+        has too few for the corpus."""
         needed = len(self.corpus.vocabulary)
+        if self.init:
+            return max(self.model.vocabulary, needed)
         if 0 < self.model.vocabulary < needed:
             raise ValueError(
                 f"model.vocabulary={self.model.vocabulary}: wanted {needed} or more, the corpus's tokens, or 0 for "
@@ -176,6 +181,7 @@ class Run:
         """The same run with every automatic choice made. Raises ValueError where a choice is not to be had here."""
         if sum(self.stage_steps) < 1:
             raise ValueError("regime.stages: wanted at least one step in all, got none; type regime.stages.0.share=1")
+        require_fit(self.init, self.model, self.corpus.vocabulary)
         device = resolve_device(self.device)
         require_memory(self.model.parameters(self.vocabulary), device)
         world = self.ranks[1]
@@ -206,6 +212,8 @@ class Run:
         """Hash of the configuration apart from where its files lie; of a resolved run, of all that it computes."""
         content = {k: v for k, v in describe(self, whole=False).items() if k not in WHERE}
         content["corpus"] = {k: v for k, v in content["corpus"].items() if k not in WHERE}
+        if self.init:  # it says where, and counts as what lies there
+            content["init"] = content_hash(self.init, self.init_pickle)
         return digest(content)
 
     @property
@@ -225,19 +233,3 @@ def source_hash(corpus: Corpus) -> str:
     for parent, name, path in files:
         hashed.update(f"{parent}/{name}\0".encode() + path.read_bytes())
     return hashed.hexdigest()
-
-
-def base_key(run: Run) -> dict[str, Any]:
-    """Everything that determines the base model of a resolved run."""
-    import torch
-
-    return {
-        "corpus": run.law(Domain.general, Split.train).fingerprint(),
-        "length": run.corpus.length,
-        "budget": run.base_steps,
-        **{name: describe(getattr(run, name)) for name in ("model", "base", "seed", "batch", "accumulate", "device")},
-        "numerics": [run.precision, run.threads, run.compile],
-        "machine": [torch.backends.cpu.get_cpu_capability(), description()["gpu"]],
-        "packages": packages(),
-        "source": source_hash(run.corpus),
-    }

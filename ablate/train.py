@@ -16,6 +16,7 @@ from ablate.base import base_weights, build_network
 from ablate.checkpoint import CHECKPOINT, read_checkpoint, repair, save, weights_hash, write_config
 from ablate.corpus import Domain, Split
 from ablate.decode import Predictor
+from ablate.engine import load_weights
 from ablate.learner import Feed, Learner, Progressed, Watch, fit
 from ablate.machine import Device
 from ablate.manifest import COMPLETE, SECONDS, RunError, new_manifest, read_manifest, write_manifest
@@ -56,8 +57,8 @@ def train(run: Run, console: Console) -> Path:
 
 def _go(run: Run, console: Console, manifest: dict[str, Any]) -> None:
     chosen = f"{run.device}, {run.precision}, {run.threads} thread(s), compile={run.compile}"
-    console.print(f"{run.folder}: {sum(run.stage_steps)} steps after the base model's {run.base_steps}; {chosen}",
-                  soft_wrap=True)  # fmt: skip
+    base = f"from {run.init}" if run.init else f"of {run.base_steps} steps"
+    console.print(f"{run.folder}: {sum(run.stage_steps)} steps after a base model {base}; {chosen}", soft_wrap=True)
     session = Session(run, console, manifest)
     manifest["status"] = "running"
     write_manifest(run.folder, manifest)  # first: it says whose folder this is
@@ -120,7 +121,7 @@ class Session:
         """The base model, measured as it was trained and as the first stage will read it."""
         weights = base_weights(self.run, self.console)
         self.manifest["initial_weights"] = weights_hash(weights)
-        self.network.load_state_dict(weights)
+        load_weights(self.network, weights)
         self.measure()
         self.stage = 0
         self.measure()

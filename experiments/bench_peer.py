@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ablate.attention import CAUSAL, Pattern, visible
+from ablate.family import names
 from ablate.model import Transformer
 from ablate.problem import Problem
 
@@ -31,23 +32,10 @@ def llama_of(network: Transformer) -> Any:
         rms_norm_eps=s.norm_eps, rope_theta=s.rope_theta, tie_word_embeddings=s.tied,
     )  # fmt: skip
     llama = LlamaForCausalLM(config)
-    llama.load_state_dict(_llama_weights(network))  # strict: no matrix is left over on either side
+    ours = network.state_dict()
+    weights = {theirs: ours[name].clone() for name, theirs in names(s).items()}
+    llama.load_state_dict(weights, strict=not s.tied)  # no matrix is left over on either side but a tied head
     return llama.train()
-
-
-def _llama_weights(network: Transformer) -> dict[str, Tensor]:
-    """Our weights under Llama's names; both turn rotary pairs (i, i + D/2), so that no row moves."""
-    weights = {"model.embed_tokens.weight": network.embedding.weight, "model.norm.weight": network.norm,
-               "lm_head.weight": network.head.weight}  # fmt: skip
-    for i, layer in enumerate(network.layers):
-        part = {
-            "self_attn.q_proj": layer.q.weight, "self_attn.k_proj": layer.k.weight, "self_attn.v_proj": layer.v.weight,
-            "self_attn.o_proj": layer.out.weight, "mlp.gate_proj": layer.gate.weight, "mlp.up_proj": layer.up.weight,
-            "mlp.down_proj": layer.down.weight, "input_layernorm": layer.norm_attention,
-            "post_attention_layernorm": layer.norm_mlp,
-        }  # fmt: skip
-        weights |= {f"model.layers.{i}.{name}.weight": tensor for name, tensor in part.items()}
-    return {name: tensor.detach().clone() for name, tensor in weights.items()}
 
 
 def llama_forward(llama: Any) -> Forward:

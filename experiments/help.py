@@ -16,6 +16,8 @@ def run_help() -> str:
     lines += [*_groups("regime", "corpus", "model", "budget"), _keys(Run)]
     lines += [
         "Every field of a noun is a key too: regime.stages.1.steps=300  corpus.checksum=7  base.lr=1e-3",
+        "init=hf:FOLDER           a checkpoint as base model, with its shape and tokeniser; see docs/checkpoints.md",
+        "model=hf:FOLDER          its shape alone, likewise model=PATH/config.json",
         "-m regime=a,b seed=0,1   every combination, one after the other",
         "--cfg job                print the configuration and stop",
         '-sc install=bash         print tab completion for: eval "$(python experiments/run.py -sc install=bash)"',
@@ -133,7 +135,16 @@ def _fields(noun: Any) -> str:
     return ", ".join(f"{f.name} {shown(getattr(noun, f.name))}" for f in dataclasses.fields(noun))
 
 
-SUMMARIES = {"regime": _stages, "corpus": _first_line, "model": _fields, "budget": _fields}
+def _shape(shape: Any) -> str:
+    """What differs from the defaults, and how many parameters that makes."""
+    said = {f.name: getattr(shape, f.name) for f in dataclasses.fields(shape) if getattr(shape, f.name) != f.default}
+    fields = ", ".join(f"{name} {shown(value)}" for name, value in said.items() if name != "rope_scaling")
+    count = shape.parameters(shape.vocabulary)
+    more = "" if shape.vocabulary else f" and {shape.parameters(1) - count} a token of the corpus"
+    return f"{fields}: {count / 1e6:,.1f}M parameters{more}"
+
+
+SUMMARIES = {"regime": _stages, "corpus": _first_line, "model": _shape, "budget": _fields}
 
 
 def shown(value: Any) -> str:

@@ -12,14 +12,14 @@ from rich.console import Console
 
 import synthetic_data
 from ablate import records
-from ablate.base import base_weights
+from ablate.base import base_key, base_weights
 from ablate.checkpoint import Damaged, load, save, weights_hash
 from ablate.corpus import Domain, Split
 from ablate.learner import Learner
 from ablate.manifest import RunError, read_manifest
 from ablate.objective import Autoregressive, MaskedDiffusion
 from ablate.regime import MaskWarmup, Regime, Stage
-from ablate.run import Budget, Run, base_key
+from ablate.run import Budget, Run
 from ablate.shape import Shape
 from ablate.store import locked
 from ablate.train import train

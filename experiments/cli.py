@@ -30,7 +30,7 @@ from ablate.run import Run
 from ablate.schedule import Noise, named
 from ablate.store import describe
 from experiments.help import run_help, shown
-from experiments.models import is_place, model_at
+from experiments.models import PREFIX, is_place, model_at
 from experiments.presets import DEFAULTS, GROUPS
 
 HANDED_ON = ("--help", "-h", "--hydra-help", "--cfg", "-c", "--shell-completion", "-sc", "--info", "-i", "--version")
@@ -155,7 +155,7 @@ def _alternatives(override: Override, sweep: bool) -> list[str]:
 
 def _compose(command: Command, words: list[str]) -> Any:
     overrides = [_parsed(word) for word in words]
-    place, overrides = _model_place(command, overrides)
+    place, begins, overrides = _places(command, overrides)
     for override in overrides:
         if override.key_or_group in command.groups:
             _require_choice(override)
@@ -164,6 +164,8 @@ def _compose(command: Command, words: list[str]) -> Any:
         config = compose(command.script, overrides=groups)
         if place:
             config.model = model_at(place)
+        if begins and "tokenizer" in config.corpus:
+            config.corpus.tokenizer = begins
         for override in overrides:
             if override.key_or_group not in command.groups:
                 _set(config, override)
@@ -174,16 +176,16 @@ def _compose(command: Command, words: list[str]) -> Any:
     return noun(**{f.name: getattr(composed, f.name) for f in dataclasses.fields(noun)})
 
 
-def _model_place(command: Command, overrides: list[Override]) -> tuple[str, list[Override]]:
-    """Where the model's shape is read, if anywhere, and the other overrides. A checkpoint that a run begins at gives the
-    model, and the tokeniser of real text, where none is typed."""
+def _places(command: Command, overrides: list[Override]) -> tuple[str, str, list[Override]]:
+    """Where the model's shape is read, if anywhere; the folder of the checkpoint that a run begins at, if any, which
+    gives shape and tokeniser where none is typed; the overrides that are left."""
     typed = {override.key_or_group: override for override in overrides}
-    model, init = typed.get("model"), typed.get("init")
-    if "model" in command.groups and model is not None and is_place(model.value()):
-        return str(model.value()), [o for o in overrides if o is not model]
-    if model is None and init is not None and is_place(init.value()):
-        return str(init.value()), overrides
-    return "", overrides
+    model, init = (typed[name].value() if name in typed else None for name in ("model", "init"))
+    if "model" in command.groups and is_place(model):
+        overrides = [o for o in overrides if o.key_or_group != "model"]
+    begins = init if isinstance(init, str) and init.startswith(PREFIX) else ""
+    place = model if is_place(model) else begins if model is None else ""
+    return str(place), begins.removeprefix(PREFIX), overrides
 
 
 def _require_choice(override: Override) -> None:

@@ -10,7 +10,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ROOMS = [
     "seeds", "knowledge", "summary", "null_theory", "mismatch", "store", "records", "stats", "outcomes", "prediction",
-    "spikes", "workers", "study", "schedule", "noise", "masks", "corpus", "duplicates", "files", "shards", "text",
+    "spikes", "workers", "study", "schedule", "noise", "masks", "corpus", "duplicates", "rows", "files", "census",
+    "pool", "tokeniser", "windows", "shards", "build", "packed", "text",
     "attention", "problem", "block", "objective", "closed_forms", "no_signal", "rope", "shape", "family", "head",
     "model", "pretrained", "loss", "regime", "machine",
     "decode", "contexts", "visits", "engine", "probe", "run", "survey", "manifest", "checkpoint", "learner",

@@ -203,4 +203,5 @@ def _rope_scaling(scaling: RopeScaling) -> dict[str, Any] | None:
     said["original_max_position_embeddings"] = scaling.context
     if scaling.kind is Stretch.llama3:
         return said | {"low_freq_factor": scaling.low, "high_freq_factor": scaling.high}
-    return said | {"beta_slow": scaling.low, "beta_fast": scaling.high, "attention_factor": scaling.magnitude}
+    said |= {"beta_slow": scaling.low, "beta_fast": scaling.high}
+    return said | ({"attention_factor": scaling.temperature} if scaling.temperature else {})

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SAFE, PICKLE = "model.safetensors", "pytorch_model.bin"
+TOKENISER = "tokenizer.json"
 VOCABULARY = "vocabulary.json"  # symbols by id, in a checkpoint of a world, which has no tokeniser
 FLOATS = ("F64", "F32", "F16", "BF16")
 IGNORED = "rotary_emb.inv_freq"  # a table that old checkpoints hold, made anew here
@@ -181,10 +182,12 @@ def folder_of(init: str) -> Path:
 
 
 def content_hash(init: str, pickle: bool = False) -> str:
-    """Hash of a checkpoint's weights and settings, wherever it lies. Raises ValueError for one that is not whole."""
+    """Hash of a checkpoint's weights, settings and tokens, wherever it lies. Raises ValueError for one that is not
+    whole."""
     folder = folder_of(init)
     shape_of(folder)
     files = [config_path(folder), *_weight_files(folder, pickle)]
+    files += [path for path in (folder / TOKENISER, folder / VOCABULARY) if path.is_file()]
     stats = [(file, file.stat()) for file in files]
     return digest({file.name: _hashed(file, stat.st_size, stat.st_mtime_ns) for file, stat in stats})
 
@@ -226,7 +229,7 @@ def require_fit(init: str, shape: Shape, vocabulary: Vocabulary) -> None:
 
 def _symbols(folder: Path) -> dict[int, str]:
     """The checkpoint's tokens by id: of its tokenizer.json, or of a world's vocabulary."""
-    tokeniser, listed = folder / "tokenizer.json", folder / VOCABULARY
+    tokeniser, listed = folder / TOKENISER, folder / VOCABULARY
     try:
         if listed.is_file() and not tokeniser.is_file():
             return {i: symbol for i, symbol in enumerate(json.loads(listed.read_text(encoding="utf-8"))) if symbol}

@@ -212,8 +212,9 @@ class Run:
         """Hash of the configuration apart from where its files lie; of a resolved run, of all that it computes."""
         content = {k: v for k, v in describe(self, whole=False).items() if k not in WHERE}
         content["corpus"] = {k: v for k, v in content["corpus"].items() if k not in WHERE}
-        if self.init:  # it says where, and counts as what lies there
+        if self.init:  # it says where, as the tokeniser there does, and counts as what lies there
             content["init"] = content_hash(self.init, self.init_pickle)
+            content["corpus"].pop("tokenizer", None)
         return digest(content)
 
     @property

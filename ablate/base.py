@@ -18,7 +18,7 @@ from ablate.engine import prepare
 from ablate.learner import Feed, Learner, Progressed, Watch, fit
 from ablate.machine import Compile, attention_form, description, packages
 from ablate.model import Transformer, initialise
-from ablate.pretrained import content_hash, folder_of, read_weights
+from ablate.pretrained import folder_of, read_weights
 from ablate.run import Run, source_hash
 from ablate.store import describe, digest, locked, whole_folder
 
@@ -60,7 +60,7 @@ def base_weights(run: Run, console: Console) -> Mapping[str, Tensor]:
 def base_key(run: Run) -> dict[str, Any]:
     """Everything that determines the base model of a resolved run."""
     if run.init:
-        return {"init": content_hash(run.init, run.init_pickle), "rows": run.vocabulary}
+        return {"init": run.origin, "rows": run.vocabulary}
     return {
         "corpus": run.law(Domain.general, Split.train).fingerprint(),
         "length": run.corpus.length,

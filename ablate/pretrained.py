@@ -200,12 +200,15 @@ def _hashed(file: Path, size: int, mtime_ns: int) -> str:
 def require_fit(init: str, shape: Shape, vocabulary: Vocabulary) -> None:
     """Raises ValueError unless a network of this shape on a corpus with this vocabulary can begin where `init` says,
     which may be nowhere."""
+    if init:
+        _require_same(folder_of(init), shape, vocabulary)
     if shape.mask_id not in (-1, vocabulary.mask_id):
         raise ValueError(f"model.mask_id: wanted {vocabulary.mask_id}, as the corpus has it, got {shape.mask_id}; type "
                          "model.mask_id=-1")  # fmt: skip
-    if not init:
-        return
-    folder = folder_of(init)
+
+
+def _require_same(folder: Path, shape: Shape, vocabulary: Vocabulary) -> None:
+    """Raises ValueError where shape or tokens are not the checkpoint's."""
     theirs = shape_of(folder)
     for field in dataclasses.fields(Shape):
         wanted, came = getattr(theirs, field.name), getattr(shape, field.name)
@@ -235,10 +238,9 @@ def _symbols(folder: Path) -> dict[int, str]:
             return {i: symbol for i, symbol in enumerate(json.loads(listed.read_text(encoding="utf-8"))) if symbol}
         parts = json.loads(tokeniser.read_text(encoding="utf-8"))
         entries = parts["model"]["vocab"]
-        table = (
-            dict(enumerate(e[0] for e in entries)) if isinstance(entries, list) else {i: s for s, i in entries.items()}
-        )
-        return table | {token["id"]: token["content"] for token in parts.get("added_tokens") or []}
+        pairs = ((e[0], i) for i, e in enumerate(entries)) if isinstance(entries, list) else entries.items()
+        added = {token["id"]: token["content"] for token in parts.get("added_tokens") or []}
+        return {i: symbol for symbol, i in pairs} | added
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
         raise ValueError(f"init: {tokeniser}: wanted the checkpoint's tokeniser, got none that can be read; "
                          f"{TYPE}") from None  # fmt: skip

@@ -7,6 +7,7 @@ import hashlib
 import os
 import sys
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -208,12 +209,17 @@ class Run:
         """This process's rank and the number of processes, as torchrun sets them."""
         return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
+    @cached_property
+    def origin(self) -> str:
+        """Hash of the checkpoint that it begins at; taken once, since a long run may outlive the folder."""
+        return content_hash(self.init, self.init_pickle)
+
     def fingerprint(self) -> str:
         """Hash of the configuration apart from where its files lie; of a resolved run, of all that it computes."""
         content = {k: v for k, v in describe(self, whole=False).items() if k not in WHERE}
         content["corpus"] = {k: v for k, v in content["corpus"].items() if k not in WHERE}
         if self.init:  # it says where, as the tokeniser there does, and counts as what lies there
-            content["init"] = content_hash(self.init, self.init_pickle)
+            content["init"] = self.origin
             content["corpus"].pop("tokenizer", None)
         return digest(content)
 

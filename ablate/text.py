@@ -27,6 +27,7 @@ from ablate.files import Shelf, code_shelf, english_shelf, folder_shelf
 from ablate.packed import Packed, cached
 from ablate.seeds import generator
 from ablate.store import digest
+from ablate.tokeniser import Tokeniser
 from ablate.tokeniser import given as given_tokeniser
 from ablate.windows import Array, Packing, Windows
 
@@ -102,7 +103,12 @@ class RealText(ABC):
 
     @property
     def vocabulary(self) -> Vocabulary:
-        return self._vocabulary
+        boundary = self.tokeniser.separator[1] if self.document_mask else None
+        return dataclasses.replace(self._packed.vocabulary, boundary=boundary)
+
+    @property
+    def tokeniser(self) -> Tokeniser:
+        return self._packed.tokeniser
 
     @property
     def oracle(self) -> None:
@@ -171,11 +177,6 @@ class RealText(ABC):
                 f"{self.max_bytes}"
             )
         return packed
-
-    @cached_property
-    def _vocabulary(self) -> Vocabulary:
-        separator = self._packed.tokeniser.separator[1]
-        return dataclasses.replace(self._packed.vocabulary, boundary=separator if self.document_mask else None)
 
     @cached_property
     def _windows(self) -> Windows:

@@ -1,0 +1,173 @@
+"""A finished run as a folder for transformers: `python experiments/export.py runs/NAME out=FOLDER [dtype=float32]`
+
+config.json, model.safetensors (in shards above 5 GB), the tokeniser, README.md, and for a network whose last stage was
+diffusion modeling_ablate.py. `AutoModelForCausalLM.from_pretrained(FOLDER)` reads it as a Llama, Qwen2 or Qwen3, and
+with `trust_remote_code=True` as its last stage does. dtype: float32, or bfloat16, which rounds weights to 8 bits.
+Seconds to minutes, no GPU. See docs/checkpoints.md.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if __name__ == "__main__" and not sys.path[0].endswith("site-packages"):
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # `experiments` is a package of this folder
+
+from ablate.family import ARCHITECTURES, config_of, names, read_config
+from ablate.manifest import RunError
+from ablate.pretrained import SAFE, VOCABULARY, folder_of
+from ablate.store import whole_folder
+from experiments import card, finished
+from experiments.cli import UsageError, require_place
+from experiments.finished import Finished
+from experiments.tokeniser_files import tokeniser_files
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SHARD = 5 * 10**9  # bytes
+DTYPES = ("float32", "bfloat16")
+MODELLING = "modeling_ablate.py"
+KEYS = ("out", "dtype")
+
+
+def main(words: list[str] | None = None) -> int:
+    """Exit code: 0 when the folder was written, 2 for bad input, which writes nothing."""
+    words = sys.argv[1:] if words is None else words
+    if {"--help", "-h"} & {*words}:
+        print(__doc__)
+        return 0
+    try:
+        run, out, dtype = _asked(words)
+        export(finished.read(run), out, dtype)
+    except (UsageError, RunError, ValueError, OSError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    print(f"{out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
+    return 0
+
+
+def _asked(words: list[str]) -> tuple[Path, Path, str]:
+    """Run folder, folder to be written and type of numbers."""
+    keys = dict(word.split("=", 1) for word in words if "=" in word)
+    places = [word for word in words if "=" not in word]
+    unknown = [*(key for key in keys if key not in KEYS), *(word for word in places if word.startswith("-"))]
+    if unknown or len(places) != 1 or not keys.get("out"):
+        came = " ".join(words) or "nothing"
+        raise UsageError(f"export: wanted one run's folder and out=FOLDER, and dtype= at will, got {came}; type python "
+                         "experiments/export.py runs/NAME out=FOLDER")  # fmt: skip
+    dtype = keys.get("dtype", DTYPES[0])
+    if dtype not in DTYPES:
+        raise UsageError(f"dtype={dtype}: wanted one of {', '.join(DTYPES)}; type dtype={DTYPES[0]}")
+    return Path(places[0]).expanduser(), Path(keys["out"]).expanduser(), dtype
+
+
+def export(run: Finished, out: Path, dtype: str) -> None:
+    """Writes the folder, whole or not at all. One that is there is replaced where it is an earlier export of this run.
+
+    Raises UsageError for a place that holds anything else or cannot be written, RunError for a run without weights,
+    ValueError for a shape that transformers does not have.
+    """
+    from ablate.checkpoint import final_weights
+
+    _require_free(out, run)
+    weights = final_weights(run.folder)
+    config = settings(run, len(weights["embedding.weight"]), dtype)
+    files = {"config.json": config, "generation_config.json": _generation(config), **_symbols(run, config)}
+    with whole_folder(out) as fresh:
+        for name, content in files.items():
+            (fresh / name).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_weights(fresh, {theirs: weights[ours] for ours, theirs in names(run.shape).items()}, dtype)
+        if "auto_map" in config:
+            source = Path(__file__).with_name(MODELLING).read_text(encoding="utf-8")
+            source = source.replace(ARCHITECTURES["llama"].name, config["architectures"][0])
+            (fresh / MODELLING).write_text(source, encoding="utf-8")
+        (fresh / "README.md").write_text(card.text(run, config), encoding="utf-8")
+
+
+def _require_free(out: Path, run: Finished) -> None:
+    require_place(out, "out")
+    if out.is_dir() and any(out.iterdir()):
+        try:
+            earlier = read_config(out)["ablate"]["run"] == run.manifest["config_fingerprint"]
+        except (ValueError, KeyError, TypeError):
+            earlier = False
+        if not earlier:
+            raise UsageError(f"out={out}: wanted a new folder, or an earlier export of this run, got other files; type "
+                             "out=PATH")  # fmt: skip
+
+
+def settings(run: Finished, rows: int, dtype: str) -> dict[str, Any]:
+    """config.json: the shape, how the network is read, and what a checkpoint that it began at says of ends."""
+    vocabulary, objective = run.corpus.vocabulary, run.objective
+    origin = _origin(run)
+    context = max(run.corpus.length, origin.get("max_position_embeddings") or 0)
+    real = vocabulary.bytes_V is not None
+    said = {
+        **config_of(run.shape, rows, context), "torch_dtype": dtype, "mask_token_id": vocabulary.mask_id,
+        "bos_token_id": origin.get("bos_token_id"), "pad_token_id": origin.get("pad_token_id"),
+        "eos_token_id": run.corpus.tokeniser.separator[1] if real else None,
+        "ablate": {
+            "attention": str(objective.reading.kind), "size": objective.reading.size, "offset": objective.offset,
+            "tokens": len(vocabulary), "objective": objective.label, "regime": run.regime.name,
+            "run": run.manifest["config_fingerprint"],
+        },
+    }  # fmt: skip
+    if objective.noisy or not objective.left_to_right:
+        said["auto_map"] = {"AutoModelForCausalLM": f"{Path(MODELLING).stem}.DiffusionForCausalLM"}
+    return said
+
+
+def _origin(run: Finished) -> dict[str, Any]:
+    """config.json of the checkpoint that the run began at; nothing where it began at none, or where that is gone."""
+    try:
+        return read_config(folder_of(run.config["init"])) if run.config.get("init") else {}
+    except ValueError:
+        return {}
+
+
+def _generation(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of transformers' own `generate`, which must not choose MASK."""
+    kept = {name: config[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    return {**kept, "do_sample": False, "suppress_tokens": [config["mask_token_id"]]}
+
+
+def _symbols(run: Finished, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Files that say what ids mean: a tokeniser, or the symbols of a world, which has none."""
+    if run.corpus.vocabulary.bytes_V is None:
+        return {VOCABULARY: run.corpus.vocabulary.symbols}
+    return tokeniser_files(run.corpus.tokeniser, config["max_position_embeddings"])
+
+
+def write_weights(folder: Path, weights: dict[str, Tensor], dtype: str) -> None:
+    """model.safetensors, or shards of at most SHARD bytes (of one tensor at least) and their index."""
+    import torch
+    from safetensors.torch import save_file
+
+    kind: torch.dtype = getattr(torch, dtype)
+    shards: list[list[str]] = [[]]
+    filled = total = 0
+    for name, tensor in weights.items():
+        size = tensor.numel() * kind.itemsize
+        if shards[-1] and filled + size > SHARD:
+            shards.append([])
+            filled = 0
+        shards[-1].append(name)
+        filled, total = filled + size, total + size
+    places = {}
+    for i, shard in enumerate(shards, 1):
+        file = SAFE if len(shards) == 1 else f"model-{i:05d}-of-{len(shards):05d}.safetensors"
+        part = {name: weights[name].to(kind).contiguous() for name in shard}
+        save_file(part, folder / file, metadata={"format": "pt"})
+        places |= dict.fromkeys(shard, file)
+    if len(shards) > 1:
+        index = {"metadata": {"total_size": total}, "weight_map": places}
+        (folder / f"{SAFE}.index.json").write_text(json.dumps(index, indent=1))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""A finished run read back from its folder: its nouns out of config.yaml, and what its manifest says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ablate.manifest import COMPLETE, RunError
+from ablate.objective import Autoregressive, BlockDiffusion, MaskedDiffusion, Objective
+from ablate.regime import MaskWarmup, Regime, Stage
+from ablate.rope import RopeScaling
+from ablate.schedule import Noise
+from ablate.shape import Shape
+from experiments.presets import CORPORA
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a finished run was. config: the whole of its config.yaml; manifest: likewise."""
+
+    folder: Path
+    corpus: Any
+    shape: Shape
+    regime: Regime
+    config: dict[str, Any]
+    manifest: dict[str, Any]
+
+    @property
+    def objective(self) -> Objective:
+        """As which the network was trained last, and is read."""
+        return self.regime.stages[-1].objective
+
+
+def read(folder: Path) -> Finished:
+    """The run of a folder. Raises RunError where there is none, where it has not come to its end, and where its corpus
+    now has other data than it was trained on."""
+    try:
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        manifest = json.loads((folder / "manifest.json").read_text())
+        status, trained_on = manifest["status"], manifest["data"]
+        corpus, regime, shape = (noun(config[name], name) for name in ("corpus", "regime", "model"))
+    except (OSError, yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise RunError(f"{folder}: wanted the folder of a run, with config.yaml and manifest.json, got none that can "
+                       f"be read ({reason}); type runs/NAME") from None  # fmt: skip
+    if status != COMPLETE:
+        raise RunError(f"{folder}: wanted a finished run, got one that is {status}; type its command again: "
+                       f"{manifest.get('command', 'python experiments/run.py ...')}")  # fmt: skip
+    if trained_on[f"{corpus.domain}/{corpus.split}"] != corpus.fingerprint():
+        raise RunError(f"{folder}: wanted the data that it was trained on, whose tokens the network knows, got other "
+                       "data of the same corpus; restore them")  # fmt: skip
+    return Finished(folder, corpus, shape, regime, config, manifest)
+
+
+def noun(value: Any, name: str = "") -> Any:
+    """A noun out of what `store.describe` made of it. Raises KeyError, TypeError or ValueError for what is none."""
+    if isinstance(value, list):
+        return [noun(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    if name == "rope_scaling":  # its own `kind` stands where others have the name of their class
+        return RopeScaling(**value)
+    fields = {key: noun(one, key) for key, one in value.items() if key != "kind"}
+    return {kind.__name__: kind for kind in _kinds()}[value["kind"]](**fields)
+
+
+def _kinds() -> Iterator[type]:
+    yield from (Shape, Regime, Stage, MaskWarmup, Autoregressive, MaskedDiffusion, BlockDiffusion)
+    yield from (type(corpus) for corpus in CORPORA.values())
+    families = [Noise]
+    while families:
+        family = families.pop()
+        families += family.__subclasses__()
+        yield family

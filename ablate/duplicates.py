@@ -9,6 +9,7 @@ import hashlib
 import math
 import re
 import zlib
+from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -21,8 +22,8 @@ SHINGLE, SKETCH, SAME = 5, 128, 0.8
 
 
 class Duplicates(StrEnum):
-    """Which documents are left out because another one stands before them. near: needs about 5 KB of memory for each
-    document, exact about 0.3 KB."""
+    """Which documents are left out because another one stands before them. near: see `Seen`; it takes about 12 KB of
+    memory for each document. exact: equal ones; about 0.4 KB."""
 
     near = "near"
     exact = "exact"
@@ -37,20 +38,24 @@ class Seen:
     """
 
     sketches: list[Array] = field(default_factory=list)
+    shared: list[int] = field(default_factory=list)
     holders: dict[int, list[int]] = field(default_factory=dict)
 
     def admits(self, new: Array) -> bool:
         """Whether a text is new, by its sketch; if so it is remembered.
 
-        Sketches of which each shares four fifths with the other have a value in common among the least fifth of both
-        (prefix filtering, Chaudhuri et al., 2006), so only those values are kept in the index.
+        Of the values in order, `shared` at least are common to the first ones of both wherever two sketches share four
+        fifths of each (prefix filtering; Wang, Li & Feng, 2012), so only the first ones are kept in the index.
         """
-        least = new[: len(new) - math.ceil(SAME * len(new) - 1e-9) + 1].tolist()
-        near = {i for value in least for i in self.holders.get(value, ())}
-        if any(_jaccard(new, self.sketches[i]) >= SAME for i in near):
+        needed = math.ceil(SAME * len(new) - 1e-9)
+        shared = -(-needed // 4)
+        first = new[: len(new) - needed + shared].tolist()
+        met = Counter(i for value in first for i in self.holders.get(value, ()))
+        if any(n >= min(shared, self.shared[i]) and _jaccard(new, self.sketches[i]) >= SAME for i, n in met.items()):
             return False
-        for value in least:
+        for value in first:
             self.holders.setdefault(value, []).append(len(self.sketches))
+        self.shared.append(shared)
         self.sketches.append(new)
         return True
 

@@ -45,7 +45,8 @@ class Pool:
             while waiting:
                 yield waiting.popleft().result()
         except BrokenProcessPool:
-            raise ValueError("corpus.workers: a worker process died (of memory?); type corpus.workers=1") from None
+            raise ValueError("corpus.workers: a worker process died (of memory, or for want of "
+                             "`if __name__ == '__main__':` in a script); type corpus.workers=1") from None  # fmt: skip
         finally:
             for future in waiting:
                 future.cancel()

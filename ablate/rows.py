@@ -197,7 +197,9 @@ def _readable(path: Path, kind: str) -> Iterator[None]:
 
     try:
         yield
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         raise ValueError(f"not a readable {kind} ({str(error).splitlines()[0]})") from None
 
 

@@ -17,23 +17,7 @@ from ablate.corpus import SPLITS, Domain
 from ablate.duplicates import Seen, sketch
 from ablate.text import PythonSource, Text
 from ablate.tokeniser import SEPARATOR
-
-VERBS = ["reads", "writes", "folds", "splits", "merges", "drops", "copies", "sorts", "joins", "moves"]
-NOUNS = ["row", "file", "word", "page", "list", "line", "tree", "node", "edge", "path", "ünit", "数"]
-
-
-def prose(seed: int, lines: int = 40) -> str:
-    """Lines of words in an order of their own, so that no two documents are near-duplicates."""
-    rng = np.random.default_rng(seed)
-    pick = [(rng.choice(NOUNS), rng.choice(VERBS), rng.choice(NOUNS), rng.integers(1000)) for _ in range(lines)]
-    return "".join(f"the {a} {b} a {c} {n}.\n" for a, b, c, n in pick)
-
-
-def fill(folder: Path, first: int, n: int = 6) -> Path:
-    (folder / "below").mkdir(parents=True)
-    for i in range(n):
-        (folder / ("below" if i % 2 else ".") / f"{i}.txt").write_text(prose(first + i), encoding="utf-8")
-    return folder
+from tests.prose import fill, prose
 
 
 @pytest.fixture

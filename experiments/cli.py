@@ -179,9 +179,11 @@ def _compose(command: Command, words: list[str]) -> Any:
 def _places(command: Command, overrides: list[Override]) -> tuple[str, str, list[Override]]:
     """Where the model's shape is read, if anywhere; the folder of the checkpoint that a run begins at, if any, which
     gives shape and tokeniser where none is typed; the overrides that are left."""
+    if "model" not in command.groups:
+        return "", "", overrides
     typed = {override.key_or_group: override for override in overrides}
     model, init = (typed[name].value() if name in typed else None for name in ("model", "init"))
-    if "model" in command.groups and is_place(model):
+    if is_place(model):
         overrides = [o for o in overrides if o.key_or_group != "model"]
     begins = init if isinstance(init, str) and init.startswith(PREFIX) else ""
     place = model if is_place(model) else begins if model is None else ""

@@ -13,11 +13,11 @@ import numpy as np
 from ablate.corpus import Domain, Split
 from ablate.learner import Feed
 from ablate.noise import Rows
+from ablate.questions import probes
 from ablate.records import flat
 from ablate.run import WHERE, Run, base_key
 from ablate.store import describe, digest
 from ablate.study import Quantity, Study
-from ablate.train import probes
 
 TOLERANCE = 0.02  # relative, of the matched quantity between arms: steps are whole, masks are drawn
 POSED = 256  # sequences by which the supervised tokens of a phase are estimated, at each of LEVELS steps of a stage

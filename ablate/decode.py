@@ -32,7 +32,7 @@ class Predictor:
 
     def __call__(self, tokens_BL: Tensor) -> Tensor:
         device = self.network.embedding.weight.device
-        with torch.inference_mode():
+        with torch.no_grad():
             logits_BLV = self.network(tokens_BL.to(device), self.objective.reading)
             logp_BLV = logits_BLV[..., : self.network.tokens].float().log_softmax(-1)
             if self.objective.offset:

@@ -6,6 +6,7 @@ Shapes: R rows, L positions, W width, H heads, D head width, V vocabulary, N sco
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -128,21 +129,21 @@ class Layer(nn.Module):
         return x_RLW + self.down(F.silu(self.gate(y_RLW)) * self.up(y_RLW))
 
 
-def initialise(network: Transformer, seed: int) -> None:
+@torch.no_grad()
+def initialise(network: Transformer, seed: int, fill: Callable[[Tensor, Tensor], object] = Tensor.copy_) -> None:
     """Fills the weights: normal, deviation 0.02, residual outputs scaled by 1/sqrt(2 layers) (Radford et al., 2019).
 
-    Each tensor's numbers are addressed by its name, so that a further parameter changes no other.
+    Each tensor's numbers are addressed by its name, so that a further parameter changes no other. fill(own, whole)
+    copies a whole tensor, or of it the part that a process has.
     """
     residual = 0.02 / math.sqrt(2 * network.shape.layers)
     for name, parameter in network.named_parameters():
         if parameter.dim() < 2:
-            if name.endswith("bias"):
-                nn.init.zeros_(parameter)  # norm gains stay at 1
+            fill(parameter, torch.zeros(parameter.shape) if name.endswith("bias") else torch.ones(parameter.shape))
             continue
         rng = torch.Generator().manual_seed(address(seed, f"weights/{name}") % 2**63)
         scale = residual if name.endswith(("out.weight", "down.weight")) else 0.02
-        with torch.no_grad():
-            parameter.copy_(torch.randn(parameter.shape, generator=rng) * scale)
+        fill(parameter, torch.randn(parameter.shape, generator=rng) * scale)
 
 
 def _rotate(x_RHLD: Tensor, cos_LD: Tensor, sin_LD: Tensor) -> Tensor:

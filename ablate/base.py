@@ -66,7 +66,7 @@ def _train(run: Run, console: Console) -> Weights:
     watch = Watch("base model", Progressed(), run.budget.every, frozenset(), run.batch * corpus.length,
                   lambda *_: None, console)  # fmt: skip
     fit(learner, feed, watch, run)
-    return whole_weights(network)
+    return whole_weights(network, run.ranks[0] == 0)
 
 
 def _write(folder: Path, weights: Weights, key: dict[str, Any]) -> None:

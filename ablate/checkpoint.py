@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import shutil
+import warnings
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,7 @@ from ablate.optimiser import moments
 from ablate.run import Run
 from ablate.store import describe, digest, write_bytes
 
+warnings.filterwarnings("ignore", message=r"torch\.distributed is disabled")  # a single process is no mistake
 FOLDER, PLAIN, CHECKSUMS = "checkpoints", "plain.ckpt", "checksums.json"
 DIGEST = hashlib.sha256().digest_size
 Tensors = dict[str, Any]  # tensors by name, nested

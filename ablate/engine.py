@@ -110,21 +110,16 @@ def load_weights(network: Transformer, weights: Mapping[str, Tensor]) -> None:
         copy_part(own, weights[name])
 
 
-def whole_weights(network: Transformer) -> dict[str, Tensor]:
-    """Copies of a network's weights, whole and on the CPU, in the first process; nothing in the others."""
+def whole_weights(network: Transformer, first: bool) -> dict[str, Tensor]:
+    """A network's weights, whole and on the CPU, in the `first` process; nothing in the others, which take part."""
     from torch.distributed.tensor import DTensor
 
     whole = {}
     for name, own in network.state_dict().items():
-        tensor = own.full_tensor() if isinstance(own, DTensor) else own  # all processes take part
-        if rank() == 0:
+        tensor = own.full_tensor() if isinstance(own, DTensor) else own
+        if first:
             whole[name] = tensor.detach().cpu()
     return whole
-
-
-def rank() -> int:
-    """This process's number, as torchrun sets it."""
-    return int(os.environ.get("RANK", "0"))
 
 
 def from_first(value: Any) -> Any:

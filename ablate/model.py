@@ -63,7 +63,7 @@ class Transformer(nn.Module):
         Where a pattern has clean rows from whose outputs nothing is read, these have none: R is then the noisy rows.
         """
         outputs = self._outputs(tokens_RL, pattern, scored_N, documents_BL)
-        return F.linear(outputs, self.head.weight, self.allowed_V)
+        return F.linear(outputs, self.head.weight, self.allowed_V.to(outputs.dtype))
 
     def score(
         self, tokens_RL: Tensor, pattern: Pattern, scored_N: Tensor, targets_N: Tensor, coefficient_N: Tensor,
@@ -153,4 +153,4 @@ def _rotate(x_RHLD: Tensor, cos_LD: Tensor, sin_LD: Tensor) -> Tensor:
 
 
 def _rms(x: Tensor, gain: Tensor, shape: Shape) -> Tensor:
-    return F.rms_norm(x, gain.shape, gain, shape.norm_eps)
+    return F.rms_norm(x, gain.shape, gain.to(x.dtype), shape.norm_eps)  # mixed types have no fused kernel

@@ -185,8 +185,9 @@ class Run:
         if sum(self.stage_steps) < 1:
             raise ValueError("regime.stages: wanted at least one step in all, got none; type regime.stages.0.share=1")
         device = resolve_device(self.device)
-        require_memory(self.model.parameters(self.vocabulary), device)
         world = self.ranks[1]
+        shares = world if self.strategy is Strategy.fsdp else 1
+        require_memory(self.model.parameters(self.vocabulary), device, shares=shares)
         if self.processes not in (0, world):
             raise ValueError(
                 f"processes={self.processes}: wanted as many as torchrun started, got {world}; type torchrun "

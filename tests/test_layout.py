@@ -11,8 +11,8 @@ ROOT = Path(__file__).parent.parent
 ROOMS = [
     "seeds", "knowledge", "summary", "null_theory", "mismatch", "store", "records", "stats", "outcomes", "prediction",
     "spikes", "workers", "study", "schedule", "noise", "masks", "corpus", "duplicates", "files", "shards", "text",
-    "attention", "problem", "block", "objective", "closed_forms", "no_signal", "rope", "shape", "head", "model",
-    "loss", "regime", "machine",
+    "pattern", "flex", "attention", "problem", "block", "objective", "closed_forms", "no_signal", "rope", "shape",
+    "head", "model", "loss", "regime", "machine",
     "decode", "contexts", "visits", "engine", "probe", "run", "survey", "manifest", "checkpoint", "learner",
     "variance", "base",
     "train", "control",

@@ -17,13 +17,28 @@ if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask
 
 
-@lru_cache(maxsize=4)
+KERNELS = 64  # one each for a pattern, with and without documents, trained and measured
+
+
 def flex(device: torch.device) -> Callable[..., Tensor]:
     """FlexAttention: compiled on CUDA, where it would else write out all scores; on a CPU it has no backward pass."""
     import torch
     from torch.nn.attention.flex_attention import flex_attention
 
-    return torch.compile(flex_attention) if device.type == "cuda" else flex_attention
+    if device.type != "cuda" or torch.compiler.is_compiling():  # a layer that is compiled compiles it too
+        return flex_attention
+    return compiled_flex()
+
+
+@lru_cache(maxsize=1)
+def compiled_flex() -> Callable[..., Tensor]:
+    """Compiled anew for every kind of mask: beyond torch's limit of 8 it would write out all scores after all."""
+    import torch
+    from torch._dynamo import config
+    from torch.nn.attention.flex_attention import flex_attention
+
+    config.recompile_limit = max(config.recompile_limit, KERNELS)
+    return torch.compile(flex_attention)
 
 
 def block_mask(

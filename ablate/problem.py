@@ -2,8 +2,8 @@
 
 Shapes: B rows of this process and micro-batch, R rows that the network reads (B, or noisy copies and the clean rows
 below them), L positions. Position 0 of a sequence is given: it is never masked and never scored, under any objective,
-so that every arm is charged for the same L - 1 tokens. Where attention is limited to documents, so is the first token of
-each (see `within_documents`).
+so that every arm is charged for the same L - 1 tokens. So is the first token of each document, where attention is
+limited to documents (see `within_documents`).
 """
 
 from __future__ import annotations

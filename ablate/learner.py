@@ -30,6 +30,7 @@ from ablate.machine import Precision, Strategy
 from ablate.model import Transformer
 from ablate.noise import Rows
 from ablate.optimiser import adamw
+from ablate.problem import within_documents
 from ablate.regime import Stage
 from ablate.run import Run
 from ablate.seeds import generator
@@ -113,6 +114,7 @@ class Learner(lightning.LightningModule):
         tokens_BL, rows, self.scorable = batch
         phase = self.stage.phase(self.done + self.trainer.global_step, self.steps)
         problem = self.stage.objective.pose(tokens_BL, rows, self.vocabulary.mask_id, phase)
+        problem = within_documents(problem, tokens_BL, self.vocabulary.boundary, self.stage.objective.offset)
         loss, nats_N, _ = score(self.network, problem, self.scorable)
         self.loss_value = self.loss_value + loss.detach()
         self.nats = self.nats + nats_N.sum()

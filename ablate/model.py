@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ablate.attention import Form, Pattern, attend
+from ablate.attention import Form, Pattern, attend, sight
 from ablate.head import scored_loss
 from ablate.seeds import address
 from ablate.shape import Shape
+
+if TYPE_CHECKING:
+    from ablate.attention import Sight
 
 
 class Transformer(nn.Module):
@@ -28,7 +33,7 @@ class Transformer(nn.Module):
 
     def __init__(self, shape: Shape, vocabulary: int, mask_id: int, form: Form = Form.sdpa, tokens: int | None = None):
         super().__init__()
-        self.shape, self.mask_id = shape, mask_id
+        self.shape, self.mask_id, self.form = shape, mask_id, form
         self.embedding = nn.Embedding(vocabulary, shape.width)
         self.layers = nn.ModuleList(Layer(shape, form) for _ in range(shape.layers))
         self.norm = nn.Parameter(torch.ones(shape.width))
@@ -82,10 +87,12 @@ class Transformer(nn.Module):
         angles_LD = torch.outer(positions_L.float(), self.frequencies).repeat(1, 2)
         x_RLW = self.embedding(tokens_RL)
         turn = angles_LD.cos() * self.signs_D[-1], angles_LD.sin() * self.signs_D
-        last = len(self.layers) - 1
+        see = partial(sight, pattern, self.form, tokens_RL.shape[1], tokens_RL.device, documents_BL)
+        last, seen = len(self.layers) - 1, see()
         for i, layer in enumerate(self.layers):
             spared = i == last and pattern.draws > 0 and not pattern.clean_outputs
-            x_RLW = layer(x_RLW, turn, pattern, len(x_RLW) // (pattern.draws + 1) if spared else 0, documents_BL)
+            seen = see(spared=True) if spared else seen
+            x_RLW = layer(x_RLW, turn, pattern, len(x_RLW) // (pattern.draws + 1) if spared else 0, seen)
         outputs = x_RLW if scored_N is None else x_RLW.flatten(0, 1).index_select(0, scored_N)
         return _rms(outputs, self.norm, self.shape)
 
@@ -111,9 +118,9 @@ class Layer(nn.Module):
 
     def forward(
         self, x_RLW: Tensor, turn: tuple[Tensor, Tensor], pattern: Pattern, spared: int = 0,
-        documents_BL: Tensor | None = None,
+        seen: Sight = None,
     ) -> Tensor:  # fmt: skip
-        """spared: so many of the last rows give keys and values alone, and have no output."""
+        """spared: so many of the last rows give keys and values alone, and have no output. seen: see `sight`."""
         kept = len(x_RLW) - spared
         y_RLW = _rms(x_RLW, self.norm_attention, self.shape)
         q_RHLD, k_RHLD, v_RHLD = (
@@ -123,7 +130,7 @@ class Layer(nn.Module):
         if self.norm_q is not None and self.norm_k is not None:
             q_RHLD, k_RHLD = _rms(q_RHLD, self.norm_q, self.shape), _rms(k_RHLD, self.norm_k, self.shape)
         turned = _rotate(q_RHLD, *turn), _rotate(k_RHLD, *turn)
-        mixed_RHLD = attend(*turned, v_RHLD, pattern, self.form, documents_BL)
+        mixed_RHLD = attend(*turned, v_RHLD, pattern, self.form, seen)
         x_RLW = x_RLW[:kept] + self.out(mixed_RHLD.transpose(1, 2).flatten(-2))
         y_RLW = _rms(x_RLW, self.norm_mlp, self.shape)
         return x_RLW + self.down(F.silu(self.gate(y_RLW)) * self.up(y_RLW))

@@ -184,6 +184,7 @@ class Run:
         """The same run with every automatic choice made. Raises ValueError where a choice is not to be had here."""
         if sum(self.stage_steps) < 1:
             raise ValueError("regime.stages: wanted at least one step in all, got none; type regime.stages.0.share=1")
+        self._require_documents()
         device = resolve_device(self.device)
         world = self.ranks[1]
         shares = world if self.strategy is Strategy.fsdp else 1
@@ -210,6 +211,18 @@ class Run:
             threads=resolve_threads(self.threads, self.flops / sum(self.stage_steps), world),
             processes=world,
         )
+
+    def _require_documents(self) -> None:
+        """Raises ValueError for an objective that means whole windows, where attention is limited to documents."""
+        if self.corpus.vocabulary.boundary is None:
+            return
+        stages = {"base": self.base, **{f"regime.stages.{i}": stage for i, stage in enumerate(self.regime.stages)}}
+        for name, stage in stages.items():
+            if setting := stage.objective.of_windows:
+                raise ValueError(
+                    f"{name}.objective.{setting}: it counts the window as a whole, where attention is limited to "
+                    f"documents; leave {setting.partition('=')[0]} out, or type corpus.document_mask=false"
+                )
 
     @property
     def ranks(self) -> tuple[int, int]:

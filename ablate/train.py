@@ -191,7 +191,7 @@ class Session:
         start = time.perf_counter()
         objective = self.objective
         self.network.to(self.device).eval()  # Lightning leaves it on the CPU after each stage
-        predict = Predictor(self.network, objective)
+        predict = Predictor(self.network, objective, self.run.corpus.vocabulary.boundary)
         for exam in self.exams:
             for row in exam.measure(predict, objective.left_to_right):
                 self._add(row)

@@ -11,9 +11,9 @@ ROOT = Path(__file__).parent.parent
 ROOMS = [
     "seeds", "knowledge", "summary", "null_theory", "mismatch", "store", "records", "stats", "outcomes", "prediction",
     "spikes", "workers", "study", "schedule", "noise", "masks", "corpus", "duplicates", "files", "shards", "text",
-    "attention", "problem", "block", "objective", "closed_forms", "no_signal", "rope", "shape", "head", "model",
-    "loss", "regime", "optimiser", "machine", "decode", "contexts", "visits", "probe", "run", "questions", "survey",
-    "manifest", "checkpoint", "engine", "learner", "variance", "base", "train", "control",
+    "pattern", "flex", "attention", "problem", "block", "objective", "closed_forms", "no_signal", "rope", "shape",
+    "head", "model", "loss", "regime", "optimiser", "machine", "decode", "contexts", "visits", "probe", "run",
+    "questions", "survey", "manifest", "checkpoint", "engine", "learner", "variance", "base", "train", "control",
 ]  # fmt: skip
 
 

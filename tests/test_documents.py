@@ -234,10 +234,10 @@ def test_what_a_probe_was_first_to_need_can_be_trained_with(pattern, form):
 
 
 @pytest.mark.slow
-def test_flex_stays_compiled_for_every_kind_of_mask(monkeypatch):
+@torch._dynamo.config.patch(recompile_limit=8)
+def test_flex_stays_compiled_for_every_kind_of_mask():
     """torch gives up after 8 kinds by default, and would then write out all scores. Positive control: so it does."""
     counters, reset = torch._dynamo.utils.counters, torch._dynamo.reset
-    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 8)
     for raised in (False, True):
         reset()
         counters.clear()

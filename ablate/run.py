@@ -37,7 +37,7 @@ RANGES = {"seed": (0, 2**63 - 1), "batch": (1, 2**20), "accumulate": (1, 2**20),
 CHOICES = {"device": Device, "precision": Precision, "compile": Compile, "strategy": Strategy, "recompute": Recompute}
 WHERE = ("out", "cache", "draw")  # fields that say where files lie and what is drawn, not what is computed
 # Fields that say by what means it is computed: they change rounding alone, and a run may be resumed under others
-MEANS = ("processes", "strategy", "recompute", "recompute_every", "loaders")
+MEANS = ("processes", "strategy", "recompute", "recompute_every", "loaders", "workers")
 
 
 @dataclass
@@ -236,7 +236,7 @@ class Run:
         content["processes"] = min(self.processes, 1)
         if self.processes > 1:
             content["threads"] = resolve_threads(0, self.flops / sum(self.stage_steps), 1)
-        content["corpus"] = {k: v for k, v in content["corpus"].items() if k not in WHERE}
+        content["corpus"] = {k: v for k, v in content["corpus"].items() if k not in (*WHERE, *MEANS)}
         return digest(content)
 
     @property

@@ -21,7 +21,7 @@ from ablate.objective import Autoregressive, MaskedDiffusion
 from ablate.regime import MaskWarmup, Regime, Stage
 from ablate.run import Budget, Run, base_key
 from ablate.shape import Shape
-from ablate.store import locked
+from ablate.store import describe, locked
 from ablate.train import train
 
 QUIET = Console(quiet=True)
@@ -286,6 +286,17 @@ def test_where_files_lie_is_no_part_of_the_fingerprint(finished):
     moved = dataclasses.replace(text, corpus=PythonSource(cache="c"), cache="d", out="e")
     assert text.fingerprint() == moved.fingerprint()
     assert text.fingerprint() != dataclasses.replace(text, corpus=PythonSource(length=64)).fingerprint()
+
+
+def test_what_came_later_or_changes_rounding_alone_leaves_fingerprints_as_they_were(finished):
+    """Kept results know their runs by it: a field added since counts only where it is not at its default."""
+    one = finished.resolved()
+    assert "rope_scaling" not in describe(one.model, whole=False)
+    assert "rope_scaling" in describe(one.model)
+    for means in ({"processes": 2, "strategy": "ddp"}, {"recompute": "full", "recompute_every": 2}, {"loaders": 3}):
+        assert dataclasses.replace(one, **means).fingerprint() == one.fingerprint()
+    biased = dataclasses.replace(one, model=dataclasses.replace(one.model, qkv_bias=True))
+    assert biased.fingerprint() != one.fingerprint()
 
 
 def test_base_cache_is_rebuilt_when_damaged_and_apart_when_anything_differs(finished, tmp_path):

@@ -5,56 +5,68 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ablate.checkpoint import weights_hash
 from ablate.corpus import Domain, Split
-from ablate.engine import prepare
+from ablate.engine import copy_part, from_first, prepare, shard, whole_weights
 from ablate.learner import Feed, Learner, Progressed, Watch, fit
-from ablate.machine import Compile, attention_form, description, packages
+from ablate.machine import Compile, Strategy, attention_form, description, packages, source_hash
 from ablate.model import Transformer, initialise
 from ablate.pretrained import folder_of, read_weights
-from ablate.run import Run, source_hash
+from ablate.run import Run
 from ablate.store import describe, digest, locked, whole_folder
 
 Weights = dict[str, Tensor]
 
 
 def build_network(run: Run) -> Transformer:
-    """The network of a resolved run, weights initialised from its seed, or not at all where a checkpoint's follow."""
+    """The network of a resolved run, sharded where its strategy says so; weights initialised from its seed, or not at
+    all where a checkpoint's follow."""
     form = attention_form(run.device, run.precision)
-    vocabulary = run.corpus.vocabulary
-    with torch.device("meta" if run.init else "cpu"):
+    vocabulary, sharded = run.corpus.vocabulary, run.strategy is Strategy.fsdp
+    with torch.device("meta" if sharded or run.init else "cpu"):
         network = Transformer(run.model, run.vocabulary, vocabulary.mask_id, form, tokens=len(vocabulary))
-    if run.init:
+    prepare(network, run.compile is Compile.always, run.recompute, run.recompute_every)
+    if sharded:
+        shard(network, run.device, run.precision)
+    elif run.init:
         network.to_empty(device="cpu")
         network.fill_tables()
-    else:
-        initialise(network, run.seed)
-    return prepare(network, run.compile is Compile.always)
+    if not run.init:
+        initialise(network, run.seed, copy_part)
+    return network
 
 
 def base_weights(run: Run, console: Console) -> Mapping[str, Tensor]:
     """Weights of the run's base model: a checkpoint's, read as they are asked for, or from the cache if whole and
     current, else trained and put there.
 
-    Of several processes that need the same base, those of one run included, one trains it and the others wait.
+    Of several runs that need the same base one trains it and the others wait; all processes of a run train it together.
     """
     if run.init:
         return read_weights(folder_of(run.init), run.model, run.vocabulary, run.init_pickle)
     key = base_key(run)
     folder = Path(run.cache).expanduser() / digest(key)[:16]
-    with locked(folder.with_suffix(".lock"), waiting=f"waiting for another process that trains {folder}"):
-        weights = _read(folder, console)
-        if weights is None:
-            weights = _train(run, console)
-            _write(folder, weights, key)
-    return weights
+    first = run.ranks[0] == 0
+    waiting = f"waiting for another process that trains {folder}"
+    with locked(folder.with_suffix(".lock"), waiting=waiting) if first else nullcontext():
+        weights = _read(folder, console) if first else None
+        if from_first(weights is None):
+            trained = _train(run, console)
+            if first:
+                weights = trained
+                _write(folder, weights, key)
+    from_first(None)  # by now it lies there
+    return load_file(folder / "model.safetensors") if weights is None else weights
 
 
 def base_key(run: Run) -> dict[str, Any]:
@@ -66,7 +78,7 @@ def base_key(run: Run) -> dict[str, Any]:
         "length": run.corpus.length,
         "budget": run.base_steps,
         **{name: describe(getattr(run, name)) for name in ("model", "base", "seed", "batch", "accumulate", "device")},
-        "numerics": [run.precision, run.threads, run.compile],
+        "numerics": [run.precision, run.threads, run.compile, *([run.processes] if run.processes > 1 else [])],
         "machine": [torch.backends.cpu.get_cpu_capability(), description()["gpu"]],
         "packages": packages(),
         "source": source_hash(run.corpus),
@@ -76,17 +88,15 @@ def base_key(run: Run) -> dict[str, Any]:
 def _train(run: Run, console: Console) -> Weights:
     network, steps = build_network(run), run.base_steps
     corpus = run.law(Domain.general, Split.train)
-    feed = Feed(corpus, run.seed, run.batch, run.accumulate, 0, steps)
+    feed = Feed(corpus, run.seed, run.batch, run.accumulate, 0, steps, *run.ranks)
     learner = Learner(network, run.base, steps, 0, corpus.vocabulary)
     watch = Watch("base model", Progressed(), run.budget.every, frozenset(), run.batch * corpus.length,
                   lambda *_: None, console)  # fmt: skip
     fit(learner, feed, watch, run)
-    return {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
+    return whole_weights(network, run.ranks[0] == 0)
 
 
 def _write(folder: Path, weights: Weights, key: dict[str, Any]) -> None:
-    from safetensors.torch import save_file
-
     with whole_folder(folder) as fresh:
         save_file({name: tensor.clone() for name, tensor in weights.items()}, fresh / "model.safetensors")
         (fresh / "base.json").write_text(json.dumps({"weights": weights_hash(weights), "key": key}, indent=1))
@@ -94,9 +104,6 @@ def _write(folder: Path, weights: Weights, key: dict[str, Any]) -> None:
 
 def _read(folder: Path, console: Console) -> Weights | None:
     """The cached weights; None if there are none or if they are not what was written."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     if not folder.exists():
         return None
     try:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import subprocess
+import sys
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from ablate.attention import Form
+from ablate.corpus import Corpus
 
 # Below this many FLOPs a step and thread, further threads wait for each other longer than they compute
 STEP_FLOPS = 5e9
@@ -68,18 +71,20 @@ def resolve_device(device: Device) -> Device:
     return device
 
 
-def require_memory(parameters: int, device: Device) -> None:
-    """Raises ValueError if weights, gradients and AdamW's two moments in fp32, 16 bytes a parameter, cannot fit."""
+def require_memory(parameters: int, device: Device, size: int = 16, shares: int = 1) -> None:
+    """Raises ValueError if `size` bytes a parameter cannot fit: 16 are weights, gradients and AdamW's two moments in
+    fp32. shares: processes among which they are divided, each with a card of its own."""
     import torch
 
     if device is Device.cuda:
         memory = torch.cuda.get_device_properties(0).total_memory
     else:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if 16 * parameters > memory:
+    needed = size * parameters / (shares if device is Device.cuda else 1)
+    if needed > memory:
         raise ValueError(
-            f"model: {parameters / 1e9:.2f}e9 parameters take {16 * parameters / 2**30:.0f} GiB to train, {device} has "
-            f"{memory / 2**30:.0f} GiB; type model=base or smaller"
+            f"model: {parameters / 1e9:.2f}e9 parameters take {needed / 2**30:.0f} GiB to train, {device} has "
+            f"{memory / 2**30:.0f} GiB; type model=base or smaller, or strategy=fsdp under torchrun"
         )
 
 
@@ -149,6 +154,16 @@ def code_version() -> dict[str, Any]:
 
     changed = git("status", "--porcelain")
     return {"commit": git("rev-parse", "HEAD"), "dirty": None if changed is None else bool(changed)}
+
+
+def source_hash(corpus: Corpus) -> str:
+    """Hash of the code that decides what is computed: this package and the corpus's own."""
+    folders = {Path(__file__).parent, Path(sys.modules[type(corpus).__module__].__file__ or __file__).parent}
+    files = sorted((p.parent.name, p.name, p) for folder in folders for p in folder.glob("*.py"))
+    hashed = hashlib.sha256()
+    for parent, name, path in files:
+        hashed.update(f"{parent}/{name}\0".encode() + path.read_bytes())
+    return hashed.hexdigest()
 
 
 def _processor() -> str:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ablate.corpus import SPLITS, Domain
-from ablate.machine import attention_form, code_version, description, packages
-from ablate.run import Run, source_hash
+from ablate.machine import attention_form, code_version, description, packages, source_hash
+from ablate.run import Run
 from ablate.store import write_bytes
 
 COMPLETE = "complete"

@@ -13,22 +13,21 @@ import functools
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from ablate import tokeniser as tokenisers
 from ablate.build import Recipe
 from ablate.corpus import SPLITS, Domain, Query, Split, Vocabulary, choice_of, given, split_of
 from ablate.duplicates import Duplicates
 from ablate.files import Shelf, code_shelf, english_shelf, folder_shelf
 from ablate.packed import Packed, cached
 from ablate.seeds import generator
-from ablate.store import digest
-from ablate.tokeniser import Tokeniser
-from ablate.tokeniser import given as given_tokeniser
+from ablate.store import LATER, digest
 from ablate.windows import Array, Packing, Windows
 
 if TYPE_CHECKING:
@@ -56,14 +55,14 @@ class RealText(ABC):
     length: int = 128
     answer: int = 32
     max_bytes: int = 4_000_000
-    duplicates: Duplicates = Duplicates.near
-    tokenizer: str = ""
-    separator: str = ""
-    mask_token: str = ""
-    packing: Packing = Packing.joined
-    eos: bool = True
-    document_mask: bool = False
-    workers: int = 0
+    duplicates: Duplicates = field(default=Duplicates.near, metadata=LATER)
+    tokenizer: str = field(default="", metadata=LATER)
+    separator: str = field(default="", metadata=LATER)
+    mask_token: str = field(default="", metadata=LATER)
+    packing: Packing = field(default=Packing.joined, metadata=LATER)
+    eos: bool = field(default=True, metadata=LATER)
+    document_mask: bool = field(default=False, metadata=LATER)
+    workers: int = field(default=0, metadata=LATER)
     cache: str = ""
     domain: Domain = Domain.new
     split: Split = Split.train
@@ -84,9 +83,9 @@ class RealText(ABC):
         if self.tokenizer and self.tokens != RealText.tokens:
             raise ValueError(f"corpus.tokens={self.tokens}: has no effect with corpus.tokenizer, whose ids are kept; "
                              "leave it out")  # fmt: skip
-        for field, value in (("separator", self.separator), ("mask_token", self.mask_token)):
+        for name, value in (("separator", self.separator), ("mask_token", self.mask_token)):
             if value and not self.tokenizer:
-                raise ValueError(f"corpus.{field}={value}: names a token of corpus.tokenizer, which is not given; "
+                raise ValueError(f"corpus.{name}={value}: names a token of corpus.tokenizer, which is not given; "
                                  "try corpus.tokenizer=PATH")  # fmt: skip
 
     @abstractmethod
@@ -107,7 +106,7 @@ class RealText(ABC):
         return dataclasses.replace(self._packed.vocabulary, boundary=boundary)
 
     @property
-    def tokeniser(self) -> Tokeniser:
+    def tokeniser(self) -> tokenisers.Tokeniser:
         return self._packed.tokeniser
 
     @property
@@ -166,7 +165,7 @@ class RealText(ABC):
     @cached_property
     def _packed(self) -> Packed:
         root = Path(self.cache or os.environ.get("ABLATE_CACHE") or "~/.cache/ablate").expanduser()
-        tokeniser = given_tokeniser(self.tokenizer, self.separator, self.mask_token) if self.tokenizer else None
+        tokeniser = tokenisers.given(self.tokenizer, self.separator, self.mask_token) if self.tokenizer else None
         recipe = Recipe(self.shelves(), self.tokens, self.max_bytes, self.duplicates, self.eos, tokeniser)
         packed = cached(root, recipe, self.workers)
         law, tokens = min(packed.laws.items(), key=lambda item: len(item[1]))

@@ -111,7 +111,8 @@ def require_place(folder: Path, key: str) -> None:
 
 
 def _refuse(error: Exception) -> NoReturn:
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    if os.environ.get("RANK", "0") == "0":  # of several processes one says it
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
     sys.exit(2)
 
 

@@ -11,12 +11,10 @@ ROOT = Path(__file__).parent.parent
 ROOMS = [
     "seeds", "knowledge", "summary", "null_theory", "mismatch", "store", "records", "stats", "outcomes", "prediction",
     "spikes", "workers", "study", "schedule", "noise", "masks", "corpus", "duplicates", "rows", "files", "census",
-    "pool", "tokeniser", "windows", "shards", "build", "packed", "text",
-    "attention", "problem", "block", "objective", "closed_forms", "no_signal", "rope", "shape", "family", "head",
-    "model", "pretrained", "loss", "regime", "machine",
-    "decode", "contexts", "visits", "engine", "probe", "run", "survey", "manifest", "checkpoint", "learner",
-    "variance", "base",
-    "train", "control",
+    "pool", "tokeniser", "windows", "shards", "build", "packed", "text", "pattern", "flex", "attention", "problem",
+    "block", "objective", "closed_forms", "no_signal", "rope", "shape", "family", "head", "model", "pretrained",
+    "loss", "regime", "optimiser", "machine", "decode", "contexts", "visits", "probe", "run", "questions", "survey",
+    "manifest", "checkpoint", "engine", "learner", "variance", "base", "train", "control",
 ]  # fmt: skip
 
 

@@ -133,8 +133,10 @@ def from_first(value: Any) -> Any:
 
 def parallel(run: Run) -> Any:
     """Lightning's strategy for a resolved run."""
-    from lightning.pytorch.strategies import ModelParallelStrategy
+    from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 
     if run.strategy is Strategy.fsdp:
         return ModelParallelStrategy(data_parallel_size=run.processes, tensor_parallel_size=1)
+    if run.strategy is Strategy.ddp:
+        return DDPStrategy(gradient_as_bucket_view=True)  # else each process has its gradients twice
     return run.strategy.value

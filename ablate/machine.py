@@ -96,10 +96,11 @@ def resolve_precision(precision: Precision, device: Device) -> Precision:
     return (Precision.bf16 if native else Precision.fp32) if precision is Precision.auto else precision
 
 
-def resolve_threads(threads: int, flops: float, processes: int) -> int:
-    """As asked, else by a process's FLOPs a step: from one thread for tiny networks up to its share of the cores."""
-    cores = (os.cpu_count() or 1) // processes
-    return threads or max(1, min(cores, int(flops / processes / STEP_FLOPS)))
+def resolve_threads(threads: int, flops: float, here: int) -> int:
+    """As asked, else by a process's FLOPs a step: from one thread for tiny networks up to its share of the cores, which
+    `here` processes have together."""
+    cores = (os.cpu_count() or 1) // here
+    return threads or max(1, min(cores, int(flops / STEP_FLOPS)))
 
 
 def resolve_compile(compile: Compile, device: Device, flops: float) -> Compile:

@@ -205,6 +205,7 @@ class Run:
         if self.strategy is Strategy.fsdp and world == 1 and "RANK" not in os.environ:
             raise ValueError("strategy=fsdp: wanted processes that torchrun started, got none; type torchrun "
                              "--nproc-per-node 2 experiments/run.py ...")  # fmt: skip
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", world))
         auto = Strategy.ddp if world > 1 else Strategy.auto
         return dataclasses.replace(
             self,
@@ -212,7 +213,7 @@ class Run:
             device=device,
             precision=resolve_precision(self.precision, device),
             compile=resolve_compile(self.compile, device, self.flops),
-            threads=resolve_threads(self.threads, self.flops / sum(self.stage_steps), world),
+            threads=resolve_threads(self.threads, self.flops / sum(self.stage_steps) / world, here),
             processes=world,
         )
 

@@ -27,6 +27,7 @@ from ablate.loss import score
 from ablate.machine import Precision
 from ablate.model import Transformer
 from ablate.noise import Rows
+from ablate.optimiser import adamw
 from ablate.regime import Stage
 from ablate.run import Run
 from ablate.seeds import generator
@@ -137,14 +138,6 @@ class Learner(lightning.LightningModule):
             rate = self.stage.rate(self.done + self.trainer.global_step, self.steps)
             for group in self.trainer.optimizers[0].param_groups:
                 group["lr"] = rate
-
-
-def adamw(network: Transformer, stage: Stage) -> torch.optim.AdamW:
-    """AdamW with decay on matrices alone (Loshchilov & Hutter, 2019), as one fused kernel."""
-    matrices = [p for p in network.parameters() if p.dim() >= 2]
-    gains = [p for p in network.parameters() if p.dim() < 2]
-    groups = [{"params": matrices, "weight_decay": stage.weight_decay}, {"params": gains, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=stage.lr, betas=(0.9, 0.95), fused=True)
 
 
 @dataclass(repr=False)

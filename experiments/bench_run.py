@@ -22,10 +22,11 @@ from torch import Tensor, nn
 import ablate.train  # noqa: F401  # the job imports it, so it is part of the time to the first step
 from ablate.base import build_network
 from ablate.corpus import Corpus, Domain, Split
-from ablate.learner import Feed, Learner, Progressed, Watch, adamw, fit
+from ablate.learner import Feed, Learner, Progressed, Watch, fit
 from ablate.loss import loss_of
 from ablate.machine import Precision
 from ablate.model import Transformer
+from ablate.optimiser import adamw
 from ablate.regime import Stage
 from ablate.run import Run
 from experiments.bench import middle, spread

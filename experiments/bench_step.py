@@ -23,12 +23,12 @@ from torch import Tensor, nn
 from ablate.attention import CAUSAL, FULL, Attention, Form, Pattern
 from ablate.block import BlockDiffusion
 from ablate.engine import prepare
-from ablate.learner import adamw
 from ablate.loss import loss_of
 from ablate.machine import Device, Precision, attention_form, resolve_precision
 from ablate.model import Transformer, initialise
 from ablate.noise import Clip, Guard, Rows
 from ablate.objective import Autoregressive, MaskedDiffusion, Objective, Problem
+from ablate.optimiser import adamw
 from ablate.regime import Stage
 from ablate.seeds import generator
 from ablate.shape import Shape

@@ -11,9 +11,9 @@ from ablate.objective import Autoregressive, MaskedDiffusion, Objective
 from ablate.regime import OptimiserState, Regime, Stage
 from ablate.run import Budget
 from ablate.schedule import Cap
-from ablate.shape import Shape
 from ablate.text import PythonSource, Text
 from experiments.followups import STUDIES
+from experiments.models import MODELS
 from experiments.sweeps import SWEEPS
 from synthetic_data import Arithmetic, Facts, Noisy, Programs, Trace
 
@@ -63,12 +63,6 @@ NOISY = Noisy()
 NOISY.domain = NOISY.split = None  # left to the world inside, so that its own keys are heeded
 WORLDS = (Trace(), Arithmetic(), Facts(), Programs(), NOISY)
 CORPORA: dict[str, Any] = {corpus.name: corpus for corpus in (*WORLDS, PythonSource(), Text())}
-MODELS = {
-    "tiny": Shape(64, 2, 4, 4),
-    "small": Shape(128, 4, 4, 4),
-    "base": Shape(512, 8, 8, 8),
-    "2.5b": Shape(2560, 24, 20, 4, hidden=7168, vocabulary=155_136),
-}
 BUDGETS = {
     "default": Budget(),
     "long": Budget(base_tokens=12_000_000, tokens=16_000_000, evaluations=32),

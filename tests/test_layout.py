@@ -12,9 +12,9 @@ ROOMS = [
     "seeds", "knowledge", "summary", "null_theory", "mismatch", "store", "records", "stats", "outcomes", "prediction",
     "spikes", "workers", "study", "schedule", "noise", "masks", "corpus", "duplicates", "files", "shards", "text",
     "attention", "problem", "block", "objective", "closed_forms", "no_signal", "rope", "shape", "head", "model",
-    "loss", "regime", "machine",
-    "decode", "contexts", "visits", "engine", "probe", "run", "survey", "manifest", "checkpoint", "learner",
-    "variance", "base",
+    "loss", "regime", "optimiser", "machine", "flops",
+    "decode", "contexts", "visits", "engine", "memory", "plan", "probe", "run", "survey", "manifest", "checkpoint",
+    "learner", "variance", "base",
     "train", "control",
 ]  # fmt: skip
 

@@ -60,8 +60,10 @@ class Plan:
         self.strategy, self.recompute = Strategy(self.strategy), Recompute(self.recompute)
         for name, most in LIMITS.items():
             value = getattr(self, name)
-            if not 1 <= value <= most:
-                raise ValueError(f"{name}: wanted 1..{most}, got {value}; type {name}={max(1, min(value, most))}")
+            least = 2 if name == "length" else 1  # position 0 is given
+            if not least <= value <= most:
+                near = max(least, min(value, most))
+                raise ValueError(f"{name}: wanted {least}..{most}, got {value}; type {name}={near}")
         for name, ok, example in (
             ("mfu", 0 < self.mfu <= 1, 0.4),
             ("peak", 0 < self.peak < math.inf, 989e12),

@@ -41,15 +41,14 @@ def train(options: argparse.Namespace) -> int:
     """Times whole training steps of a model on every objective; prints a table and writes all numbers."""
     from experiments import bench_table, bench_train
 
-    contest = bench_train.contest(options)
-    path = options.out or bench_train.place(surroundings()["machine"])
     try:
-        bench_train.require_possible(contest.model)
+        around = in_fresh_process(bench_train.surroundings_of, options.model)
+        path = options.out or bench_train.place(around["machine"])
         bench_train.earlier(path)
     except ValueError as error:
         print(f"error: bench.py train: {error}", file=sys.stderr)
         return 2
-    result = bench_train.compete(contest)
+    result = bench_train.compete(bench_train.contest(options, around), around)
     print("\n" + bench_table.report(result))
     if options.quick and options.out is None:
         print("--quick: too few steps to keep; nothing was written")

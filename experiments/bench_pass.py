@@ -19,7 +19,7 @@ from torch import Tensor
 from ablate.attention import Form
 from ablate.engine import prepare
 from ablate.loss import score
-from ablate.machine import Device, Precision, Recompute, attention_form, resolve_precision
+from ablate.machine import Device, Precision, Recompute, attention_form, resolve_device, resolve_precision
 from ablate.memory import Step, memory_of
 from ablate.model import Transformer
 from ablate.noise import Rows
@@ -34,13 +34,13 @@ STAGE = Stage(Autoregressive())  # read for AdamW's and clipping's settings
 POSED = 4  # problems, taken in turn: masks of several draws
 # Dense bf16 products, FLOP/s, as the makers have it; the first name that a card's own contains
 PEAKS = {"H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12, "H200": 989e12, "A100": 312e12}
-SIDE = {"cuda": 8192, "cpu": 1024}  # of the square matrices whose product is the peak of what is not listed
+SIDE = {Device.cuda: 8192, Device.cpu: 1024}  # of the square matrices whose product is the peak of what is not listed
 OUT_OF_MEMORY = "out of memory"
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is measured. form: of attention; None: as the rules choose. memory: bytes that may be taken, 0: all."""
+    """What is measured. form: of attention; None: as the rules choose. memory: bytes that may be taken."""
 
     shape: Shape
     objective: Objective
@@ -50,12 +50,12 @@ class Case:
     compiled: bool
     steps: int
     warmup: int
-    form: Form | None = None
-    memory: int = 0
+    form: Form | None
+    memory: int
 
     @property
     def device(self) -> Device:
-        return Device.cuda if torch.cuda.is_available() else Device.cpu
+        return resolve_device(Device.auto)
 
     @property
     def precision(self) -> Precision:
@@ -107,8 +107,8 @@ def measure(case: Case, fresh: bool = True) -> dict[str, Any]:
 
 def _measured(case: Case) -> dict[str, Any]:
     on_card = case.device is Device.cuda
-    if on_card and case.memory:
-        torch.cuda.set_per_process_memory_fraction(min(1.0, case.memory / torch.cuda.mem_get_info()[1]))
+    if on_card:
+        torch.cuda.set_per_process_memory_fraction(min(1.0, case.memory / memory_here()))
     network = network_of(case)
     optimiser, problems = adamw(network, STAGE), case.problems()
     seconds, losses = [], []
@@ -163,22 +163,23 @@ def train_step(network: Transformer, optimiser: torch.optim.Optimizer, problem: 
     return loss.detach()
 
 
-def peak_of(precision: Precision) -> dict[str, Any]:
-    """FLOP/s of the device at its best, and where the number is from."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    name = torch.cuda.get_device_name() if device == "cuda" else ""
+def peak_of() -> dict[str, Any]:
+    """FLOP/s of the device at its best, in the precision that the rules choose, and where the number is from."""
+    device = resolve_device(Device.auto)
+    precision = resolve_precision(Precision.auto, device)
+    name = torch.cuda.get_device_name() if device is Device.cuda else ""
     known = next((rate for part, rate in PEAKS.items() if part in name), None)
     if known and precision is Precision.bf16:
         return {"flops_per_second": known, "source": f"the maker's figure for {name}, dense bf16"}
     side = SIDE[device]
-    a, b = torch.randn(2, side, side, device=device).to(
+    a, b = torch.randn(2, side, side, device=device.value).to(
         torch.bfloat16 if precision is Precision.bf16 else torch.float32
     )
     turns = []
     for _ in range(6):
-        start = _now(device == "cuda")
+        start = _now(device is Device.cuda)
         torch.mm(a, b)
-        turns.append(_now(device == "cuda") - start)
+        turns.append(_now(device is Device.cuda) - start)
     source = (
         f"the best of {len(turns)} products of {side}^3 measured here, {precision}, {torch.get_num_threads()} threads"
     )
@@ -188,7 +189,7 @@ def peak_of(precision: Precision) -> dict[str, Any]:
 def memory_here() -> int:
     """Bytes of the device."""
     if torch.cuda.is_available():
-        return torch.cuda.mem_get_info()[1]
+        return torch.cuda.get_device_properties(0).total_memory
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 

@@ -15,8 +15,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ablate.attention import Form
 from ablate.block import BlockDiffusion
 from ablate.flops import FORMULA, Work
@@ -64,7 +62,7 @@ Measure = Callable[[Case, bool], dict[str, Any]]
 @dataclass(frozen=True)
 class Contest:
     """What is measured of one model. batch 0: the largest micro-step that fits (on a CPU one sequence). recompute None:
-    the least that is planned to fit one sequence. memory: GB that may be taken, 0: all."""
+    the least that is planned to fit one sequence. memory: bytes that may be taken. peak: FLOP/s of the device."""
 
     model: str
     context: int
@@ -73,62 +71,62 @@ class Contest:
     compiled: bool
     steps: int
     warmup: int
-    memory: float
+    memory: int
+    peak: float
 
     def case(self, contestant: Contestant) -> Case:
         """The contestant's case; recomputation is chosen by the plan's rule, which makes nothing."""
         case = Case(MODELS[self.model], contestant.objective, self.context, self.batch or 1,
                     self.recompute or Recompute.none, self.compiled, self.steps, self.warmup, contestant.form,
-                    int(self.memory * GB))  # fmt: skip
+                    self.memory)  # fmt: skip
         if self.recompute is not None:
             return case
-        room = ROOM * (case.memory or memory_here())
         choices = [replace(case, recompute=way) for way in (Recompute.none, Recompute.selective, Recompute.full)]
-        return next((choice for choice in choices[:-1] if choice.planned() <= room), choices[-1])
+        return next((choice for choice in choices[:-1] if choice.planned() <= ROOM * self.memory), choices[-1])
 
-    def result(self, contestant: Contestant, peak: float, in_process: Measure) -> dict[str, Any]:
-        """One contestant's numbers, or why there are none."""
+    def result(self, contestant: Contestant, in_process: Measure) -> dict[str, Any]:
+        """One contestant's numbers, or why there are none. Raises RuntimeError where it fails at any size."""
         case = self.case(contestant)
-        about = {"contestant": contestant.name, "objective": describe(contestant.objective)}
-        if case.device is Device.cpu and case.planned() > ROOM * memory_here():  # not to be tried: others live here too
-            return about | {
-                "failed": f"planned to take {case.planned() / GB:.1f} GB, {memory_here() / GB:.1f} are here"
-            }
+        about: dict[str, Any] = {"contestant": contestant.name, "objective": describe(contestant.objective)}
+        if case.device is Device.cpu and case.planned() > ROOM * self.memory:  # the system would kill who is largest
+            planned, here = (f"{size / GB:.1f} GB" for size in (case.planned(), self.memory))
+            return about | {"failed": f"planned to take {planned} of {here}"}
         batch, largest = self.batch or 1, None
         if not self.batch and case.device is Device.cuda:
-            batch = largest = largest_fitting(lambda n: _fits(in_process(_trial(case, n), False)))
+            trial = replace(case, steps=TRIED, warmup=0)
+            batch = largest = largest_fitting(lambda n: _fits(in_process(replace(trial, batch=n), False)))
         found: dict[str, Any] = {"failed": f"{OUT_OF_MEMORY} at a micro-step of one sequence"}
         while batch:
             found = in_process(replace(case, batch=batch), True)
-            if self.batch or found.get("failed") != OUT_OF_MEMORY:
+            if largest is None or found.get("failed") != OUT_OF_MEMORY:
                 break
-            batch -= 1  # masks of other draws ask a little more
-            largest = batch
+            batch = largest = batch - 1  # masks of other draws ask a little more
         about["largest_micro_step"] = largest
-        if "failed" in found:
-            return about | found
-        return about | rates(replace(case, batch=batch), found, peak)
+        return about | (found if "failed" in found else rates(replace(case, batch=batch), found, self.peak))
 
 
-def contest(options: argparse.Namespace) -> Contest:
+def surroundings_of(model: str) -> dict[str, Any]:
+    """Machine, its memory and its peak; in a process of its own, as even to ask for them takes memory of a GPU. Raises
+    ValueError where not even weights and optimiser would fit."""
+    shape = MODELS[model]
+    require_memory(shape.parameters(shape.vocabulary or Plan.vocabulary), resolve_device(Device.auto))
+    return surroundings() | {"memory_bytes": memory_here(), "peak": peak_of()}
+
+
+def contest(options: argparse.Namespace, around: dict[str, Any]) -> Contest:
     """What was asked for, with what was left open: quick is two steps of short sequences."""
-    quick = options.quick
+    quick, card = options.quick, around["machine"]["gpu"] is not None
     return Contest(
         options.model,
         options.context or (QUICK_CONTEXT if quick else CONTEXT),
         options.batch,
         options.recompute,
-        torch.cuda.is_available() if options.compile is None else options.compile,
+        card if options.compile is None else options.compile,
         options.steps or (2 if quick else STEPS),
         1 if quick else WARMUP,
-        options.memory,
+        min(int(options.memory * GB) or around["memory_bytes"], around["memory_bytes"]),
+        around["peak"]["flops_per_second"],
     )
-
-
-def require_possible(model: str) -> None:
-    """Raises ValueError where not even weights and optimiser would fit."""
-    shape = MODELS[model]
-    require_memory(shape.parameters(shape.vocabulary or Plan.vocabulary), resolve_device(Device.auto))
 
 
 def largest_fitting(fits: Callable[[int], bool]) -> int:
@@ -142,11 +140,9 @@ def largest_fitting(fits: Callable[[int], bool]) -> int:
     return good
 
 
-def _trial(case: Case, batch: int) -> Case:
-    return replace(case, batch=batch, steps=TRIED, warmup=0)
-
-
 def _fits(found: dict[str, Any]) -> bool:
+    if found.get("failed", OUT_OF_MEMORY) != OUT_OF_MEMORY:
+        raise RuntimeError(found["failed"])
     return "failed" not in found
 
 
@@ -172,31 +168,31 @@ def in_new_process(case: Case, fresh: bool) -> dict[str, Any]:
     try:
         return in_fresh_process(measure, case, fresh)
     except BrokenProcessPool:
-        return {"failed": f"{OUT_OF_MEMORY}, or else: its process was killed"}
+        return {"failed": "its process was killed, as by a system that is out of memory"}
 
 
-def compete(contest: Contest, in_process: Measure = in_new_process) -> dict[str, Any]:
+def compete(contest: Contest, around: dict[str, Any], in_process: Measure = in_new_process) -> dict[str, Any]:
     """Every contestant after the other; prints each as it comes."""
-    case = contest.case(CONTESTANTS[0])
-    peak = peak_of(case.precision)
     rows = []
     for contestant in CONTESTANTS:
         print(f"{contestant.name}: measuring ...", flush=True)
         try:
-            row = contest.result(contestant, peak["flops_per_second"], in_process)
+            row = contest.result(contestant, in_process)
         except Exception as error:  # one that fails must not take the others with it
-            row = {"contestant": contestant.name, "failed": f"{type(error).__name__}: {str(error).splitlines()[0]}"}
+            row = {
+                "contestant": contestant.name,
+                "failed": f"{type(error).__name__}: {str(error).partition(chr(10))[0]}",
+            }
         rows.append(row)
         print(line(row), flush=True)
     shape = MODELS[contest.model]
-    return surroundings() | {
+    return around | {
         "model": contest.model,
         "shape": describe(shape),
-        "parameters": shape.parameters(case.vocabulary),
+        "parameters": shape.parameters(shape.vocabulary or Plan.vocabulary),
         "context": contest.context,
-        "peak": peak,
+        "memory_allowed_bytes": contest.memory,
         "formula": FORMULA,
-        "memory_bytes": int(contest.memory * GB) or memory_here(),
         "speed_over_dense_mask": over_dense(rows),
         "contestants": rows,
     }

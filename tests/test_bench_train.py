@@ -100,7 +100,7 @@ def test_it_runs_where_little_is_installed(tmp_path):
 
 def case(**changes):
     objective = BlockDiffusion(4, clip=Clip.atom, guard=Guard.force)
-    usual = Case(Shape(32, 2, 2, 2, vocabulary=40), objective, 16, 2, Recompute.none, False, 2, 1)
+    usual = Case(Shape(32, 2, 2, 2, vocabulary=40), objective, 16, 2, Recompute.none, False, 2, 1, None, 10**9)
     return replace(usual, **changes)
 
 
@@ -120,7 +120,7 @@ def test_the_largest_micro_step_is_found_in_few_trials(most):
 
 
 def contest(**changes):
-    return replace(Contest("tiny", 64, 0, None, False, 2, 1, 0), **changes)
+    return replace(Contest("tiny", 64, 0, None, False, 2, 1, 80 * 10**9, 1e12), **changes)
 
 
 def found(batch, **more):
@@ -137,36 +137,37 @@ def test_a_contestant_starts_at_the_largest_and_steps_down(monkeypatch):
         asked.append((case.batch, fresh))
         return found(case.batch) if case.batch <= (4 if fresh else 5) else {"failed": OUT_OF_MEMORY}
 
-    monkeypatch.setattr(bench_train, "memory_here", lambda: 80 * 10**9)
-    row = contest().result(CONTESTANTS[2], 1e12, in_process)
+    row = contest().result(CONTESTANTS[2], in_process)
     assert asked == [(1, False), (2, False), (4, False), (8, False), (6, False), (5, False), (5, True), (4, True)]
     assert (row["largest_micro_step"], row["batch"]) == (4, 4)
     assert row["clean_tokens_per_second"]["median"] == pytest.approx(4 * 64 * 0.75)
-    none = contest().result(CONTESTANTS[0], 1e12, lambda *_: {"failed": OUT_OF_MEMORY})
+    with pytest.raises(RuntimeError, match="broken"):
+        contest().result(CONTESTANTS[2], lambda *_: {"failed": "broken"})
+    none = contest().result(CONTESTANTS[0], lambda *_: {"failed": OUT_OF_MEMORY})
     assert none["failed"] == f"{OUT_OF_MEMORY} at a micro-step of one sequence"
 
 
-def test_recomputation_is_chosen_by_the_plan(monkeypatch):
+def test_recomputation_is_chosen_by_the_plan():
     """The least that fits one sequence; as asked where it is asked."""
     chosen = {}
     whole = contest(context=512).case(CONTESTANTS[0])
     plans = {way: replace(whole, recompute=way).planned() for way in Recompute}
     assert plans[Recompute.none] > plans[Recompute.selective] > plans[Recompute.full]
     for way, planned in plans.items():
-        monkeypatch.setattr(bench_train, "memory_here", lambda planned=planned: planned / bench_train.ROOM)
-        chosen[way] = contest(context=512).case(CONTESTANTS[0]).recompute
+        fitting = math.ceil(planned / bench_train.ROOM)
+        chosen[way] = contest(context=512, memory=fitting).case(CONTESTANTS[0]).recompute
     assert chosen == {way: way for way in Recompute}
     assert contest(recompute=Recompute.full).case(CONTESTANTS[0]).recompute is Recompute.full
 
 
-def test_one_that_fails_is_a_row(monkeypatch, capsys):
+def test_one_that_fails_is_a_row(capsys):
     def in_process(case, fresh):
         if case.form is Form.dense:
             raise RuntimeError("no kernel\nand a long tale")
         return found(case.batch)
 
-    monkeypatch.setattr(bench_train, "peak_of", lambda _: {"flops_per_second": 1e12, "source": "here"})
-    result = bench_train.compete(contest(), in_process)
+    around = {"peak": {"flops_per_second": 1e12, "source": "here"}, "machine": {"gpu": None}}
+    result = bench_train.compete(contest(), around, in_process)
     *others, dense = result["contestants"]
     assert dense == {"contestant": bench_table.DENSE, "failed": "RuntimeError: no kernel"}
     assert all("mfu_processed" in row for row in others)
@@ -210,9 +211,10 @@ def test_what_cannot_fit_is_refused_before_anything_is_made(monkeypatch, capsys)
     if torch.cuda.is_available():
         pytest.skip("the paper's size fits a GPU")
     monkeypatch.setattr(os, "sysconf", lambda name: 2**12 if name == "SC_PAGE_SIZE" else 2**20)  # 4 GiB
+    monkeypatch.setattr(bench, "in_fresh_process", lambda function, *arguments: function(*arguments))
     assert bench.main(["train", "model=2.5b"]) == 2
     assert "type model=base or smaller" in capsys.readouterr().err
-    row = contest(batch=4096, recompute=Recompute.none).result(
-        CONTESTANTS[0], 1e12, lambda *_: pytest.fail("it was tried")
+    row = contest(batch=4096, recompute=Recompute.none, memory=2**32).result(
+        CONTESTANTS[0], lambda *_: pytest.fail("it was tried")
     )
     assert "planned to take" in row["failed"]

@@ -170,6 +170,8 @@ class _Scale(TorchDispatchMode):
         if func is torch.ops.prim.device.default:  # two calls of three; nothing is made
             return made
         part = self.now
+        if func is torch.ops.aten.logsumexp.default:  # its kernel writes all exponentials down before it adds them up
+            self._meet(torch.empty_like(args[0]), part)
         if func is torch.ops.aten._to_copy.default and self._part(args[0]) is Part.weights:
             part = Part.cast
         for tensor in tree_leaves(made):

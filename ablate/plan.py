@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ablate.attention import Form, Pattern
+from ablate.attention import Pattern
 from ablate.flops import Work
 from ablate.machine import Device, Precision, Recompute, Strategy, attention_form
 from ablate.noise import Rows
@@ -58,6 +58,8 @@ class Plan:
     def __post_init__(self) -> None:
         self.device, self.precision = Device(self.device), Precision(self.precision)
         self.strategy, self.recompute = Strategy(self.strategy), Recompute(self.recompute)
+        self.device = Device.cuda if self.device is Device.auto else self.device
+        self.precision = Precision.bf16 if self.precision is Precision.auto else self.precision
         for name, most in LIMITS.items():
             value = getattr(self, name)
             least = 2 if name == "length" else 1  # position 0 is given
@@ -154,31 +156,30 @@ class Plan:
         from ablate.memory import LASTING, Part, Step, memory_of  # loads torch
 
         scored = self.batch * (self.length - 1) * max(1, pattern.draws)  # all that can be: a draw of masks may ask it
-        form = attention_form(self.device, self.precision) if self.device is not Device.auto else Form.flex
+        form = attention_form(self.device, self.precision)
         found = memory_of(Step(self.model, self.symbols, pattern, self.length, self.batch, scored, self.device,
                                self.precision, form, self.recompute, self.recompute_every, self.accumulate > 1,
                                self.sharded))  # fmt: skip
-        passing = {part.value: float(found.most[part]) for part in Part if part not in LASTING}
-        lasting = self.summary()["bytes"]
-        parameters = self.model.parameters(self.symbols)
+        parts = self.summary()["bytes"] | {part.value: float(found.most[part]) for part in Part if part not in LASTING}
         if self.sharded:
-            whole = self._unsharded(found.most[Part.activations] + found.most[Part.logits])
-            return lasting | passing | {"unsharded": whole, "peak": sum(lasting.values()) + found.peak + whole}
-        buckets = (
-            4 * parameters if self.chosen is Strategy.ddp else 0
-        )  # DDP's copy of the gradients, as Lightning has it
-        return lasting | passing | {"buckets": buckets, "peak": found.peak + buckets}
+            return parts | self._sharded_peak(found.peak)
+        buckets = 4 * self.model.parameters(self.symbols) if self.chosen is Strategy.ddp else 0  # of all gradients
+        return parts | {"buckets": buckets, "peak": found.peak + buckets}
 
-    def _unsharded(self, passing: float) -> float:
-        """What FSDP2 has whole beside a processor's own parts, an estimate: the root's weights (embedding, head, last
-        norm) from first to last and two layers' on their way; then either the root's gradients of the head, while
-        activations are there, or all of the root's, once more in fp32 to be summed, when these are gone."""
+    def _sharded_peak(self, passing: int) -> dict[str, float]:
+        """What FSDP2 has whole beside a processor's parts, an estimate, and the peak. The root's weights (embedding,
+        head, last norm) are whole from first to last. While activations are there, so are two layers' weights, one
+        layer's gradients and their fp32 sum, and the head's gradient; when they are gone, the root's gradients and sum.
+        """
         low = 2 if self.precision is Precision.bf16 else 4
         layer = self.model.matrices // self.model.layers
         root = self.model.parameters(self.symbols) - layer * self.model.layers
-        early = low * self.symbols * self.model.width
-        late = (low + 4) * root - passing
-        return low * (root + 2 * layer) + (low + 4) * layer + max(early, late)
+        early = low * (root + 2 * layer) + (low + 4) * layer + low * self.symbols * self.model.width
+        late = low * root + (low + 4) * root
+        own = self.summary()["bytes"]
+        carried = own["gradients"] if self.accumulate > 1 else 0.0
+        peak = own["weights"] + own["optimiser"] + max(carried + passing + early, own["gradients"] + late)
+        return {"unsharded": max(early, late), "peak": peak}
 
 
 def pattern_of(objective: Objective) -> Pattern:

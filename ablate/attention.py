@@ -1,31 +1,25 @@
-"""Who may see whom, and the form in which attention is computed.
+"""The form in which attention is computed.
 
-Shapes: B batch, R rows, H heads, L positions, D head width. A pattern is an argument of the network's forward pass, so
-a change of stage touches no weight and no module.
+Shapes: B sequences, R rows, H heads, L positions, D head width, M tokens of noisy copies and clean sequence, joined.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache
-from typing import TYPE_CHECKING
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, TypeAlias, cast
+
+from ablate.flex import block_mask, flex, lasting_block_mask
+from ablate.pattern import CAUSAL, FULL, Attention, Pattern, visible, visible_within
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
     from torch.nn.attention.flex_attention import BlockMask
 
+    Sight: TypeAlias = Tensor | BlockMask | None
 
-class Attention(StrEnum):
-    """Kind of visibility. `causal` sees itself and the left, `full` sees everything, `anticausal` itself, the right and
-    position 0, which is given (and sees itself alone), `block` its own block and the blocks before it."""
-
-    causal = "causal"
-    full = "full"
-    anticausal = "anticausal"
-    block = "block"
+__all__ = ["CAUSAL", "FULL", "Attention", "Form", "Pattern", "attend", "sight", "visible", "visible_within"]
 
 
 class Form(StrEnum):
@@ -38,79 +32,68 @@ class Form(StrEnum):
     flex = "flex"
 
 
-@dataclass(frozen=True)
-class Pattern:
-    """Who sees whom in one pass.
-
-    size: tokens a block, where the kind is `block`. draws: 0 for a pass over sequences as they are. Else the rows of
-    the pass are `draws` noisy copies of some sequences, stacked, and then the clean sequences: a noisy token sees its
-    own block of its own copy and the clean blocks before it, a clean token sees its own clean block and those before.
-    clean_outputs: is anything read from the clean rows' outputs? If not the last layer need not make them.
-    """
-
-    kind: Attention
-    size: int = 0
-    draws: int = 0
-    clean_outputs: bool = False
-
-
-CAUSAL, FULL = Pattern(Attention.causal), Pattern(Attention.full)
-
-
-def visible(pattern: Pattern, length: int) -> Tensor:
-    """(L, L) bool: may query i (row) see key j (column) of the same row? The reference that every form must equal.
-
-    For a pattern of noisy and clean rows it is (M, M), M = (draws + 1) L: the copies of a sequence, then itself.
-    """
-    import torch
-
-    query_L1, key_1L = torch.arange(length)[:, None], torch.arange(length)[None]
-    within = {
-        Attention.causal: lambda: key_1L <= query_L1,
-        Attention.full: lambda: torch.ones(length, length, dtype=torch.bool),
-        Attention.anticausal: lambda: (key_1L == 0) | ((key_1L >= query_L1) & (query_L1 > 0)),
-        Attention.block: lambda: key_1L // pattern.size <= query_L1 // pattern.size,
-    }[pattern.kind]()
-    if not pattern.draws:
-        return within
-    own = query_L1 // pattern.size == key_1L // pattern.size
-    noisy = torch.block_diag(*[own] * pattern.draws).bool()
-    before = (within & ~own).repeat(pattern.draws, 1)
-    clean = torch.cat([torch.zeros_like(within).repeat(1, pattern.draws), within], 1)
-    return torch.cat([torch.cat([noisy, before], 1), clean])
-
-
 # Queries that share a call: fewer make more calls, more read keys that they may not see.
 STRETCH = {Form.sdpa: 64, Form.matmul: 128}
+UNMASKED = (Attention.causal, Attention.full)  # torch's fused kernel knows them without a mask
 
 
-def attend(
-    q_RHLD: Tensor, k_RHLD: Tensor, v_RHLD: Tensor, pattern: Pattern, form: Form, documents_BL: Tensor | None = None
-) -> Tensor:
-    """Attention output, (R, H, L, D); k and v may have fewer heads (grouped queries), q may lack the clean rows."""
-    if documents_BL is not None:
-        raise NotImplementedError
+def sight(
+    pattern: Pattern, form: Form, length: int, device: torch.device, documents_BL: Tensor | None = None,
+    spared: bool = False,
+) -> Sight:  # fmt: skip
+    """What the layers of one pass must be told of who sees whom; None where pattern and form say it all.
+
+    To be made once a pass, outside the layers: masks of documents differ from pass to pass. documents_BL: number of
+    each token's document, where attention is limited to documents. spared: for a layer without queries of clean rows.
+    Returns FlexAttention's mask, or what is visible, (B, 1, M, M) bool; for `_split` (B, 1, L, L), documents alone.
+    """
+    if form is Form.flex:
+        if documents_BL is not None:
+            return block_mask(pattern, length, device, spared, documents_BL)
+        return None if pattern.kind in UNMASKED else lasting_block_mask(pattern, length, device, spared)
+    if documents_BL is None:
+        return None
+    if pattern.draws and form is not Form.dense:
+        return (documents_BL[:, :, None] == documents_BL[:, None])[:, None]
+    return visible_within(pattern, documents_BL)[:, None]
+
+
+def attend(q_RHLD: Tensor, k_RHLD: Tensor, v_RHLD: Tensor, pattern: Pattern, form: Form, seen: Sight = None) -> Tensor:
+    """Attention output, (R, H, L, D); k and v may have fewer heads (grouped queries), q may lack the clean rows.
+
+    seen: what `sight` gives for the pass. Where it is None there are no documents.
+    """
+    if form is Form.flex:  # whose kernels read grouped keys as they are, and keep no copies of them
+        return _flexed(q_RHLD, k_RHLD, v_RHLD, pattern, cast("BlockMask | None", seen))
     groups = q_RHLD.shape[1] // k_RHLD.shape[1]
     if groups > 1:
         k_RHLD, v_RHLD = (x.repeat_interleave(groups, dim=1) for x in (k_RHLD, v_RHLD))
-    if not pattern.draws:
-        return _within(q_RHLD, k_RHLD, v_RHLD, pattern, form)
-    return (_joined if form in (Form.dense, Form.flex) else _split)(q_RHLD, k_RHLD, v_RHLD, pattern, form)
+    compute = _within if not pattern.draws else _joined if form is Form.dense else _split
+    return compute(q_RHLD, k_RHLD, v_RHLD, pattern, form, cast("Tensor | None", seen))
 
 
-def _within(q_BHLD: Tensor, k_BHLD: Tensor, v_BHLD: Tensor, pattern: Pattern, form: Form) -> Tensor:
+def _within(
+    q_BHLD: Tensor, k_BHLD: Tensor, v_BHLD: Tensor, pattern: Pattern, form: Form, seen_B1LL: Tensor | None
+) -> Tensor:
     """Sequences as they are."""
-    import torch.nn.functional as F
-
-    if form is not Form.matmul and pattern.kind in (Attention.causal, Attention.full):  # no mask need be read
-        return F.scaled_dot_product_attention(q_BHLD, k_BHLD, v_BHLD, is_causal=pattern.kind is Attention.causal)
+    if seen_B1LL is not None:
+        return _masked(q_BHLD, k_BHLD, v_BHLD, _additive(seen_B1LL, q_BHLD.dtype), form)
+    if form is not Form.matmul and pattern.kind in UNMASKED:
+        return _unmasked(q_BHLD, k_BHLD, v_BHLD, pattern)
     length = q_BHLD.shape[2]
     whole = slice(0, length)
     return _masked(q_BHLD, k_BHLD, v_BHLD, _bias(pattern, length, whole, whole, q_BHLD.device, q_BHLD.dtype), form)
 
 
+def _unmasked(q_BHLD: Tensor, k_BHLD: Tensor, v_BHLD: Tensor, pattern: Pattern) -> Tensor:
+    import torch.nn.functional as F
+
+    causal, grouped = pattern.kind is Attention.causal, q_BHLD.shape[1] > k_BHLD.shape[1]
+    return F.scaled_dot_product_attention(q_BHLD, k_BHLD, v_BHLD, is_causal=causal, enable_gqa=grouped)
+
+
 def _masked(q_BHLD: Tensor, k_BHMD: Tensor, v_BHMD: Tensor, bias_LM: Tensor, form: Form) -> Tensor:
-    """Attention of L queries to M keys under an additive mask."""
+    """Attention of L queries to M keys under an additive mask, of all rows or (B, 1, L, M) of each."""
     import torch.nn.functional as F
 
     if form is not Form.matmul:
@@ -119,10 +102,20 @@ def _masked(q_BHLD: Tensor, k_BHMD: Tensor, v_BHMD: Tensor, bias_LM: Tensor, for
     return (scores_BHLM + bias_LM).softmax(-1) @ v_BHMD
 
 
-def _split(q_RHLD: Tensor, k_RHLD: Tensor, v_RHLD: Tensor, pattern: Pattern, form: Form) -> Tensor:
+def _additive(seen: Tensor, dtype: torch.dtype) -> Tensor:
+    """0 where visible, -inf elsewhere."""
+    import torch
+
+    return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill(~seen, float("-inf"))
+
+
+def _split(
+    q_RHLD: Tensor, k_RHLD: Tensor, v_RHLD: Tensor, pattern: Pattern, form: Form, same_B1LL: Tensor | None
+) -> Tensor:
     """Noisy and clean rows apart, a stretch of queries at a time, so that no key beyond what it may see is read.
 
     A stretch a..b of a noisy copy sees the clean keys 0..b and its own keys a..b, of the clean rows the former alone.
+    same_B1LL: are two tokens in one document?
     """
     import torch
 
@@ -139,6 +132,9 @@ def _split(q_RHLD: Tensor, k_RHLD: Tensor, v_RHLD: Tensor, pattern: Pattern, for
             if noisy:
                 k, v = torch.cat([k, k_RHLD[copy, :, now]], 2), torch.cat([v, v_RHLD[copy, :, now]], 2)
             bias = _bias(pattern, length, now, seen, q_RHLD.device, q_RHLD.dtype, noisy)
+            if same_B1LL is not None:
+                same = [same_B1LL[:, :, now, seen], *([same_B1LL[:, :, now, now]] if noisy else [])]
+                bias = bias.masked_fill(~torch.cat(same, -1), float("-inf"))
             parts.append(_masked(q_RHLD[copy, :, now], k, v, bias, form))
         outputs.append(torch.cat(parts, 2))
     return torch.cat(outputs)
@@ -160,59 +156,58 @@ def _table(
 ) -> Tensor:  # fmt: skip
     import torch
 
-    everything = visible(pattern, length)
-    clean = everything.shape[1] - length  # first key of the clean half
-    queries = everything[start:stop] if noisy else everything[clean + start : clean + stop]
-    parts = [queries[:, clean : clean + seen], *([queries[:, start:stop]] if noisy else [])]
-    seen_LM = torch.cat(parts, 1)
-    return torch.zeros(seen_LM.shape, dtype=dtype).masked_fill(~seen_LM, float("-inf")).to(device)
+    with torch.inference_mode(False):  # a probe may be the first to need what training then reads
+        everything = visible(pattern, length)
+        clean = everything.shape[1] - length  # first key of the clean half
+        queries = everything[start:stop] if noisy else everything[clean + start : clean + stop]
+        parts = [queries[:, clean : clean + seen], *([queries[:, start:stop]] if noisy else [])]
+        return _additive(torch.cat(parts, 1), dtype).to(device)
 
 
-def _joined(q_RHLD: Tensor, k_RHLD: Tensor, v_RHLD: Tensor, pattern: Pattern, form: Form) -> Tensor:
-    """Copies and clean sequence as one, of (draws + 1) L tokens: the peers' form, and the reference."""
+def _joined(
+    q_RHLD: Tensor, k_RHLD: Tensor, v_RHLD: Tensor, pattern: Pattern, _: Form, seen_B1MM: Tensor | None
+) -> Tensor:
+    """Copies and clean sequence as one, of M = (draws + 1) L tokens: the reference."""
     import torch.nn.functional as F
 
-    length, rows = q_RHLD.shape[2], len(k_RHLD) // (pattern.draws + 1)
-    q, k, v = (
-        x.unflatten(0, (-1, rows)).permute(1, 2, 0, 3, 4).flatten(2, 3) for x in (q_RHLD, k_RHLD, v_RHLD)
-    )  # (B, H, M, D)
-    if form is Form.flex:
-        mixed = _flex(q.device)(q, k, v, block_mask=_block_mask(pattern, length, q.shape[2], q.device))
-    else:
-        mask_MM = _dense_mask(pattern, length, q.device)
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask_MM[: q.shape[2]])
-    return mixed.unflatten(2, (-1, length)).permute(2, 0, 1, 3, 4).flatten(0, 1)
+    q, k, v = _join(q_RHLD, k_RHLD, v_RHLD, pattern)
+    mask = _dense_mask(pattern, q_RHLD.shape[2], q.device)[None, None] if seen_B1MM is None else seen_B1MM
+    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, :, : q.shape[2]])
+    return _apart(mixed, q_RHLD.shape[2])
 
 
-@lru_cache(maxsize=4)
-def _flex(device: torch.device) -> Callable[..., Tensor]:
-    """FlexAttention: compiled on CUDA, where it would else write out all scores; on a CPU it has no backward pass."""
-    import torch
-    from torch.nn.attention.flex_attention import flex_attention
+def _flexed(q_RHLD: Tensor, k_RHLD: Tensor, v_RHLD: Tensor, pattern: Pattern, mask: BlockMask | None) -> Tensor:
+    """By FlexAttention, noisy and clean rows joined: the peers' form. Patterns without a mask by torch's fused kernel.
 
-    return torch.compile(flex_attention) if device.type == "cuda" else flex_attention
+    That kernel never gets a mask here: with one, cuDNN's (torch 2.11 and later, H100) makes NaN gradients of queries
+    where L % 128 == 64 and a row's log-sum-exp is below -88.7 (pytorch issue 196678).
+    """
+    length, spared = q_RHLD.shape[2], len(q_RHLD) < len(k_RHLD)
+    if mask is None:
+        mask = cast("BlockMask | None", sight(pattern, Form.flex, length, q_RHLD.device, spared=spared))
+    if mask is None:
+        return _unmasked(q_RHLD, k_RHLD, v_RHLD, pattern)
+    compute = partial(flex(q_RHLD.device), block_mask=mask, enable_gqa=q_RHLD.shape[1] > k_RHLD.shape[1])
+    if not pattern.draws:
+        return compute(q_RHLD, k_RHLD, v_RHLD)
+    return _apart(compute(*_join(q_RHLD, k_RHLD, v_RHLD, pattern)), length)
+
+
+def _join(q_RHLD: Tensor, k_RHLD: Tensor, v_RHLD: Tensor, pattern: Pattern) -> tuple[Tensor, ...]:
+    """(B, H, M, D) each; queries of fewer than M tokens where they lack the clean rows."""
+    rows = len(k_RHLD) // (pattern.draws + 1)
+    parts = (x.unflatten(0, (-1, rows)).permute(1, 2, 0, 3, 4).flatten(2, 3) for x in (q_RHLD, k_RHLD, v_RHLD))
+    return tuple(parts)
+
+
+def _apart(mixed_BHMD: Tensor, length: int) -> Tensor:
+    """(R, H, L, D)."""
+    return mixed_BHMD.unflatten(2, (-1, length)).permute(2, 0, 1, 3, 4).flatten(0, 1)
 
 
 @lru_cache(maxsize=16)
 def _dense_mask(pattern: Pattern, length: int, device: torch.device) -> Tensor:
     return visible(pattern, length).to(device)
-
-
-@lru_cache(maxsize=16)
-def _block_mask(pattern: Pattern, length: int, queries: int, device: torch.device) -> BlockMask:
-    """FlexAttention's mask of the joined sequence, made once a pattern and length: making it costs more than a pass."""
-    from torch.nn.attention.flex_attention import create_block_mask
-
-    size, noise = pattern.size, pattern.draws * length
-
-    def sees(_b: Tensor, _h: Tensor, q: Tensor, k: Tensor) -> Tensor:
-        query, key = (q % length) // size, (k % length) // size
-        own_copy = (q // length == k // length) & (query == key)
-        return ((q < noise) & (own_copy | ((k >= noise) & (key < query)))) | (
-            (q >= noise) & (k >= noise) & (key <= query)
-        )
-
-    return create_block_mask(sees, None, None, queries, noise + length, device=str(device))
 
 
 TABLES = (_table, _dense_mask)  # what a compiled network need not make anew at every step

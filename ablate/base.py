@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ablate.checkpoint import weights_hash
 from ablate.corpus import Domain, Split
-from ablate.engine import prepare
+from ablate.engine import copy_part, from_first, prepare, shard, whole_weights
 from ablate.learner import Feed, Learner, Progressed, Watch, fit
-from ablate.machine import Compile, attention_form
+from ablate.machine import Compile, Strategy, attention_form
 from ablate.model import Transformer, initialise
 from ablate.run import Run, base_key
 from ablate.store import digest, locked, whole_folder
@@ -22,43 +26,50 @@ Weights = dict[str, Tensor]
 
 
 def build_network(run: Run) -> Transformer:
-    """The network of a resolved run, weights initialised from its seed."""
+    """The network of a resolved run, weights initialised from its seed; sharded where its strategy says so."""
     form = attention_form(run.device, run.precision)
-    vocabulary = run.corpus.vocabulary
-    network = Transformer(run.model, run.vocabulary, vocabulary.mask_id, form, tokens=len(vocabulary))
-    initialise(network, run.seed)
-    return prepare(network, run.compile is Compile.always)
+    vocabulary, sharded = run.corpus.vocabulary, run.strategy is Strategy.fsdp
+    with torch.device("meta" if sharded else "cpu"):
+        network = Transformer(run.model, run.vocabulary, vocabulary.mask_id, form, tokens=len(vocabulary))
+    prepare(network, run.compile is Compile.always, run.recompute, run.recompute_every)
+    if sharded:
+        shard(network, run.device, run.precision)
+    initialise(network, run.seed, copy_part)
+    return network
 
 
 def base_weights(run: Run, console: Console) -> Weights:
     """Weights of the run's base model: from the cache if whole and current, else trained and put there.
 
-    Of several processes that need the same base, those of one run included, one trains it and the others wait.
+    Of several runs that need the same base one trains it and the others wait; all processes of a run train it together.
     """
     key = base_key(run)
     folder = Path(run.cache).expanduser() / digest(key)[:16]
-    with locked(folder.with_suffix(".lock"), waiting=f"waiting for another process that trains {folder}"):
-        weights = _read(folder, console)
-        if weights is None:
-            weights = _train(run, console)
-            _write(folder, weights, key)
-    return weights
+    first = run.ranks[0] == 0
+    waiting = f"waiting for another process that trains {folder}"
+    with locked(folder.with_suffix(".lock"), waiting=waiting) if first else nullcontext():
+        weights = _read(folder, console) if first else None
+        if from_first(weights is None):
+            trained = _train(run, console)
+            if first:
+                weights = trained
+                _write(folder, weights, key)
+    from_first(None)  # by now it lies there
+    return load_file(folder / "model.safetensors") if weights is None else weights
 
 
 def _train(run: Run, console: Console) -> Weights:
     network, steps = build_network(run), run.base_steps
     corpus = run.law(Domain.general, Split.train)
-    feed = Feed(corpus, run.seed, run.batch, run.accumulate, 0, steps)
+    feed = Feed(corpus, run.seed, run.batch, run.accumulate, 0, steps, *run.ranks)
     learner = Learner(network, run.base, steps, 0, corpus.vocabulary)
     watch = Watch("base model", Progressed(), run.budget.every, frozenset(), run.batch * corpus.length,
                   lambda *_: None, console)  # fmt: skip
     fit(learner, feed, watch, run)
-    return {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
+    return whole_weights(network, run.ranks[0] == 0)
 
 
 def _write(folder: Path, weights: Weights, key: dict[str, Any]) -> None:
-    from safetensors.torch import save_file
-
     with whole_folder(folder) as fresh:
         save_file({name: tensor.clone() for name, tensor in weights.items()}, fresh / "model.safetensors")
         (fresh / "base.json").write_text(json.dumps({"weights": weights_hash(weights), "key": key}, indent=1))
@@ -66,9 +77,6 @@ def _write(folder: Path, weights: Weights, key: dict[str, Any]) -> None:
 
 def _read(folder: Path, console: Console) -> Weights | None:
     """The cached weights; None if there are none or if they are not what was written."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     if not folder.exists():
         return None
     try:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ablate.attention import Attention, Pattern
 from ablate.noise import CALM, RULES, Clip, Denominator, Guard, MaskLaw, Per, Phase, Rows, Strata
-from ablate.problem import Objective, Problem
+from ablate.problem import Objective, Problem, setting_of_windows
 from ablate.schedule import AtomClip, Interval, Linear, Noise
 
 if TYPE_CHECKING:
@@ -110,6 +110,10 @@ class BlockDiffusion(Objective):
     @property
     def noisy(self) -> bool:
         return self.law is MaskLaw.rate
+
+    @property
+    def of_windows(self) -> str:
+        return setting_of_windows(self.law, self.denominator, self.weight)
 
     def noise(self, phase: Phase = CALM) -> Noise:
         """The schedule as clipped."""

@@ -1,22 +1,38 @@
-"""Checkpoints: tensors and plain values behind a checksum, written atomically."""
+"""Checkpoints: a folder with every process's part of the tensors and the plain values, whole, checked or absent.
+
+Tensors are written by torch.distributed.checkpoint, so that any number of processes may read what any other number
+wrote; plain values lie in one file. A folder is written under a hidden name in the background, gets a list of checksums
+and then its own name, `checkpoints/<step>-<stage>`; only the last one is kept.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import io
+import json
+import shutil
+import warnings
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
+from torch import Tensor
 
 from ablate import records
+from ablate.files import file_hash
 from ablate.manifest import RunError
+from ablate.model import Transformer
+from ablate.optimiser import moments
 from ablate.run import Run
-from ablate.store import describe, write_bytes
+from ablate.store import describe, digest, write_bytes
 
-CHECKPOINT = "checkpoints/last.ckpt"  # in a run's folder
+warnings.filterwarnings("ignore", message=r"torch\.distributed is disabled")  # a single process is no mistake
+FOLDER, PLAIN, CHECKSUMS = "checkpoints", "plain.ckpt", "checksums.json"
 DIGEST = hashlib.sha256().digest_size
+Tensors = dict[str, Any]  # tensors by name, nested
 
 
 class Damaged(ValueError):
@@ -24,7 +40,7 @@ class Damaged(ValueError):
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Saves tensors and plain values behind their SHA-256."""
+    """Saves plain values and small tensors behind their SHA-256."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     content = buffer.getvalue()
@@ -43,6 +59,120 @@ def load(path: Path) -> dict[str, Any]:
         raise Damaged(f"{path}: wanted a checkpoint, got other content ({type(error).__name__})") from None
 
 
+@dataclass
+class Writer:
+    """Writes a run's checkpoints, in the background and one at a time; every process of the run has one.
+
+    Call it with the same folder in every process, after they have joined.
+    """
+
+    folder: Path
+    rank: int
+    world: int
+    pending: Future[None] | None = None
+    thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "checkpoint"))
+
+    def __post_init__(self) -> None:
+        self.group = None
+        if self.rank == 0:
+            for remains in self.folder.glob(".*"):
+                shutil.rmtree(remains, ignore_errors=True)
+        if self.world > 1:  # a group of its own: what runs in the background must not meet training's exchanges
+            self.group = torch.distributed.new_group(backend="gloo")
+            torch.distributed.barrier(self.group)
+
+    def write(self, name: str, tensors: Tensors, plain: dict[str, Any]) -> None:
+        """Copies the tensors and returns; the checkpoint is there when `wait` has returned. Raises what the one before
+        met (OSError)."""
+        from torch.distributed.checkpoint import async_save
+
+        self.wait()
+        fresh = self.folder / f".{name}"
+        if self.rank == 0:
+            save(fresh / PLAIN, plain)
+        saved = async_save(tensors, checkpoint_id=fresh, process_group=self.group, no_dist=self.world == 1)
+        self.pending = self.thread.submit(self._finish, saved, fresh, self.folder / name)
+
+    def _finish(self, saved: Any, fresh: Path, whole: Path) -> None:
+        saved.result()  # of the first process: every part has been written
+        if self.rank:
+            return
+        files = {path.name: file_hash(path) for path in sorted(fresh.iterdir()) if path.name != CHECKSUMS}
+        write_bytes(fresh / CHECKSUMS, json.dumps({"files": files, "self": digest(files)}, indent=1).encode())
+        others = [path for path in self.folder.iterdir() if not path.name.startswith(".")]
+        if whole in others:
+            shutil.rmtree(whole)
+        fresh.rename(whole)
+        for path in others:
+            if path != whole:
+                shutil.rmtree(path)
+
+    def wait(self) -> None:
+        """Until the checkpoint that was begun is whole. Raises what it met (OSError)."""
+        if self.pending is not None:
+            pending, self.pending = self.pending, None
+            pending.result()
+
+
+def latest(folder: Path) -> Path | None:
+    """The last whole checkpoint of a run's folder."""
+    whole = [path for path in (folder / FOLDER).glob("[0-9]*-*") if (path / CHECKSUMS).exists()]
+    return max(whole, key=lambda path: path.name, default=None)
+
+
+def check(path: Path) -> None:
+    """Raises Damaged where a file of a checkpoint is not as it was written."""
+    try:
+        listed = json.loads((path / CHECKSUMS).read_text())
+        right = listed["self"] == digest(listed["files"])
+        wrong = [name for name, sha256 in listed["files"].items() if file_hash(path / name) != sha256]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Damaged(f"{path}: wanted a whole checkpoint, got damaged content ({type(error).__name__})") from None
+    if wrong or not right:
+        raise Damaged(f"{path / (wrong or [CHECKSUMS])[0]}: wanted its recorded checksum, got damaged content")
+
+
+def fill(path: Path, tensors: Tensors) -> None:
+    """Fills tensors, each process its own part of sharded ones, from a checkpoint of any number of processes."""
+    from torch.distributed.checkpoint import load as load_parts
+
+    load_parts(tensors, checkpoint_id=path, no_dist=not torch.distributed.is_initialized())
+
+
+def tensors_of(network: Transformer, optimiser: dict[str, Any] | None) -> Tensors:
+    """What a checkpoint holds of a network and of its optimiser's state, where there is one."""
+    tensors: Tensors = {"network": network.state_dict()}
+    if optimiser is not None:
+        tensors["optimiser"] = {str(i): part for i, part in optimiser["state"].items()}
+    return tensors
+
+
+def restore(path: Path, network: Transformer, optimiser: bool) -> dict[str, Any] | None:
+    """Fills a network from a checkpoint; returns the optimiser's state, where the checkpoint has one."""
+    room = moments(network) if optimiser else None
+    fill(path, {"network": network.state_dict(), **({"optimiser": room} if room else {})})
+    return {"state": {int(i): part for i, part in room.items()}} if room else None
+
+
+def final_weights(folder: Path) -> dict[str, Tensor]:
+    """Weights, whole, of a run's last checkpoint. Raises RunError where there is none or it is damaged."""
+    from torch.distributed.checkpoint import FileSystemReader
+
+    path = latest(folder)
+    if path is None:
+        raise RunError(f"{folder}: wanted the folder of a run with a checkpoint, got none; type the run's own command")
+    try:
+        check(path)
+    except Damaged as damage:
+        raise RunError(f"{damage}; type the run's own command with another out=PATH") from None
+    known = FileSystemReader(path).read_metadata().state_dict_metadata
+    prefix = "network."
+    weights = {name.removeprefix(prefix): torch.empty(part.size, dtype=part.properties.dtype)  # type: ignore[union-attr]
+               for name, part in known.items() if name.startswith(prefix)}  # fmt: skip
+    fill(path, {"network": weights})
+    return weights
+
+
 def weights_hash(state: dict[str, torch.Tensor]) -> str:
     """SHA-256 over names, shapes and bytes of the tensors, in the order of their names."""
     digest = hashlib.sha256()
@@ -53,14 +183,14 @@ def weights_hash(state: dict[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-def read_checkpoint(run: Run) -> dict[str, Any]:
-    """The state that `Session.keep` wrote. Raises RunError if it is damaged or another configuration's."""
-    path = run.folder / CHECKPOINT
+def read_plain(run: Run, path: Path) -> dict[str, Any]:
+    """Plain values of a run's checkpoint. Raises RunError if it is damaged or another configuration's."""
     try:
-        state = load(path)
-        if state["config"] != run.fingerprint():
+        check(path)
+        plain = load(path / PLAIN)
+        if plain["config"] != run.fingerprint():
             raise Damaged(f"{path}: wanted the checkpoint of {run.label}, got another run's")
-        return state
+        return plain
     except (Damaged, OSError, KeyError) as damage:
         raise RunError(f"{damage}; delete {run.folder} or type out=PATH") from None
 
@@ -70,8 +200,10 @@ def repair(run: Run) -> None:
     try:
         records.read(run.folder)
     except ValueError:
-        state = read_checkpoint(run)
-        records.write(records.table(state["rows"]), run.folder / records.FILE)
+        path = latest(run.folder)
+        if path is None:
+            raise RunError(f"{run.folder}: its records and checkpoint are lost; delete it or type out=PATH") from None
+        records.write(records.table(read_plain(run, path)["rows"]), run.folder / records.FILE)
     if not (run.folder / "config.yaml").exists():
         write_config(run)
 

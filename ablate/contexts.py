@@ -12,7 +12,7 @@ Shapes: B contexts, L positions.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -45,6 +45,20 @@ class Contexts:
         weighted_BL = torch.where(self.weight_BL > 0, values_BL * self.weight_BL, 0.0)
         asked_B = self.weight_BL.sum(1) > 0
         return weighted_BL.sum(1)[asked_B] / self.weight_BL.sum(1)[asked_B]
+
+    def within_documents(self, given_BL: Tensor, scored_BL: Tensor, mask_id: int) -> Contexts:
+        """The same contexts of windows that hold several documents, whose given tokens are never asked for.
+
+        A reader knows of a document's start by the boundary before it. So a given token is hidden where the last token
+        before it that is not given is hidden: it would stand alone behind what is still to be read. Windows differ in
+        their scored tokens, and each counts by their number, as in a mean over all tokens.
+        """
+        place_L = torch.arange(given_BL.shape[1])
+        last_BL = torch.where(given_BL, 0, place_L).cummax(1).values
+        unknown_BL = given_BL & (place_L > 0) & (self.inputs_BL.gather(1, last_BL) == mask_id)
+        count_B1 = scored_BL.sum(1, keepdim=True)
+        weight_BL = self.weight_BL * (count_B1 / count_B1.double().mean())
+        return replace(self, inputs_BL=self.inputs_BL.masked_fill(unknown_BL, mask_id), weight_BL=weight_BL)
 
     def part(self, rows: slice) -> Contexts:
         return Contexts(*(x_BL[rows] for x_BL in vars(self).values()))

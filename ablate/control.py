@@ -13,11 +13,12 @@ import numpy as np
 from ablate.corpus import Domain, Split
 from ablate.learner import Feed
 from ablate.noise import Rows
+from ablate.problem import within_documents
+from ablate.questions import probes
 from ablate.records import flat
 from ablate.run import WHERE, Run, base_key
 from ablate.store import describe, digest
 from ablate.study import Quantity, Study
-from ablate.train import probes
 
 TOLERANCE = 0.02  # relative, of the matched quantity between arms: steps are whole, masks are drawn
 POSED = 256  # sequences by which the supervised tokens of a phase are estimated, at each of LEVELS steps of a stage
@@ -117,5 +118,6 @@ def _supervised(run: Run, stage: Any, steps: int) -> float:
         phase = stage.phase(math.floor((level + 0.5) / LEVELS * steps), steps)
         rows = Rows(0, level, np.arange(POSED), POSED)
         problem = stage.objective.pose(tokens_BL, rows, corpus.vocabulary.mask_id, phase)
+        problem = within_documents(problem, tokens_BL, corpus.vocabulary.boundary, stage.objective.offset)
         counts.append(int((problem.weight_RL > 0).sum()) / POSED)
     return float(np.mean(counts))

@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 from ablate.attention import TABLES
-from ablate.machine import Device, Precision, Recompute
+from ablate.machine import Device, Precision, Recompute, Strategy
 from ablate.model import Layer, Transformer
+from ablate.run import Run
 
 
 def prepare(network: Transformer, compiled: bool, recompute: Recompute = Recompute.none, every: int = 1) -> Transformer:
@@ -92,14 +93,48 @@ def shard(network: Transformer, device: Device, precision: Precision) -> Transfo
     return network
 
 
-@torch.no_grad()
-def load_weights(network: Transformer, weights: Mapping[str, Tensor]) -> None:
-    """Fills a network, sharded or not, from whole tensors; each process copies its own part. Raises KeyError for a
-    name that is not there, RuntimeError for a shape that differs."""
+def copy_part(own: Tensor, whole: Tensor) -> None:
+    """Copies a whole tensor, or of it the part that this process has; no process waits for another."""
     from torch.distributed.tensor import DTensor, distribute_tensor
 
+    if isinstance(own, DTensor):  # without a source rank every process cuts its part out of its own copy
+        whole = distribute_tensor(whole.to(own.device), own.device_mesh, own.placements, src_data_rank=None)
+    own.copy_(whole)
+
+
+@torch.no_grad()
+def load_weights(network: Transformer, weights: Mapping[str, Tensor]) -> None:
+    """Fills a network, sharded or not, from whole tensors, one after another. Raises KeyError for a name that is not
+    there, RuntimeError for a shape that differs."""
     for name, own in network.state_dict().items():
-        whole = weights[name]
-        if isinstance(own, DTensor):  # without a source rank every process cuts its part out of its own copy
-            whole = distribute_tensor(whole.to(own.device), own.device_mesh, own.placements, src_data_rank=None)
-        own.copy_(whole)
+        copy_part(own, weights[name])
+
+
+def whole_weights(network: Transformer, first: bool) -> dict[str, Tensor]:
+    """A network's weights, whole and on the CPU, in the `first` process; nothing in the others, which take part."""
+    from torch.distributed.tensor import DTensor
+
+    whole = {}
+    for name, own in network.state_dict().items():
+        tensor = own.full_tensor() if isinstance(own, DTensor) else own
+        if first:
+            whole[name] = tensor.detach().cpu()
+    return whole
+
+
+def from_first(value: Any) -> Any:
+    """The first process's value in every process; each waits for it. Alone: the value itself."""
+    if not torch.distributed.is_initialized():
+        return value
+    box = [value]
+    torch.distributed.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def parallel(run: Run) -> Any:
+    """Lightning's strategy for a resolved run."""
+    from lightning.pytorch.strategies import ModelParallelStrategy
+
+    if run.strategy is Strategy.fsdp:
+        return ModelParallelStrategy(data_parallel_size=run.processes, tensor_parallel_size=1)
+    return run.strategy.value

@@ -13,53 +13,100 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ablate.corpus import Domain
+from ablate.rows import Found, Piece, cut, decode, has_rows, rows, usable
+
 Report = Callable[[str], None]  # receives one line for each thing that is left out
-Texts = Iterator[tuple[str, str]]  # (suffix to the file's name, text)
+Read = Callable[[Path, Piece], Iterator[Found]]
 
 TOPICS = "pydoc_data/topics.py"
 FOREIGN = {"site-packages", "dist-packages", "__pycache__"}
 TESTS = {"test", "tests", "idle_test"}
+KINDS = (".py", ".txt", ".md", ".jsonl", ".parquet")
+BUNDLE = 16 * 2**20  # bytes of files that are read together
+HASHED = 2**31  # bytes of a shelf up to which its files are told by content, not by size and time
 
 
 @dataclass(frozen=True)
-class Document:
-    """A text, named by its file's path below the shelf's root (and its place in the file, where it has several)."""
+class Bundle:
+    """Pieces of a domain's files that are read, and later tokenised, together; `number` is its place in that order."""
 
-    name: str
-    text: str
+    domain: Domain
+    number: int
+    root: Path
+    read: Read
+    pieces: tuple[Piece, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.domain}.{self.number:06}"
+
+    @property
+    def size(self) -> int:
+        """Bytes, about."""
+        return sum(piece.size for piece in self.pieces)
+
+    def found(self) -> Iterator[tuple[int, Found]]:
+        """What stands in the pieces, in order, each with the number of its piece; what cannot be read says why."""
+        for i, piece in enumerate(self.pieces):
+            try:
+                yield from ((i, found) for found in self.read(self.root / piece.name, piece))
+            except (OSError, ValueError) as error:
+                yield i, Found("", problem=str(getattr(error, "strerror", None) or error))
+
+    def texts(self) -> Iterator[str]:
+        """Texts of the documents, in order."""
+        return (found.text for _, found in self.found() if found.text)
 
 
 @dataclass(frozen=True)
 class Shelf:
-    """Files of one domain in their order of use, and the reader that turns one file into texts.
+    """Files of one domain in their order of use, and the reader that turns a piece of a file into texts.
 
-    names: paths below `root`. read(path, report): raises ValueError or OSError for a file that gives nothing.
+    names: paths below `root`. read(path, piece): raises ValueError or OSError for a file that gives nothing (more).
     wanted: the kinds of file, in words. quiet: what cannot be used is nobody's concern.
     """
 
     root: Path
     names: tuple[str, ...]
-    read: Callable[[Path, Report], Texts]
+    read: Read
     wanted: str
     quiet: bool = False
 
-    def manifest(self) -> list[tuple[str, int, str]]:
-        """Name, size in bytes and SHA-256 of every file; size -1 for those that cannot be read."""
-        return [(name, *_identity(self.root / name)) for name in self.names]
+    def size(self) -> int:
+        """Bytes of all files that are there."""
+        paths = (self.root / name for name in self.names)
+        return sum(path.stat().st_size for path in paths if path.exists())
 
-    def documents(self, report: Report) -> Iterator[Document]:
-        """Documents in order of use; what cannot be used is left out and reported, one line each."""
-        for name in self.names:
-            try:
-                yield from (Document(name + suffix, text) for suffix, text in self.read(self.root / name, report))
-            except (OSError, ValueError) as error:
-                report(f"{self.root / name}: {getattr(error, 'strerror', None) or error}")
+    def manifest(self) -> list[tuple[str, int, str]]:
+        """Name, size in bytes and SHA-256 of every file; size -1 for those that cannot be read.
+
+        Where all together are more than 2 GiB, the time of the last change stands in for the SHA-256.
+        """
+        hashed = self.size() <= HASHED
+        return [(name, *_identity(self.root / name, hashed)) for name in self.names]
+
+    def bundles(self, domain: Domain) -> Iterator[Bundle]:
+        """All files in order of use, in bundles of about `BUNDLE` bytes: small ones together, large ones in pieces."""
+        pieces: list[Piece] = []
+        number = size = 0
+        for piece in (piece for name in self.names for piece in cut(self.root / name, name, BUNDLE)):
+            if pieces and size + piece.size > BUNDLE:
+                yield Bundle(domain, number, self.root, self.read, tuple(pieces))
+                pieces, number, size = [], number + 1, 0
+            pieces.append(piece)
+            size += piece.size
+        if pieces:
+            yield Bundle(domain, number, self.root, self.read, tuple(pieces))
 
 
 def folder_shelf(folder: str) -> Shelf:
-    """A user's folder with its subfolders; rows of .jsonl and .parquet are documents. Hidden names are left out."""
-    root, kinds = Path(folder).expanduser(), (".py", ".txt", ".md", ".jsonl", ".parquet")
-    return Shelf(root, _listing(root, kinds), _read_any, " ".join(kinds))
+    """A user's folder with its subfolders; rows of .jsonl, .parquet and saved data sets are documents.
+
+    Hidden names are left out. Of a folder that `datasets` has saved, the files are those that its state.json names.
+    """
+    root = Path(folder).expanduser()
+    return Shelf(root, _listing(root, KINDS), _read_any, f"{' '.join(KINDS)} and what datasets.load_from_disk opens")
 
 
 def code_shelf() -> Shelf:
@@ -75,19 +122,6 @@ def english_shelf() -> Shelf:
     """
     names = tuple(name for name in _library() if _is_english(name))
     return Shelf(_library_root(), names, _read_english, "the installation's documentation", quiet=True)
-
-
-def decode(raw: bytes) -> str:
-    """The text of a file. Raises ValueError with the reason: empty, binary, not UTF-8."""
-    if b"\0" in raw:
-        raise ValueError("binary")
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"not UTF-8 at byte {error.start}") from None
-    if not text.strip():
-        raise ValueError("empty")
-    return text
 
 
 def file_hash(path: Path) -> str:
@@ -107,6 +141,7 @@ def _listing(root: Path, suffixes: tuple[str, ...]) -> tuple[str, ...]:
         folders[:] = [name for name in folders if not name.startswith(".") and name not in FOREIGN]
         plain = [name for name in names if not name.startswith(".") and not _waits(Path(folder, name))]
         found.extend(f"{folder}/{name}" for name in plain if name.lower().endswith(suffixes))
+        found.extend(f"{folder}/{name}" for name in (_saved(Path(folder)) if "state.json" in names else []))
     below = (Path(path).relative_to(root).as_posix() for path in found)
     return tuple(sorted(below, key=lambda name: (order(name, "use"), name)))
 
@@ -116,10 +151,20 @@ def _waits(path: Path) -> bool:
     return path.exists() and not path.is_file()
 
 
-def _identity(path: Path) -> tuple[int, str]:
+def _saved(folder: Path) -> list[str]:
+    """Names of the arrow files of a data set that `datasets` saved here; others (caches) are no part of it."""
+    try:
+        files = json.loads((folder / "state.json").read_bytes())["_data_files"]
+        return [str(file["filename"]) for file in files if Path(file["filename"]).name == file["filename"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []  # some other program's state.json
+
+
+def _identity(path: Path, hashed: bool) -> tuple[int, str]:
     try:
         stat = path.stat()
-        return stat.st_size, _digest(path, stat.st_size, stat.st_mtime_ns)
+        named = _digest(path, stat.st_size, stat.st_mtime_ns) if hashed else str(stat.st_mtime_ns)
+        return stat.st_size, named
     except OSError:
         return -1, ""
 
@@ -129,44 +174,12 @@ def _digest(path: Path, size: int, mtime_ns: int) -> str:
     return file_hash(path)
 
 
-def _read_any(path: Path, report: Report) -> Texts:
-    """One text per file, or per row of `text`, else of `content`."""
-    rows = {".jsonl": _jsonl, ".parquet": _parquet}
-    if path.suffix.lower() not in rows:
-        yield "", decode(path.read_bytes())
-        return
-    for number, value in enumerate(rows[path.suffix.lower()](path), 1):
-        try:
-            if not isinstance(value, str):
-                raise ValueError("no string in `text` or `content`")
-            yield f"#{number}", decode(value.encode("utf-8", errors="surrogatepass"))
-        except ValueError as error:
-            report(f"{path}, row {number}: {error}")
-
-
-def _jsonl(path: Path) -> Iterator[object]:
-    for line in decode(path.read_bytes()).strip().split("\n"):
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            row = None
-        row = row if isinstance(row, dict) else {}
-        yield row["text"] if "text" in row else row.get("content")
-
-
-def _parquet(path: Path) -> Iterator[object]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        file = pq.ParquetFile(path)
-        column = next((name for name in ("text", "content") if name in file.schema_arrow.names), None)
-        if column is None:
-            raise ValueError("no column `text` or `content`")
-        for batch in file.iter_batches(batch_size=256, columns=[column]):
-            yield from batch.column(0).to_pylist()
-    except pa.ArrowException as error:
-        raise ValueError(f"not a readable parquet file ({str(error).splitlines()[0]})") from None
+def _read_any(path: Path, piece: Piece) -> Iterator[Found]:
+    """The rows of a file that has such, else its text."""
+    if has_rows(path):
+        yield from rows(path, piece)
+    else:
+        yield Found("", decode(path.read_bytes()))
 
 
 def _library_root() -> Path:
@@ -184,10 +197,10 @@ def _is_english(name: str) -> bool:
     return is_test or name == TOPICS or order(name, "english") % 3 == 0
 
 
-def _read_english(path: Path, report: Report) -> Texts:
+def _read_english(path: Path, _: Piece) -> Iterator[Found]:
     text = decode(path.read_bytes())
     if path.suffix != ".py":
-        yield "", text
+        yield Found("", text)
         return
     try:
         with warnings.catch_warnings():
@@ -197,8 +210,8 @@ def _read_english(path: Path, report: Report) -> Texts:
         raise ValueError("not Python of this version") from error
     if path.as_posix().endswith(TOPICS):
         topics = next(node.value for node in tree.body if isinstance(node, ast.Assign))
-        yield from ((f"#{topic}", text) for topic, text in ast.literal_eval(topics).items())
+        yield from (Found(f"#{topic}", text) for topic, text in ast.literal_eval(topics).items())
         return
     scopes = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     docstrings = [ast.get_docstring(node) for node in ast.walk(tree) if isinstance(node, scopes)]
-    yield "", decode("\n\n".join(filter(None, docstrings)).encode("utf-8", errors="surrogatepass"))
+    yield Found("", usable("\n\n".join(filter(None, docstrings))))

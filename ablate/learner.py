@@ -20,14 +20,17 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader, Dataset
 
 from ablate.corpus import Corpus, Vocabulary, given
+from ablate.engine import parallel
 from ablate.loss import score
-from ablate.machine import Precision
+from ablate.machine import Precision, Strategy
 from ablate.model import Transformer
 from ablate.noise import Rows
 from ablate.optimiser import adamw
+from ablate.problem import within_documents
 from ablate.regime import Stage
 from ablate.run import Run
 from ablate.seeds import generator
@@ -111,6 +114,7 @@ class Learner(lightning.LightningModule):
         tokens_BL, rows, self.scorable = batch
         phase = self.stage.phase(self.done + self.trainer.global_step, self.steps)
         problem = self.stage.objective.pose(tokens_BL, rows, self.vocabulary.mask_id, phase)
+        problem = within_documents(problem, tokens_BL, self.vocabulary.boundary, self.stage.objective.offset)
         loss, nats_N, _ = score(self.network, problem, self.scorable)
         self.loss_value = self.loss_value + loss.detach()
         self.nats = self.nats + nats_N.sum()
@@ -129,8 +133,12 @@ class Learner(lightning.LightningModule):
             optimiser.load_state_dict({**self.optimiser_state, "param_groups": groups})
         return optimiser
 
+    def configure_model(self) -> None:
+        """Nothing: a sharded network comes sharded; Lightning's strategy for it wants to be told."""
+
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
-        self.gradient_norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.stage.clip_norm)
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.stage.clip_norm)
+        self.gradient_norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         if batch_idx % self.trainer.accumulate_grad_batches == 0:
@@ -185,21 +193,25 @@ class Watch(lightning.Callback):
         self.bar.stop()
 
 
-def loader(feed: Feed) -> DataLoader:
-    """The feed as Lightning wants it: items are whole micro-batches already."""
-    return DataLoader(feed, batch_size=None, shuffle=False, num_workers=0)
+def loader(feed: Feed, workers: int) -> DataLoader:
+    """The feed as Lightning wants it: items are whole micro-batches already, the same whichever worker makes them."""
+    context = "spawn" if workers else None  # a fork would copy locks that other threads hold
+    return DataLoader(feed, batch_size=None, shuffle=False, num_workers=workers, multiprocessing_context=context)
 
 
 def fit(learner: Learner, feed: Feed, watch: Watch, run: Run) -> dict[str, Any]:
     """Trains over the feed; returns the optimiser's state. Raises KeyboardInterrupt where the user stops it."""
     silence()
+    together = run.strategy is not Strategy.auto
+    here = int(os.environ["LOCAL_WORLD_SIZE"]) if together else 1
+    mixed = run.precision is Precision.bf16 and run.strategy is not Strategy.fsdp  # which casts weights, not products
     trainer = lightning.Trainer(
         accelerator=run.device.value,
-        devices=int(os.environ["LOCAL_WORLD_SIZE"]) if feed.world > 1 else 1,
-        num_nodes=feed.world // int(os.environ["LOCAL_WORLD_SIZE"]) if feed.world > 1 else 1,
-        strategy="ddp" if feed.world > 1 else "auto",
-        plugins=None if feed.world > 1 else [LightningEnvironment()],  # alone, even where torchrun started several
-        precision="bf16-mixed" if run.precision is Precision.bf16 else "32-true",
+        devices=here,
+        num_nodes=feed.world // here,
+        strategy=parallel(run),
+        plugins=None if together else [LightningEnvironment()],
+        precision="bf16-mixed" if mixed else "32-true",
         max_steps=feed.steps,
         accumulate_grad_batches=feed.accumulate,
         callbacks=[watch],
@@ -211,7 +223,7 @@ def fit(learner: Learner, feed: Feed, watch: Watch, run: Run) -> dict[str, Any]:
         num_sanity_val_steps=0,
     )
     try:
-        trainer.fit(learner, train_dataloaders=loader(feed))
+        trainer.fit(learner, train_dataloaders=loader(feed, run.loaders))
     except SystemExit as stop:  # Lightning turns Ctrl-C into this
         raise KeyboardInterrupt from stop
     return trainer.optimizers[0].state_dict()

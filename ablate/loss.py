@@ -22,7 +22,7 @@ class Scored(NamedTuple):
     weight_N: Tensor
 
 
-def score(network: Transformer, problem: Problem, scorable: int) -> Scored:
+def score(network: Transformer, problem: Problem, scorable: float) -> Scored:
     """The network's loss on a problem; `scorable`: tokens of the global batch that can be scored (see `Feed`)."""
     weight_M = problem.weight_RL.flatten()
     scored_N = weight_M.nonzero()[:, 0]

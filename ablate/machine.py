@@ -68,18 +68,20 @@ def resolve_device(device: Device) -> Device:
     return device
 
 
-def require_memory(parameters: int, device: Device) -> None:
-    """Raises ValueError if weights, gradients and AdamW's two moments in fp32, 16 bytes a parameter, cannot fit."""
+def require_memory(parameters: int, device: Device, size: int = 16, shares: int = 1) -> None:
+    """Raises ValueError if `size` bytes a parameter cannot fit: 16 are weights, gradients and AdamW's two moments in
+    fp32. shares: processes among which they are divided, each with a card of its own."""
     import torch
 
     if device is Device.cuda:
         memory = torch.cuda.get_device_properties(0).total_memory
     else:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if 16 * parameters > memory:
+    needed = size * parameters / (shares if device is Device.cuda else 1)
+    if needed > memory:
         raise ValueError(
-            f"model: {parameters / 1e9:.2f}e9 parameters take {16 * parameters / 2**30:.0f} GiB to train, {device} has "
-            f"{memory / 2**30:.0f} GiB; type model=base or smaller"
+            f"model: {parameters / 1e9:.2f}e9 parameters take {needed / 2**30:.0f} GiB to train, {device} has "
+            f"{memory / 2**30:.0f} GiB; type model=base or smaller, or strategy=fsdp under torchrun"
         )
 
 

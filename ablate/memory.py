@@ -10,14 +10,11 @@ from __future__ import annotations
 
 import weakref
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -31,6 +28,7 @@ from ablate.objective import Autoregressive
 from ablate.optimiser import adamw
 from ablate.regime import Stage
 from ablate.shape import Shape
+from ablate.stand_ins import as_on
 
 
 class Part(StrEnum):
@@ -91,16 +89,13 @@ def memory_of(step: Step) -> Memory:
     for clear in tables:
         clear()
     with torch.device("meta"):
-        form = Form.dense if step.form is Form.flex else step.form
-        network = Transformer(step.shape, step.vocabulary, step.vocabulary - 1, form)
+        network = Transformer(step.shape, step.vocabulary, step.vocabulary - 1, step.form)
     prepare(network, False, step.recompute, step.every)
     mixed = torch.bfloat16 if step.precision is Precision.bf16 else torch.float32
     try:
-        with FakeTensorMode(), _as_on(step.device, step.form):
+        with FakeTensorMode(), as_on(step.device):
             _allocate(network, mixed if step.sharded else torch.float32)
             scale = _Scale(step.sharded)
-            if step.form is Form.flex:
-                _pass(network, step, mixed)  # unseen: the stand-in's dense masks are made here
             with scale:
                 _go(network, step, mixed, scale)
     finally:
@@ -212,41 +207,3 @@ class _Scale(TorchDispatchMode):
         self.most = self.most | self.bytes  # the larger of each
         if total > self.peak:
             self.peak, self.at_peak = total, Counter(self.bytes)
-
-
-@contextmanager
-def _as_on(device: Device, form: Form) -> Iterator[None]:
-    """Has fake CPU tensors keep what `device` would. CUDA's fused norm keeps its input and a number a row, where the
-    CPU's keeps every product, and autocast has it in fp32; FlexAttention, which cannot be traced without its scores,
-    keeps what SDPA keeps (q, k, v, output, log-sum-exp), its mask being a few kB.
-
-    A TorchFunctionMode would be cleaner, but is off during a backward pass, where layers may be run again.
-    """
-    norm, attention = F.rms_norm, F.scaled_dot_product_attention
-
-    def fused_norm(x: Tensor, _: Any, gain: Tensor, __: float) -> Tensor:
-        return _FusedNorm.apply(x.float() if torch.is_autocast_enabled("cpu") else x, gain)  # type: ignore[return-value]
-
-    def maskless(*arguments: Any, attn_mask: Tensor | None = None, **more: Any) -> Tensor:
-        return attention(*arguments, **more)
-
-    try:
-        if device is Device.cuda:
-            F.rms_norm = fused_norm
-        if form is Form.flex:
-            F.scaled_dot_product_attention = maskless
-        yield
-    finally:
-        F.rms_norm, F.scaled_dot_product_attention = norm, attention
-
-
-class _FusedNorm(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, gain: Tensor) -> Tensor:
-        ctx.save_for_backward(x, gain, x.new_empty((*x.shape[:-1], 1), dtype=torch.float32))
-        return torch.empty_like(x)
-
-    @staticmethod
-    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, Tensor]:
-        x, gain, _ = ctx.saved_tensors
-        return torch.empty_like(x), torch.empty_like(gain)

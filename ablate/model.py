@@ -6,15 +6,21 @@ Shapes: R rows, L positions, W width, H heads, D head width, V vocabulary, N sco
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ablate.attention import Form, Pattern, attend
+from ablate.attention import Form, Pattern, attend, sight
 from ablate.head import scored_loss
 from ablate.seeds import address
 from ablate.shape import Shape
+
+if TYPE_CHECKING:
+    from ablate.attention import Sight
 
 
 class Transformer(nn.Module):
@@ -27,7 +33,7 @@ class Transformer(nn.Module):
 
     def __init__(self, shape: Shape, vocabulary: int, mask_id: int, form: Form = Form.sdpa, tokens: int | None = None):
         super().__init__()
-        self.shape, self.mask_id = shape, mask_id
+        self.shape, self.mask_id, self.form = shape, mask_id, form
         self.embedding = nn.Embedding(vocabulary, shape.width)
         self.layers = nn.ModuleList(Layer(shape, form) for _ in range(shape.layers))
         self.norm = nn.Parameter(torch.ones(shape.width))
@@ -62,7 +68,7 @@ class Transformer(nn.Module):
         Where a pattern has clean rows from whose outputs nothing is read, these have none: R is then the noisy rows.
         """
         outputs = self._outputs(tokens_RL, pattern, scored_N, documents_BL)
-        return F.linear(outputs, self.head.weight, self.allowed_V)
+        return F.linear(outputs, self.head.weight, self.allowed_V.to(outputs.dtype))
 
     def score(
         self, tokens_RL: Tensor, pattern: Pattern, scored_N: Tensor, targets_N: Tensor, coefficient_N: Tensor,
@@ -81,10 +87,12 @@ class Transformer(nn.Module):
         angles_LD = torch.outer(positions_L.float(), self.frequencies).repeat(1, 2)
         x_RLW = self.embedding(tokens_RL)
         turn = angles_LD.cos() * self.signs_D[-1], angles_LD.sin() * self.signs_D
-        last = len(self.layers) - 1
+        see = partial(sight, pattern, self.form, tokens_RL.shape[1], tokens_RL.device, documents_BL)
+        last, seen = len(self.layers) - 1, see()
         for i, layer in enumerate(self.layers):
             spared = i == last and pattern.draws > 0 and not pattern.clean_outputs
-            x_RLW = layer(x_RLW, turn, pattern, len(x_RLW) // (pattern.draws + 1) if spared else 0, documents_BL)
+            seen = see(spared=True) if spared else seen
+            x_RLW = layer(x_RLW, turn, pattern, len(x_RLW) // (pattern.draws + 1) if spared else 0, seen)
         outputs = x_RLW if scored_N is None else x_RLW.flatten(0, 1).index_select(0, scored_N)
         return _rms(outputs, self.norm, self.shape)
 
@@ -110,9 +118,9 @@ class Layer(nn.Module):
 
     def forward(
         self, x_RLW: Tensor, turn: tuple[Tensor, Tensor], pattern: Pattern, spared: int = 0,
-        documents_BL: Tensor | None = None,
+        seen: Sight = None,
     ) -> Tensor:  # fmt: skip
-        """spared: so many of the last rows give keys and values alone, and have no output."""
+        """spared: so many of the last rows give keys and values alone, and have no output. seen: see `sight`."""
         kept = len(x_RLW) - spared
         y_RLW = _rms(x_RLW, self.norm_attention, self.shape)
         q_RHLD, k_RHLD, v_RHLD = (
@@ -122,27 +130,27 @@ class Layer(nn.Module):
         if self.norm_q is not None and self.norm_k is not None:
             q_RHLD, k_RHLD = _rms(q_RHLD, self.norm_q, self.shape), _rms(k_RHLD, self.norm_k, self.shape)
         turned = _rotate(q_RHLD, *turn), _rotate(k_RHLD, *turn)
-        mixed_RHLD = attend(*turned, v_RHLD, pattern, self.form, documents_BL)
+        mixed_RHLD = attend(*turned, v_RHLD, pattern, self.form, seen)
         x_RLW = x_RLW[:kept] + self.out(mixed_RHLD.transpose(1, 2).flatten(-2))
         y_RLW = _rms(x_RLW, self.norm_mlp, self.shape)
         return x_RLW + self.down(F.silu(self.gate(y_RLW)) * self.up(y_RLW))
 
 
-def initialise(network: Transformer, seed: int) -> None:
+@torch.no_grad()
+def initialise(network: Transformer, seed: int, fill: Callable[[Tensor, Tensor], object] = Tensor.copy_) -> None:
     """Fills the weights: normal, deviation 0.02, residual outputs scaled by 1/sqrt(2 layers) (Radford et al., 2019).
 
-    Each tensor's numbers are addressed by its name, so that a further parameter changes no other.
+    Each tensor's numbers are addressed by its name, so that a further parameter changes no other. fill(own, whole)
+    copies a whole tensor, or of it the part that a process has.
     """
     residual = 0.02 / math.sqrt(2 * network.shape.layers)
     for name, parameter in network.named_parameters():
         if parameter.dim() < 2:
-            if name.endswith("bias"):
-                nn.init.zeros_(parameter)  # norm gains stay at 1
+            fill(parameter, torch.zeros(parameter.shape) if name.endswith("bias") else torch.ones(parameter.shape))
             continue
         rng = torch.Generator().manual_seed(address(seed, f"weights/{name}") % 2**63)
         scale = residual if name.endswith(("out.weight", "down.weight")) else 0.02
-        with torch.no_grad():
-            parameter.copy_(torch.randn(parameter.shape, generator=rng) * scale)
+        fill(parameter, torch.randn(parameter.shape, generator=rng) * scale)
 
 
 def _rotate(x_RHLD: Tensor, cos_LD: Tensor, sin_LD: Tensor) -> Tensor:
@@ -152,4 +160,4 @@ def _rotate(x_RHLD: Tensor, cos_LD: Tensor, sin_LD: Tensor) -> Tensor:
 
 
 def _rms(x: Tensor, gain: Tensor, shape: Shape) -> Tensor:
-    return F.rms_norm(x, gain.shape, gain, shape.norm_eps)
+    return F.rms_norm(x, gain.shape, gain.to(x.dtype), shape.norm_eps)  # mixed types have no fused kernel

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ablate.attention import Attention, Pattern
 from ablate.block import BlockDiffusion
 from ablate.noise import CALM, Denominator, MaskLaw, Phase, Rows, Strata
-from ablate.problem import Objective, Problem, aligned, shifted
+from ablate.problem import Objective, Problem, aligned, setting_of_windows, shifted
 from ablate.schedule import Linear, Noise
 from ablate.seeds import uniform
 
@@ -129,6 +129,10 @@ class MaskedDiffusion(Objective):
     @property
     def noisy(self) -> bool:
         return self.law is MaskLaw.rate
+
+    @property
+    def of_windows(self) -> str:
+        return setting_of_windows(self.law, self.denominator)
 
     def corruption(self, phase: Phase = CALM) -> Corruption:
         """How its masks are drawn."""

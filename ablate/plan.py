@@ -107,6 +107,11 @@ class Plan:
     def sharded(self) -> bool:
         return self.chosen is Strategy.fsdp and self.gpus > 1
 
+    @property
+    def carried(self) -> bool:
+        """Are gradients there from the beginning: of earlier micro-steps, or as the buckets that DDP keeps them in?"""
+        return self.accumulate > 1 or self.chosen is Strategy.ddp
+
     def summary(self) -> dict[str, Any]:
         """What does not depend on the stage. Bytes are those of one processor."""
         parameters = self.model.parameters(self.symbols)
@@ -158,13 +163,12 @@ class Plan:
         scored = self.batch * (self.length - 1) * max(1, pattern.draws)  # all that can be: a draw of masks may ask it
         form = attention_form(self.device, self.precision)
         found = memory_of(Step(self.model, self.symbols, pattern, self.length, self.batch, scored, self.device,
-                               self.precision, form, self.recompute, self.recompute_every, self.accumulate > 1,
+                               self.precision, form, self.recompute, self.recompute_every, self.carried,
                                self.sharded))  # fmt: skip
         parts = self.summary()["bytes"] | {part.value: float(found.most[part]) for part in Part if part not in LASTING}
         if self.sharded:
             return parts | self._sharded_peak(found.peak)
-        buckets = 4 * self.model.parameters(self.symbols) if self.chosen is Strategy.ddp else 0  # of all gradients
-        return parts | {"buckets": buckets, "peak": found.peak + buckets}
+        return parts | {"peak": float(found.peak)}
 
     def _sharded_peak(self, passing: int) -> dict[str, float]:
         """What FSDP2 has whole beside a processor's parts, an estimate, and the peak. The root's weights (embedding,
@@ -177,7 +181,7 @@ class Plan:
         early = low * (root + 2 * layer) + (low + 4) * layer + low * self.symbols * self.model.width
         late = low * root + (low + 4) * root
         own = self.summary()["bytes"]
-        carried = own["gradients"] if self.accumulate > 1 else 0.0
+        carried = own["gradients"] if self.carried else 0.0
         peak = own["weights"] + own["optimiser"] + max(carried + passing + early, own["gradients"] + late)
         return {"unsharded": max(early, late), "peak": peak}
 

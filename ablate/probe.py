@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ablate.contexts import Blocks, Contexts
-from ablate.corpus import Corpus, Domain, Posterior, Query, Split, Stale
+from ablate.corpus import Corpus, Domain, Posterior, Query, Split, Stale, given
 from ablate.decode import PROTOCOL, Predict, decode
 from ablate.knowledge import (
     cross_entropy_bits,
@@ -61,15 +61,19 @@ class Probe:
             laws += [("ar", None, everything_BL, 1), ("random", None, everything_BL, corpus.length)]
             laws += [("bound", size, everything_BL, size) for size in self.bounds if size < corpus.length - 1]
         papers = []
-        for name, block_size, scored_BL, size in laws:
-            contexts = Blocks(size).draw(pool.tokens_BL, scored_BL, corpus.vocabulary.mask_id, seed)
+        v, given_BL = corpus.vocabulary, given(pool.tokens_BL, corpus.vocabulary.boundary)
+        for name, block_size, asked_BL, size in laws:
+            scored_BL = asked_BL & ~given_BL
+            contexts = Blocks(size).draw(pool.tokens_BL, scored_BL, v.mask_id, seed)
+            if v.boundary is not None:
+                contexts = contexts.within_documents(given_BL, scored_BL, v.mask_id)
             answers = None if corpus.oracle is None else corpus.oracle.posterior(contexts.inputs_BL)
             rate = _tokens_per_byte(corpus, pool.tokens_BL, scored_BL)
-            papers.append(Paper(name, block_size, contexts, answers, rate))
+            papers.append(Paper(name, block_size, contexts, scored_BL, answers, rate))
         cost = int(pool.answer_BL.sum(1).max()) * corpus.length
         questions = corpus.queries(min(self.questions, max(1, self.decoded // cost)), seed)
         listed = _listed(corpus, everything_BL, seed)
-        return Exam(self, questions, papers, listed, _bindings(corpus, self.contexts, seed), corpus.vocabulary.mask_id)
+        return Exam(self, questions, papers, listed, _bindings(corpus, self.contexts, seed), v.mask_id)
 
     def measure(self, predict: Predict, corpus: Corpus, seed: int, left_to_right: bool = False) -> list[Row]:
         """Rows of one measurement; see `Exam.measure`."""
@@ -80,12 +84,13 @@ class Probe:
 class Paper:
     """One law of contexts and the exact answers: posterior p_BLV where an oracle exists, else None.
 
-    tokens_per_byte is None for worlds, whose tokens stand for no bytes.
+    scored_BL: the tokens that can be asked for. tokens_per_byte is None for worlds, whose tokens stand for no bytes.
     """
 
     name: str
     block_size: int | None
     contexts: Contexts
+    scored_BL: Tensor
     answers: Posterior | None
     tokens_per_byte: float | None
 
@@ -233,10 +238,10 @@ def _spurious(predict: Predict, stale: Stale, truth: Posterior) -> list[Row]:
 
 
 def _exact_bits(predict: Predict, paper: Paper) -> float:
-    """Bits per token of a left-to-right model over every token but the first of each sequence."""
+    """Bits per token of a left-to-right model over every token but what is given."""
     tokens_BL = paper.contexts.targets_BL
     logp_BL = predict(tokens_BL).double().gather(-1, tokens_BL[..., None])[..., 0]
-    return -float(logp_BL[:, 1:].mean()) / math.log(2)
+    return -float(logp_BL[paper.scored_BL].mean()) / math.log(2)
 
 
 def _tokens_per_byte(corpus: Corpus, tokens_BL: Tensor, scored_BL: Tensor) -> float | None:

@@ -2,17 +2,20 @@
 
 Shapes: B rows of this process and micro-batch, R rows that the network reads (B, or noisy copies and the clean rows
 below them), L positions. Position 0 of a sequence is given: it is never masked and never scored, under any objective,
-so that every arm is charged for the same L - 1 tokens.
+so that every arm is charged for the same L - 1 tokens. So is the first token of each document, where attention is
+limited to documents (see `within_documents`).
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ablate.attention import Attention, Pattern
-from ablate.noise import CALM, Phase, Rows
+from ablate.corpus import documents, given
+from ablate.noise import CALM, Denominator, MaskLaw, Phase, Rows
+from ablate.pattern import first_places
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,6 +72,12 @@ class Objective(ABC):
         return 1
 
     @property
+    def of_windows(self) -> str:
+        """The setting, as it is typed, by which weights mean the window as a whole and not its documents; "" for none.
+        See `setting_of_windows`."""
+        return ""
+
+    @property
     def left_to_right(self) -> bool:
         """True if one pass over clean tokens predicts each from its left alone."""
         causal = self.reading.kind is Attention.causal or (self.reading.kind, self.reading.size) == (Attention.block, 1)
@@ -79,6 +88,55 @@ def aligned(inputs_BL: Tensor, targets_BL: Tensor, weight_BL: Tensor, objective:
     """Problem whose targets and weights, given per token, stand at the outputs that predict them."""
     targets_BL, weight_BL = (x.roll(objective.offset, dims=1) for x in (targets_BL, weight_BL))
     return Problem(inputs_BL, objective.reading, targets_BL, weight_BL.float())  # position 0 has weight 0
+
+
+def within_documents(problem: Problem, tokens_BL: Tensor, boundary: int | None, offset: int) -> Problem:
+    """A problem posed on clean tokens, limited to their documents; itself where `boundary` is None.
+
+    The first token of each document is given: it stands in every copy, and its weight is 0. All other tokens keep their
+    weights, so the mean weight of each stays what the objective declares. The number of masks of a block does not: a
+    mask that a guard puts may fall on a given token, and the block is then without one.
+    offset: the objective's. An output predicts a token of its own document.
+    """
+    if boundary is None:
+        return problem
+    documents_BL, given_BL = documents(tokens_BL, boundary), given(tokens_BL, boundary)
+    copies = len(problem.inputs_RL) // len(tokens_BL)
+    tokens_RL, given_RL, output_RL = (
+        x_BL.repeat(copies, 1) for x_BL in (tokens_BL, given_BL, predicting(documents_BL, offset))
+    )
+    weight_RL = problem.weight_RL.roll(-offset, dims=1).masked_fill(given_RL, 0.0)  # of tokens, where they stand
+    return replace(
+        problem,
+        inputs_RL=tokens_RL.where(given_RL, problem.inputs_RL),
+        targets_RL=tokens_RL.scatter(1, output_RL, tokens_RL),
+        weight_RL=weight_RL.scatter(1, output_RL, weight_RL),
+        documents_BL=documents_BL,
+    )
+
+
+def predicting(documents_BL: Tensor, offset: int) -> Tensor:
+    """(B, L) int64: the output that predicts each token, `offset` further, counted around the ends of its document."""
+    import torch
+
+    first_BL = first_places(documents_BL)
+    size_BL = torch.searchsorted(documents_BL.contiguous(), documents_BL.contiguous(), right=True) - first_BL
+    place_L = torch.arange(documents_BL.shape[1], device=documents_BL.device)
+    return first_BL + (place_L - first_BL + offset) % size_BL
+
+
+def setting_of_windows(law: MaskLaw, denominator: Denominator, weight: str = "1/t") -> str:
+    """Which of these means a window as a whole, "" for none.
+
+    A suffix of a window is not one of its documents; a realised share and the number of masked tokens count given ones.
+    The count law stays exact: it is a random order of a block's tokens cut at a random place (Ou et al., 2024), and
+    without some of its tokens a random order is a random order of the rest.
+    """
+    if law is MaskLaw.suffix:
+        return f"law={law}"
+    if denominator is not Denominator.all:
+        return f"denominator={denominator}"
+    return "weight=1/realised" if weight == "1/realised" else ""
 
 
 def shifted(attention: Attention) -> int:

@@ -15,6 +15,8 @@ from ablate.machine import (
     Compile,
     Device,
     Precision,
+    Recompute,
+    Strategy,
     description,
     packages,
     require_memory,
@@ -26,12 +28,16 @@ from ablate.machine import (
 from ablate.objective import Autoregressive
 from ablate.regime import OptimiserState, Regime, Stage
 from ablate.shape import Shape
-from ablate.store import describe, digest
+from ablate.store import LATER, describe, digest
 
 MOST = 10**12  # tokens, sizes and counts beyond this are slips of the finger
 RANGES = {"seed": (0, 2**63 - 1), "batch": (1, 2**20), "accumulate": (1, 2**20), "threads": (0, 1024),
-          "processes": (0, 2**20), "unique": (0, 2**31)}  # fmt: skip
+          "processes": (0, 2**20), "unique": (0, 2**31), "recompute_every": (1, 2**20),
+          "loaders": (0, 1024)}  # fmt: skip
+CHOICES = {"device": Device, "precision": Precision, "compile": Compile, "strategy": Strategy, "recompute": Recompute}
 WHERE = ("out", "cache", "draw")  # fields that say where files lie and what is drawn, not what is computed
+# Fields that say by what means it is computed: they change rounding alone, and a run may be resumed under others
+MEANS = ("processes", "strategy", "recompute", "recompute_every", "loaders", "workers")
 
 
 @dataclass
@@ -70,7 +76,8 @@ class Run:
     batch: sequences a step over all devices, in `accumulate` micro-batches. threads: of each process, 0 means by the
     size of a step. processes: 0 means as many as torchrun started. unique: training sequences of the new domain, which
     come again in another order every epoch; 0 means that every one is fresh. out: folder of results, derived where
-    empty. cache: folder of base models. draw: the figure at the end?
+    empty. cache: folder of base models. draw: the figure at the end? recompute: which activations are made anew, in
+    each `recompute_every`-th layer. loaders: processes that read batches ahead, 0: the training process itself does.
     Raises ValueError for illegal values and combinations.
     """
 
@@ -91,14 +98,15 @@ class Run:
     out: str = ""
     cache: str = "runs/.base"
     draw: bool = True
+    strategy: Strategy = field(default=Strategy.auto, metadata=LATER)
+    recompute: Recompute = field(default=Recompute.none, metadata=LATER)
+    recompute_every: int = field(default=1, metadata=LATER)
+    loaders: int = field(default=0, metadata=LATER)
 
     def __post_init__(self) -> None:
         self._laws: dict[tuple[Domain, Split], Corpus] = {}
-        self.device, self.precision, self.compile = (
-            Device(self.device),
-            Precision(self.precision),
-            Compile(self.compile),
-        )
+        for f in ("device", "precision", "compile", "strategy", "recompute"):
+            setattr(self, f, CHOICES[f](getattr(self, f)))
         for name, (least, most) in RANGES.items():
             if not least <= getattr(self, name) <= most:
                 value = getattr(self, name)
@@ -176,9 +184,11 @@ class Run:
         """The same run with every automatic choice made. Raises ValueError where a choice is not to be had here."""
         if sum(self.stage_steps) < 1:
             raise ValueError("regime.stages: wanted at least one step in all, got none; type regime.stages.0.share=1")
+        self._require_documents()
         device = resolve_device(self.device)
-        require_memory(self.model.parameters(self.vocabulary), device)
         world = self.ranks[1]
+        shares = world if self.strategy is Strategy.fsdp else 1
+        require_memory(self.model.parameters(self.vocabulary), device, shares=shares)
         if self.processes not in (0, world):
             raise ValueError(
                 f"processes={self.processes}: wanted as many as torchrun started, got {world}; type torchrun "
@@ -188,8 +198,13 @@ class Run:
             raise ValueError(
                 f"batch={self.batch}: must be a multiple of accumulate={self.accumulate} x {world} processes"
             )
+        if self.strategy is Strategy.fsdp and world == 1 and "RANK" not in os.environ:
+            raise ValueError("strategy=fsdp: wanted processes that torchrun started, got none; type torchrun "
+                             "--nproc-per-node 2 experiments/run.py ...")  # fmt: skip
+        auto = Strategy.ddp if world > 1 else Strategy.auto
         return dataclasses.replace(
             self,
+            strategy=auto if self.strategy is Strategy.auto else self.strategy,
             device=device,
             precision=resolve_precision(self.precision, device),
             compile=resolve_compile(self.compile, device, self.flops),
@@ -197,15 +212,31 @@ class Run:
             processes=world,
         )
 
+    def _require_documents(self) -> None:
+        """Raises ValueError for an objective that means whole windows, where attention is limited to documents."""
+        if self.corpus.vocabulary.boundary is None:
+            return
+        stages = {"base": self.base, **{f"regime.stages.{i}": stage for i, stage in enumerate(self.regime.stages)}}
+        for name, stage in stages.items():
+            if setting := stage.objective.of_windows:
+                raise ValueError(
+                    f"{name}.objective.{setting}: it counts the window as a whole, where attention is limited to "
+                    f"documents; leave {setting.partition('=')[0]} out, or type corpus.document_mask=false"
+                )
+
     @property
     def ranks(self) -> tuple[int, int]:
         """This process's rank and the number of processes, as torchrun sets them."""
         return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
     def fingerprint(self) -> str:
-        """Hash of the configuration apart from where its files lie; of a resolved run, of all that it computes."""
-        content = {k: v for k, v in describe(self, whole=False).items() if k not in WHERE}
-        content["corpus"] = {k: v for k, v in content["corpus"].items() if k not in WHERE}
+        """Hash of the configuration apart from where its files lie; of a resolved run, of all that it computes,
+        rounding apart: so any number of processes may go on with what any other number began."""
+        content = {k: v for k, v in describe(self, whole=False).items() if k not in (*WHERE, *MEANS)}
+        content["processes"] = min(self.processes, 1)
+        if self.processes > 1:
+            content["threads"] = resolve_threads(0, self.flops / sum(self.stage_steps), 1)
+        content["corpus"] = {k: v for k, v in content["corpus"].items() if k not in (*WHERE, *MEANS)}
         return digest(content)
 
     @property
@@ -236,7 +267,7 @@ def base_key(run: Run) -> dict[str, Any]:
         "length": run.corpus.length,
         "budget": run.base_steps,
         **{name: describe(getattr(run, name)) for name in ("model", "base", "seed", "batch", "accumulate", "device")},
-        "numerics": [run.precision, run.threads, run.compile],
+        "numerics": [run.precision, run.threads, run.compile, *([run.processes] if run.processes > 1 else [])],
         "machine": [torch.backends.cpu.get_cpu_capability(), description()["gpu"]],
         "packages": packages(),
         "source": source_hash(run.corpus),

@@ -1,192 +1,168 @@
-"""Token ids of real text: documents shared out to the laws, byte-level BPE, a checked cache.
+"""Shards: the token ids of one bundle of files, written once, whole or absent, and known by their checksums.
 
-Near-duplicates are removed over both domains, whole documents are held out for the test split, and the tokeniser
-learns from the train split of both domains. Every document ends with the separator `<|doc|>`. Token ids are kept in
-a folder whose name is a hash of all that determines them; what fails its checksum is rebuilt.
-
-Shapes: V vocabulary, T tokens of a law.
+A bundle leaves `<domain>.<number>.<split>.bin`, plain token ids, and `<domain>.<number>.json`, which says what it is.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
+import functools
+import hashlib
 import json
-import re
-import sys
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, Any
 
 import numpy as np
 
-from ablate.corpus import SPLITS, Domain, Split, Vocabulary
-from ablate.duplicates import Seen
-from ablate.files import Document, Report, Shelf, file_hash, order
-from ablate.store import digest, locked, whole_folder
+from ablate.census import Chosen
+from ablate.corpus import Split
+from ablate.files import file_hash
+from ablate.store import digest, write_bytes
+from ablate.tokeniser import Tokeniser
 
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-
-Array = np.ndarray[Any, Any]
-SEPARATOR, MASK = "<|doc|>", "<mask>"
-LAWS = tuple((domain, side) for domain in Domain for side in SPLITS)
-LONG_WORD = re.compile(r"\S{1000}")
-CODE = ("duplicates.py", "files.py", "shards.py")  # what decides which tokens the same files give
+AT_ONCE, AT_ONCE_CHARACTERS = 64, 2**20  # documents, and what they may hold, that are tokenised together
 
 
 @dataclass(frozen=True)
-class Packed:
-    """Token ids of the four laws, memory-mapped, with the SHA-256 of every file and the vocabulary they share."""
+class Order:
+    """A bundle to be tokenised: which documents, with what, where to.
 
-    ids_T: dict[str, Array]  # "<domain>.<split>"
-    sha256: dict[str, str]
-    vocabulary: Vocabulary
-
-
-def cached(root: Path, shelves: dict[Domain, Shelf], tokens: int, max_bytes: int) -> Packed:
-    """The shelves' data from the cache folder `root`; built where absent, stale or damaged, by one process at a time.
-
-    Raises ValueError for a shelf without a usable document and for a folder that cannot be written.
+    sha256: of the tokeniser that lies in the folder. eos: is every document ended with the separator?
     """
-    recipe = {
-        "code": [file_hash(Path(__file__).with_name(name)) for name in CODE],
-        "python": sys.version,
-        "tokenizers": importlib.metadata.version("tokenizers"),
-        "files": {domain: shelf.manifest() for domain, shelf in shelves.items()},
-        "tokens": tokens,
-        "max_bytes": max_bytes,
-    }
-    folder = root / digest(recipe)[:32]
-    packed = _load(folder)
-    if packed is not None:
-        return packed
-    problems: list[str] = []
-    texts = _texts(shelves, max_bytes, problems)  # before the lock: what is refused leaves no file behind
-    try:
-        with locked(folder.with_suffix(".lock")):
-            packed = _load(folder)
-            if packed is None:
-                with whole_folder(folder) as fresh:
-                    _build(fresh, texts, tokens, problems)
-                packed = _load(folder)
-    except OSError as error:
-        raise ValueError(f"corpus.cache: cannot write {root} ({error}); try corpus.cache=PATH") from error
-    if packed is None:
-        raise ValueError(f"corpus.cache: {folder} does not read back as written; try corpus.cache=PATH on another disk")
-    return packed
+
+    chosen: Chosen
+    folder: Path
+    sha256: str
+    eos: bool
+
+    @property
+    def path(self) -> Path:
+        return self.folder / f"{self.chosen.bundle.name}.json"
+
+    @property
+    def stamp(self) -> str:
+        """Hash of what determines the shard, so that one of another build is not taken for it."""
+        chosen = [getattr(self.chosen, f"{name}_N").tolist() for name in ("document", "start", "stop", "held")]
+        return digest([chosen, self.sha256, self.eos])
 
 
-def collect(shelf: Shelf, max_bytes: int, seen: Seen, report: Report) -> list[Document]:
-    """The shelf's distinct documents, up to `max_bytes` of UTF-8; the last one is cut there."""
-    kept, left = [], max_bytes
-    report = (lambda line: None) if shelf.quiet else report
-    for document in shelf.documents(report):
-        if not seen.admits(document.text):
-            continue
-        raw = document.text.encode()
-        if len(raw) > left:
-            report(f"{shelf.root}: only {max_bytes:,} bytes are used; corpus.max_bytes says how many")
-            kept.append(Document(document.name, raw[:left].decode(errors="ignore")))
-            break
-        kept.append(document)
-        left -= len(raw)
-    return [document for document in kept if document.text]
+def tokenise(order: Order, texts: Iterable[str] | None = None) -> dict[str, Any]:
+    """The shard's description: as it lies there, if it is whole, else after making it.
 
-
-def hold_out(documents: list[Document]) -> dict[Split, list[str]]:
-    """Train and test texts, whole documents: about a tenth of the bytes is held out, chosen by the documents' names.
-
-    A document of more than a fifth of the bytes is held out only where all are so large: then the smallest is.
-    A single document is cut: the first 90 % of its lines, and the rest.
+    texts: of all documents of the bundle; read from its files where not given. Description: `files`, by split, each
+    with name, sha256, tokens, bytes of text and `lengths`, the tokens of every document.
     """
-    if len(documents) == 1:
-        lines = documents[0].text.splitlines(keepends=True)
-        cut = len(lines) * 9 // 10
-        halves = {Split.train: "".join(lines[:cut]), Split.test: "".join(lines[cut:])}
-        return {side: [text] if text else [] for side, text in halves.items()}
-    sizes = {document.name: len(document.text.encode()) for document in documents}
-    total, held, held_bytes = sum(sizes.values()), set(), 0
-    for name in sorted(sizes, key=lambda name: order(name, "split")):
-        if sizes[name] <= total / 5 and held_bytes < total / 10:
-            held.add(name)
-            held_bytes += sizes[name]
-    if not held and sizes:
-        held = {min(sizes, key=lambda name: (sizes[name], name))}
-    return {
-        Split.train: [document.text for document in documents if document.name not in held],
-        Split.test: [document.text for document in documents if document.name in held],
-    }
+    known = read_sealed(order.path)
+    if known is not None and known["stamp"] == order.stamp and _are_whole(order.folder, known):
+        return known
+    tokeniser = _tokeniser(order.folder, order.sha256)
+    with ExitStack() as stack:
+        sides = {side: _Side(order, side, tokeniser, stack) for side in (Split.train, Split.test)}
+        found = order.chosen.bundle.texts() if texts is None else texts
+        for batch in _batches(order.chosen.texts(found)):
+            ids = tokeniser.encode([text for _, text in batch])
+            for (held, text), row in zip(batch, ids, strict=True):
+                sides[Split.test if held else Split.train].add(text, row)
+        files = {side: content for side in sides if (content := sides[side].finish())}
+    description = {"stamp": order.stamp, "files": files}
+    write_sealed(order.path, description)
+    return description
 
 
-def _texts(shelves: dict[Domain, Shelf], max_bytes: int, problems: list[str]) -> dict[str, list[str]]:
-    """Texts of the four laws; what cannot be used is added to `problems` and named on stderr."""
-    seen, texts = Seen(), {}
+def dtype_of(tokeniser: Tokeniser) -> str:
+    """The smallest type that holds every id."""
+    return "<u2" if len(tokeniser.vocabulary) <= 2**16 else "<u4"
+
+
+def write_tokeniser(folder: Path, tokeniser: Tokeniser) -> str:
+    """Puts the tokeniser into the folder; returns its hash."""
+    write_bytes(folder / "tokenizer.json", tokeniser.content.encode())
+    said = {"separator": tokeniser.separator, "mask": tokeniser.mask, "sha256": file_hash(folder / "tokenizer.json")}
+    write_sealed(folder / "special.json", said)
+    return digest(said)
+
+
+def read_tokeniser(folder: Path) -> tuple[Tokeniser, str] | None:
+    """The folder's tokeniser and its hash, or None where it is absent or not as written."""
+    said = read_sealed(folder / "special.json")
     try:
-        for domain, shelf in shelves.items():
-            documents = collect(shelf, max_bytes, seen, problems.append)
-            if not documents:
-                raise ValueError(
-                    f"corpus: no usable document for the {domain} domain among the {len(shelf.names)} files under "
-                    f"{shelf.root}; wanted {shelf.wanted}; try corpus=text corpus.folder=PATH (new) corpus.general=PATH"
-                )
-            texts |= {f"{domain}.{side}": part for side, part in hold_out(documents).items()}
-    finally:
-        _complain(problems)
-    return texts
+        if said is None or file_hash(folder / "tokenizer.json") != said["sha256"]:
+            return None
+        content = (folder / "tokenizer.json").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    return Tokeniser(content, tuple(said["separator"]), tuple(said["mask"])), digest(said)
 
 
-def _build(folder: Path, texts: dict[str, list[str]], tokens: int, problems: list[str]) -> None:
-    tokenizer = _train_bpe([text for domain in Domain for text in texts[f"{domain}.{Split.train}"]], tokens)
-    (folder / "tokenizer.json").write_text(tokenizer.to_str(), encoding="utf-8")
-    for law, parts in texts.items():
-        np.save(folder / f"{law}.npy", _encode(tokenizer, parts))
-    sha256 = {path.name: file_hash(path) for path in sorted(folder.iterdir())}
-    meta = {"sha256": sha256, "documents": {law: len(parts) for law, parts in texts.items()}, "left_out": problems}
-    (folder / "meta.json").write_text(json.dumps({**meta, "self": digest(meta)}, indent=1), encoding="utf-8")
+@functools.lru_cache(maxsize=1)
+def _tokeniser(folder: Path, sha256: str) -> Tokeniser:
+    known = read_tokeniser(folder)
+    if known is None or known[1] != sha256:
+        raise ValueError(f"corpus.cache: {folder} changed while it was built; type the same command again")
+    return known[0]
 
 
-def _load(folder: Path) -> Packed | None:
-    """The data, or None where they are absent or any byte of them is not as written."""
+def write_sealed(path: Path, content: dict[str, Any]) -> None:
+    """JSON with a checksum of itself."""
+    write_bytes(path, json.dumps({**content, "self": digest(content)}).encode())
+
+
+def read_sealed(path: Path) -> dict[str, Any] | None:
+    """What `write_sealed` wrote, or None where it is absent or any byte of it is not as written."""
     try:
-        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-        if meta.pop("self") != digest(meta):
-            return None
-        if any(file_hash(folder / file) != sha256 for file, sha256 in meta["sha256"].items()):
-            return None
-        ids_T = {f"{d}.{s}": np.load(folder / f"{d}.{s}.npy", mmap_mode="r") for d, s in LAWS}
-        bpe = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+        raw = path.read_bytes()
+        content = json.loads(raw)
+        seal = content.pop("self")
+        return content if seal == digest(content) and raw == json.dumps({**content, "self": seal}).encode() else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    symbols = (*sorted(bpe, key=bpe.__getitem__), SEPARATOR, MASK)
-    # In a byte-level BPE every character of a symbol stands for one byte.
-    bytes_V = (*(len(symbol) for symbol in symbols[:-2]), 0, 0)
-    return Packed(ids_T, meta["sha256"], Vocabulary(symbols, mask_id=len(symbols) - 1, bytes_V=bytes_V))
 
 
-def _train_bpe(texts: list[str], tokens: int) -> Tokenizer:
-    """Byte-level BPE. It knows no separator, so that a text that spells `<|doc|>` keeps all of its bytes."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=tokens - 1, initial_alphabet=alphabet, show_progress=False)
-    # training is quadratic in the length of a word, and base64 or minified text is one word
-    tokenizer.train_from_iterator((LONG_WORD.sub(r"\g<0> ", text) for text in texts), trainer)
-    return tokenizer
+def _are_whole(folder: Path, description: dict[str, Any]) -> bool:
+    try:
+        return all(file_hash(folder / file["name"]) == file["sha256"] for file in description["files"].values())
+    except OSError:
+        return False
 
 
-def _encode(tokenizer: Tokenizer, texts: list[str]) -> Array:
-    separator, parts = tokenizer.get_vocab_size(), [np.empty(0, dtype=np.uint16)]
-    for first in range(0, len(texts), 64):
-        for encoding in tokenizer.encode_batch_fast(texts[first : first + 64]):
-            parts.append(np.array([*encoding.ids, separator], dtype=np.uint16))
-    return np.concatenate(parts)
+def _batches(texts: Iterable[tuple[bool, str]]) -> Iterator[list[tuple[bool, str]]]:
+    batch, size = [], 0
+    for item in texts:
+        batch.append(item)
+        size += len(item[1])
+        if len(batch) == AT_ONCE or size >= AT_ONCE_CHARACTERS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
-def _complain(problems: list[str]) -> None:
-    for line in problems[:10]:
-        print(f"corpus: not used: {line}", file=sys.stderr)
-    if len(problems) > 10:
-        print(f"corpus: and {len(problems) - 10} more", file=sys.stderr)
+class _Side:
+    """One split's file while it is written, under a temporary name."""
+
+    def __init__(self, order: Order, side: Split, tokeniser: Tokeniser, stack: ExitStack):
+        self.path = order.folder / f"{order.chosen.bundle.name}.{side}.bin"
+        self.temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        self.dtype, self.end = dtype_of(tokeniser), [tokeniser.separator[1]] if order.eos else []
+        self.hashed, self.lengths, self.bytes = hashlib.sha256(), [], 0
+        self.file: IO[bytes] = stack.enter_context(self.temporary.open("wb"))
+        stack.callback(self.temporary.unlink, missing_ok=True)
+
+    def add(self, text: str, ids: list[int]) -> None:
+        raw = np.array([*ids, *self.end], dtype=self.dtype).tobytes()
+        self.file.write(raw)
+        self.hashed.update(raw)
+        self.lengths.append(len(ids) + len(self.end))
+        self.bytes += len(text.encode())
+
+    def finish(self) -> dict[str, Any] | None:
+        """Puts the file in its place and describes it; None, and no file, where this split has no document here."""
+        self.file.close()
+        if not self.lengths:
+            return None
+        os.replace(self.temporary, self.path)
+        return {"name": self.path.name, "sha256": self.hashed.hexdigest(), "tokens": sum(self.lengths),
+                "bytes": self.bytes, "lengths": self.lengths}  # fmt: skip

@@ -1,34 +1,37 @@
-"""Real text: the standard library's source, or a user's own folder, in windows of byte-level BPE tokens.
+"""Real text: the standard library's source, or a user's own folder, in windows of tokens.
 
-The general domain is English, the new domain what is to be learned. Token ids come from `ablate.shards`; a law's
-documents are joined and cut into windows that do not overlap.
+The general domain is English, the new domain what is to be learned. Token ids come from `ablate.packed`; a law's
+documents are cut into windows that do not overlap, joined or each by itself.
 
-Shapes: B sequences, L positions, T tokens of a law, W windows of a law.
+Shapes: B sequences, L positions, W windows of a law.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from ablate.corpus import SPLITS, Domain, Query, Split, Vocabulary, choice_of, split_of
+from ablate.build import Recipe
+from ablate.corpus import SPLITS, Domain, Query, Split, Vocabulary, choice_of, given, split_of
+from ablate.duplicates import Duplicates
 from ablate.files import Shelf, code_shelf, english_shelf, folder_shelf
+from ablate.packed import Packed, cached
 from ablate.seeds import generator
-from ablate.shards import Packed, cached
-from ablate.store import digest
+from ablate.store import LATER, digest
+from ablate.tokeniser import given as given_tokeniser
+from ablate.windows import Array, Packing, Windows
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass
@@ -37,8 +40,13 @@ class RealText(ABC):
 
     tokens: size of the vocabulary apart from MASK (BPE may find fewer). length: tokens in a window, L.
     answer: tokens at a window's end that a question asks for. max_bytes: UTF-8 bytes used of each domain.
+    duplicates: which documents are left out as having been there before. tokenizer: a checkpoint's tokenizer.json, or
+    its folder, in place of BPE learned from the text; then separator and mask_token name tokens of it, and where empty
+    the checkpoint says (see `ablate.tokeniser.given`). packing: see `Packing`. eos: does every document end with the
+    separator? document_mask: is attention limited to documents? Then `vocabulary.boundary` is the separator.
+    workers: processes that tokenise; 0 for one where the data are small, else one a core; they change no token.
     cache: folder of the token ids; empty means $ABLATE_CACHE, or ~/.cache/ablate where that is not set.
-    The separator and MASK stand for 0 bytes. Raises ValueError for sizes out of range.
+    The separator and MASK stand for 0 bytes. Raises ValueError for sizes out of range and illegal combinations.
     """
 
     name: ClassVar[str]
@@ -47,16 +55,38 @@ class RealText(ABC):
     length: int = 128
     answer: int = 32
     max_bytes: int = 4_000_000
+    duplicates: Duplicates = field(default=Duplicates.near, metadata=LATER)
+    tokenizer: str = field(default="", metadata=LATER)
+    separator: str = field(default="", metadata=LATER)
+    mask_token: str = field(default="", metadata=LATER)
+    packing: Packing = field(default=Packing.joined, metadata=LATER)
+    eos: bool = field(default=True, metadata=LATER)
+    document_mask: bool = field(default=False, metadata=LATER)
+    workers: int = field(default=0, metadata=LATER)
     cache: str = ""
     domain: Domain = Domain.new
     split: Split = Split.train
 
     def __post_init__(self) -> None:
         self.domain, self.split = choice_of(Domain, "domain", self.domain), split_of(self, self.split, self.splits)
+        self.duplicates = choice_of(Duplicates, "duplicates", self.duplicates)
+        self.packing = choice_of(Packing, "packing", self.packing)
         _require("tokens", self.tokens, 257, 65_535, 512)  # 256 bytes and the separator
         _require("length", self.length, 2, 1_048_576, 128)
         _require("answer", self.answer, 1, self.length - 1, min(32, self.length // 2))
         _require("max_bytes", self.max_bytes, 1, 2**40, 4_000_000)
+        _require("workers", self.workers, 0, 1024, 0)
+        if not self.eos and (self.document_mask or self.packing is Packing.padded):
+            needs = "document_mask=true" if self.document_mask else "packing=padded"
+            raise ValueError(f"corpus.eos=false: documents must end with the separator for corpus.{needs}, which tells "
+                             "them apart by it; type corpus.eos=true")  # fmt: skip
+        if self.tokenizer and self.tokens != RealText.tokens:
+            raise ValueError(f"corpus.tokens={self.tokens}: has no effect with corpus.tokenizer, whose ids are kept; "
+                             "leave it out")  # fmt: skip
+        for name, value in (("separator", self.separator), ("mask_token", self.mask_token)):
+            if value and not self.tokenizer:
+                raise ValueError(f"corpus.{name}={value}: names a token of corpus.tokenizer, which is not given; "
+                                 "try corpus.tokenizer=PATH")  # fmt: skip
 
     @abstractmethod
     def shelves(self) -> dict[Domain, Shelf]:
@@ -72,7 +102,7 @@ class RealText(ABC):
 
     @property
     def vocabulary(self) -> Vocabulary:
-        return self._packed.vocabulary
+        return self._vocabulary
 
     @property
     def oracle(self) -> None:
@@ -86,29 +116,42 @@ class RealText(ABC):
         """(B, L) int64. Each run of W indices from a multiple of W is an epoch: every window once, in a new order."""
         return self._draw(np.asarray(indices, dtype=np.int64), seed, "text")
 
-    def queries(self, n: int, seed: int) -> Query:
-        """n windows of this law, all different while n <= W; the last `answer` tokens are asked for.
+    def scorable(self, indices: Sequence[int] | Array, seed: int) -> int:
+        """Tokens of these sequences that can be scored: all but the given ones, see `ablate.corpus.given`."""
+        return int((~given(self.batch(indices, seed), self.vocabulary.boundary)).sum())
 
-        verify: share of them equal to the reference. That is agreement with one continuation, not correctness.
+    def queries(self, n: int, seed: int) -> Query:
+        """n windows of this law, all different while there are so many; the last `answer` tokens are asked for.
+
+        Padding and given tokens are not asked for, and windows of nothing else are passed over. Raises ValueError
+        where all are such. verify: share of a row's answer equal to the reference. That is agreement with one
+        continuation, not correctness.
         """
         import torch
 
-        tokens_BL = self._draw(np.arange(n), seed, "text/queries")
-        answer_BL = torch.zeros_like(tokens_BL, dtype=torch.bool)
-        answer_BL[:, -self.answer :] = True
+        rows_BL = self._draw(np.arange(min(n, 1)), seed, "text/queries")[:0]
+        answers_BL, seen = rows_BL.bool(), 0
+        while len(rows_BL) < n:
+            fresh_BL = self._draw(np.arange(seen, seen + n - len(rows_BL)), seed, "text/queries")
+            answer_BL = self._answers(fresh_BL)
+            seen, asked_B = seen + len(fresh_BL), answer_BL.any(1)
+            rows_BL, answers_BL = torch.cat((rows_BL, fresh_BL[asked_B])), torch.cat((answers_BL, answer_BL[asked_B]))
+            if not len(rows_BL) and seen > len(self._windows):
+                raise ValueError(f"{self.name}: no window of {self._law} has a token to be asked for; "
+                                 "try a larger corpus.length")  # fmt: skip
 
         def verify(decoded_BL: Tensor) -> Tensor:
-            return (decoded_BL == tokens_BL)[:, -self.answer :].double().mean(1)
+            return ((decoded_BL == rows_BL) & answers_BL).sum(1) / answers_BL.sum(1).double()
 
-        return Query(tokens_BL, answer_BL, verify)
+        return Query(rows_BL, answers_BL, verify)
 
     def stale(self, n: int, seed: int) -> None:
         return None
 
     def fingerprint(self) -> str:
-        """Hash of this law's token ids, of the tokeniser and of how they are cut."""
-        files = [self._packed.sha256[file] for file in (f"{self._law}.npy", "tokenizer.json")]
-        return digest([files, self._law, self.length, self.answer])
+        """Hash of this law's token ids, of the tokeniser and of how they are cut and read."""
+        files = [self._packed.sha256[name] for name in (self._law, "tokeniser")]
+        return digest([files, self._law, self.length, self.answer, self.packing, self.eos, self.document_mask])
 
     @property
     def _law(self) -> str:
@@ -117,30 +160,48 @@ class RealText(ABC):
     @cached_property
     def _packed(self) -> Packed:
         root = Path(self.cache or os.environ.get("ABLATE_CACHE") or "~/.cache/ablate").expanduser()
-        packed = cached(root, self.shelves(), self.tokens, self.max_bytes)
-        law, ids_T = min(packed.ids_T.items(), key=lambda item: len(item[1]))
-        if len(ids_T) < self.length:
+        tokeniser = given_tokeniser(self.tokenizer, self.separator, self.mask_token) if self.tokenizer else None
+        recipe = Recipe(self.shelves(), self.tokens, self.max_bytes, self.duplicates, self.eos, tokeniser)
+        packed = cached(root, recipe, self.workers)
+        law, tokens = min(packed.laws.items(), key=lambda item: len(item[1]))
+        if len(tokens) < (self.length if self.packing is Packing.joined else 1):
             raise ValueError(
-                f"{self.name}: the law {law} has {len(ids_T)} tokens, wanted at least one window of {self.length}; "
+                f"{self.name}: the law {law} has {len(tokens)} tokens, wanted at least one window of {self.length}; "
                 f"add text to that domain, or try a smaller corpus.length or a larger corpus.max_bytes than "
                 f"{self.max_bytes}"
             )
         return packed
 
     @cached_property
-    def _windows_WL(self) -> Array:
-        ids_T = self._packed.ids_T[self._law]
-        return ids_T[: len(ids_T) // self.length * self.length].reshape(-1, self.length)
+    def _vocabulary(self) -> Vocabulary:
+        separator = self._packed.tokeniser.separator[1]
+        return dataclasses.replace(self._packed.vocabulary, boundary=separator if self.document_mask else None)
+
+    @cached_property
+    def _windows(self) -> Windows:
+        padded = self.packing is Packing.padded
+        lengths_D = self._packed.lengths(self.domain, self.split) if padded else None
+        return Windows(self._packed.laws[self._law], self.length, self._packed.tokeniser.separator[1], lengths_D)
+
+    def _numbers(self, indices: Array, seed: int, stream: str) -> Array:
+        """Numbers of the windows that stand at these indices."""
+        epochs, places = np.divmod(indices, len(self._windows))
+        numbers = np.empty_like(places)
+        for epoch in np.unique(epochs).tolist():
+            here, law = epochs == epoch, f"{stream}/{self.domain}/{self.split}"
+            numbers[here] = _permutation(len(self._windows), seed, law, epoch)[places[here]]
+        return numbers
+
+    def _answers(self, tokens_BL: Tensor) -> Tensor:
+        """(B, L) bool: the last `answer` tokens of each row that are neither given nor padding."""
+        apart = self.document_mask or self.packing is Packing.padded
+        free_BL = ~given(tokens_BL, self._packed.tokeniser.separator[1] if apart else None)
+        return free_BL & (free_BL.flip(1).cumsum(1).flip(1) <= self.answer)
 
     def _draw(self, indices: Array, seed: int, stream: str) -> Tensor:
         import torch
 
-        epochs, places = np.divmod(indices, len(self._windows_WL))
-        rows = np.empty_like(places)
-        for epoch in np.unique(epochs).tolist():
-            here, law = epochs == epoch, f"{stream}/{self.domain}/{self.split}"
-            rows[here] = _permutation(len(self._windows_WL), seed, law, epoch)[places[here]]
-        return torch.from_numpy(self._windows_WL[rows].astype(np.int64))
+        return torch.from_numpy(self._windows.rows(self._numbers(indices, seed, stream)))
 
 
 @dataclass
@@ -163,7 +224,8 @@ class Text(RealText):
     """The user's own text, out of a folder.
 
     New: `folder`; general: the folder `general`, or where empty PythonSource's English.
-    Reads .py .txt .md files and the rows (`text`, else `content`) of .jsonl and .parquet; hidden names are left out.
+    Reads .py .txt .md files and the rows (`text`, else `content`) of .jsonl, .parquet and of data sets that
+    `datasets` has saved to disk; hidden names are left out.
     Files that cannot be used are named on stderr when the data are built.
     """
 

@@ -13,15 +13,27 @@ from rich.console import Console
 
 from ablate import records
 from ablate.base import base_weights, build_network
-from ablate.checkpoint import CHECKPOINT, read_checkpoint, repair, save, weights_hash, write_config
+from ablate.checkpoint import (
+    FOLDER,
+    Writer,
+    latest,
+    read_plain,
+    repair,
+    restore,
+    tensors_of,
+    weights_hash,
+    write_config,
+)
 from ablate.corpus import Domain, Split
 from ablate.decode import Predictor
+from ablate.engine import from_first, join_processes, load_weights
 from ablate.learner import Feed, Learner, Progressed, Watch, fit
-from ablate.machine import Device
+from ablate.machine import Device, Strategy
 from ablate.manifest import COMPLETE, SECONDS, RunError, new_manifest, read_manifest, write_manifest
 from ablate.model import Transformer
 from ablate.objective import Objective
-from ablate.probe import Exam, Probe, Row
+from ablate.probe import Exam, Row
+from ablate.questions import probes
 from ablate.run import Run
 from ablate.store import locked
 
@@ -92,7 +104,10 @@ class Session:
         self.evaluation_seconds = 0.0
         self.pauses = frozenset(self.run.pauses())
         self.label = self.run.label
+        if self.run.strategy is not Strategy.auto:
+            join_processes(self.run.device)
         self.network = build_network(self.run)
+        self.writer = Writer(self.run.folder / FOLDER, *self.run.ranks)
 
     @property
     def device(self) -> torch.device:
@@ -100,27 +115,26 @@ class Session:
         card = f":{os.environ.get('LOCAL_RANK', '0')}" if self.run.device is Device.cuda else ""
         return torch.device(self.run.device.value + card)
 
-    @property
-    def path(self) -> Path:
-        return self.run.folder / CHECKPOINT
-
     def go(self) -> None:
         """From the checkpoint, or else from the base model, to the end."""
         asked = ((probe, self.run.law(probe.domain, probe.split)) for probe in probes(self.run))
         self.exams = [probe.prepare(corpus, self.run.seed) for probe, corpus in asked]
-        if self.path.exists():
-            self._resume()
-        else:
+        path = from_first(latest(self.run.folder))
+        if path is None:
             self._begin()
+        else:
+            self._resume(path)
         while self.stage < len(self.run.regime.stages):
             self._train_stage()
         self.keep()
+        self.writer.wait()
 
     def _begin(self) -> None:
         """The base model, measured as it was trained and as the first stage will read it."""
         weights = base_weights(self.run, self.console)
-        self.manifest["initial_weights"] = weights_hash(weights)
-        self.network.load_state_dict(weights)
+        if self.run.ranks[0] == 0:
+            self.manifest["initial_weights"] = weights_hash(weights)
+        load_weights(self.network, weights)
         self.measure()
         self.stage = 0
         self.measure()
@@ -177,7 +191,7 @@ class Session:
         start = time.perf_counter()
         objective = self.objective
         self.network.to(self.device).eval()  # Lightning leaves it on the CPU after each stage
-        predict = Predictor(self.network, objective)
+        predict = Predictor(self.network, objective, self.run.corpus.vocabulary.boundary)
         for exam in self.exams:
             for row in exam.measure(predict, objective.left_to_right):
                 self._add(row)
@@ -202,29 +216,28 @@ class Session:
 
     def keep(self, done: int | None = None, optimiser: dict[str, Any] | None = None) -> None:
         """Writes records, checkpoint and manifest; the checkpoint holds the rows, so the three agree on resuming."""
-        if self.run.ranks[0]:
-            return
         self._clock()
-        state = {
+        state = optimiser or self.optimiser
+        plain = {
             "config": self.run.fingerprint(),
             "stage": self.stage,
             "done": self.done if done is None else done,
-            "optimiser": optimiser or self.optimiser,
+            "optimiser": state is not None,
             "progressed": asdict(self.progressed),
             "rows": self.rows,
-            "network": self.network.state_dict(),
             "seconds": {name: self.manifest[name] for name in SECONDS},
         }
-        save(self.path, state)
-        records.write(records.table(self.rows), self.run.folder / records.FILE)
-        write_manifest(self.run.folder, self.manifest)
+        self.writer.write(f"{self.progressed.step:09d}-{self.stage}", tensors_of(self.network, state), plain)
+        if self.run.ranks[0] == 0:
+            records.write(records.table(self.rows), self.run.folder / records.FILE)
+            write_manifest(self.run.folder, self.manifest)
 
-    def _resume(self) -> None:
-        state = read_checkpoint(self.run)
-        self.network.load_state_dict(state["network"])
-        self.stage, self.done, self.optimiser = state["stage"], state["done"], state["optimiser"]
-        self.progressed, self.rows = Progressed(**state["progressed"]), state["rows"]
-        self.manifest.update(state["seconds"])
+    def _resume(self, path: Path) -> None:
+        plain = read_plain(self.run, path)
+        self.optimiser = restore(path, self.network, plain["optimiser"])
+        self.stage, self.done = plain["stage"], plain["done"]
+        self.progressed, self.rows = Progressed(**plain["progressed"]), plain["rows"]
+        self.manifest.update(plain["seconds"])
         self.console.print(f"resuming {self.run.folder} at step {self.progressed.step}")
 
     def _clock(self) -> None:
@@ -234,26 +247,3 @@ class Session:
         self.manifest["cpu_seconds"] += now[1] - self.clock[1]
         self.manifest["evaluation_seconds"] += self.evaluation_seconds
         self.clock, self.evaluation_seconds = now, 0.0
-
-
-def probes(run: Run) -> list[Probe]:
-    """What a run asks: the new domain held out and under the training law, and the general domain (forgetting)."""
-    budget = run.budget
-    sizes = tuple(budget.block_sizes)
-    asked = (
-        (Domain.new, Split.test, sizes),
-        (Domain.new, Split.train, sizes[:1]),
-        (Domain.general, Split.test, sizes[:1]),
-    )
-    return [
-        Probe(
-            domain,
-            split,
-            blocks,
-            budget.questions,
-            budget.contexts,
-            budget.decoded,
-            by_question=(domain, split) == (Domain.new, Split.test),
-        )
-        for domain, split, blocks in asked
-    ]

@@ -17,11 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ablate.corpus import Corpus
-from ablate.loss import loss_of
+from ablate.corpus import Corpus, given
+from ablate.loss import score
 from ablate.model import Transformer
 from ablate.noise import Rows
 from ablate.objective import Objective
+from ablate.problem import within_documents
 
 Array = np.ndarray[Any, Any]
 MOST = 10_000  # sequences: a constant in their addresses, so that noise does not depend on how many there are
@@ -94,8 +95,9 @@ def gradient_sums(
     Levels should be independent of each other: give objectives `strata=none`. One without noise gives the same vector
     each time, so its rate and mask parts are 0.
     """
-    parameters, mask_id = list(network.parameters()), corpus.vocabulary.mask_id
+    parameters, v = list(network.parameters()), corpus.vocabulary
     tokens_XL = corpus.batch(range(sequences), seed)
+    scorable = float((~given(tokens_XL, v.boundary)).sum()) / sequences  # as in training, where losses are summed first
     losses_XTZ1 = torch.zeros(sequences, rates, masks, 1, dtype=torch.float64)
     squares, level_squares, means = [], [], []
     for i in range(sequences):
@@ -103,8 +105,10 @@ def gradient_sums(
         for j in range(rates):
             drawn = []
             for k in range(masks):
-                problem = objective.pose(tokens_XL[i : i + 1], Rows(seed, j, np.array([i]), MOST, k), mask_id)
-                loss = loss_of(network, problem, 1)
+                tokens_1L = tokens_XL[i : i + 1]
+                problem = objective.pose(tokens_1L, Rows(seed, j, np.array([i]), MOST, k), v.mask_id)
+                problem = within_documents(problem, tokens_1L, v.boundary, objective.offset)
+                loss = score(network, problem, scorable).loss
                 drawn.append(_flat(torch.autograd.grad(loss, parameters, allow_unused=True), parameters))
                 losses_XTZ1[i, j, k] = float(loss.detach())
             levels.append(torch.stack(drawn))
@@ -126,6 +130,8 @@ def _flat(gradients: tuple[Tensor | None, ...], parameters: list[torch.nn.Parame
 
 def scored_share(objective: Objective, corpus: Corpus, seed: int, sequences: int) -> float:
     """Mean share of scorable tokens that are scored, over all copies of a sequence."""
-    rows = Rows(seed, 0, np.arange(sequences), sequences)
-    problem = objective.pose(corpus.batch(range(sequences), seed), rows, corpus.vocabulary.mask_id)
-    return float((problem.weight_RL > 0).sum()) / (sequences * (corpus.length - 1))
+    rows, v = Rows(seed, 0, np.arange(sequences), sequences), corpus.vocabulary
+    tokens_XL = corpus.batch(range(sequences), seed)
+    problem = objective.pose(tokens_XL, rows, v.mask_id)
+    problem = within_documents(problem, tokens_XL, v.boundary, objective.offset)
+    return float((problem.weight_RL > 0).sum()) / int((~given(tokens_XL, v.boundary)).sum())

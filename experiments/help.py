@@ -69,6 +69,16 @@ def variance_help() -> str:
     return "\n".join(lines)
 
 
+def one_step_help() -> str:
+    """The same of one step."""
+    from experiments.one_step import OneStep
+
+    lines = ["One real optimisation step of any shape on the CPU, in bf16: about 7 bytes a parameter.", ""]
+    lines += ["  python experiments/one_step.py model=2.5b [length=N] [key=value ...]", ""]
+    lines += [*_groups("model"), _keys(OneStep)]
+    return "\n".join(lines)
+
+
 def study_help() -> str:
     """The studies that ship, each with question, command and cost."""
     from experiments.study import Assignment

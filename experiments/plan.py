@@ -28,7 +28,6 @@ BYTES = {
     "activations": "activations",
     "logits": "logits, loss, gradients of the head",
     "other": "made and dropped in the backward pass",
-    "buckets": "DDP's second copy of the gradients",
     "unsharded": "whole weights and gradients in use",
     "peak": "at most, with the fixed ones",
 }

@@ -160,21 +160,3 @@ def test_a_sweep_runs_every_arm_and_compare_draws_them(tmp_path):
     assert compare.returncode == 0, compare.stderr
     again = typed("regime=bidllm", "seed=1", "budget=smoke", "threads=1", cwd=tmp_path)
     assert "complete already" in again.stdout
-
-
-@pytest.mark.slow
-def test_two_processes_are_the_same_run(tmp_path):
-    """Under torchrun (gloo) every row is there once, and the first steps agree with one process up to rounding."""
-    from ablate import records
-
-    words = ["budget=smoke", "threads=1", "regime=bidllm"]
-    alone = typed(*words, "out=alone", cwd=tmp_path)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    both = subprocess.run([*torchrun, RUN[1], *words, "out=both"], cwd=tmp_path, capture_output=True, text=True,
-                          check=False, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"})  # fmt: skip
-    assert (alone.returncode, both.returncode) == (0, 0), both.stderr
-    a, b = (records.read(tmp_path / name).drop(columns="run") for name in ("alone", "both"))
-    assert a.drop(columns="value").equals(b.drop(columns="value"))
-    early = a["metric"].isin(["loss", "grad_norm"]) & (a["step"] <= 5)
-    assert early.sum() == 2
-    assert a[early]["value"].tolist() == pytest.approx(b[early]["value"].tolist(), rel=1e-2)

@@ -9,10 +9,11 @@ import torch
 import synthetic_data
 from ablate.attention import Attention
 from ablate.block import BlockDiffusion
-from ablate.learner import Feed, adamw
+from ablate.learner import Feed
 from ablate.loss import loss_of
 from ablate.model import Transformer, initialise
 from ablate.objective import Autoregressive, MaskedDiffusion
+from ablate.optimiser import adamw
 from ablate.regime import Stage
 from ablate.shape import Shape
 

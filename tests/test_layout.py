@@ -10,12 +10,11 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ROOMS = [
     "seeds", "knowledge", "summary", "null_theory", "mismatch", "store", "records", "stats", "outcomes", "prediction",
-    "spikes", "workers", "study", "schedule", "noise", "masks", "corpus", "duplicates", "files", "shards", "text",
-    "attention", "problem", "block", "objective", "closed_forms", "no_signal", "rope", "shape", "head", "model",
-    "loss", "regime", "optimiser", "machine", "flops",
-    "decode", "contexts", "visits", "engine", "memory", "plan", "probe", "run", "survey", "manifest", "checkpoint",
-    "learner", "variance", "base",
-    "train", "control",
+    "spikes", "workers", "study", "schedule", "noise", "masks", "corpus", "duplicates", "rows", "files", "census",
+    "pool", "tokeniser", "windows", "shards", "build", "packed", "text", "pattern", "flex", "attention", "problem",
+    "block", "objective", "closed_forms", "no_signal", "rope", "shape", "head", "model", "loss", "regime", "optimiser",
+    "machine", "flops", "decode", "contexts", "visits", "probe", "run", "questions", "survey", "manifest", "checkpoint",
+    "engine", "stand_ins", "memory", "plan", "learner", "variance", "base", "train", "control",
 ]  # fmt: skip
 
 

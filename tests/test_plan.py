@@ -94,13 +94,13 @@ def test_days_follow_from_the_stated_share():
 
 
 def test_strategies_differ_in_what_a_processor_holds():
-    """DDP keeps the gradients twice; shards are an n-th each, and what is whole for a while is less than all."""
-    alone, ddp, sharded = plan(), plan(gpus=2), plan(gpus=4, strategy="fsdp")
+    """DDP keeps the gradients all the time; shards are an n-th each, and what is whole for a while is less than all."""
+    alone, ddp, sharded = plan(batch=8), plan(gpus=2, batch=8, global_batch=16), plan(gpus=4, batch=2, strategy="fsdp")
     parameters = MODELS["tiny"].parameters(32_768)
     assert alone.summary()["bytes"] == ddp.summary()["bytes"]
     assert sum(sharded.summary()["bytes"].values()) == 16 * parameters / 4
     peaks = [p.stages()[0]["bytes"]["peak"] for p in (alone, ddp, sharded)]
-    assert peaks[1] - peaks[0] == 4 * parameters
+    assert 0 < peaks[1] - peaks[0] <= 4 * parameters
     assert 16 * parameters / 4 < peaks[2] < peaks[0]
 
 

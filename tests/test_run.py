@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 
 import synthetic_data
-from ablate import records
+from ablate import checkpoint, records
 from ablate.base import base_weights
 from ablate.checkpoint import Damaged, load, save, weights_hash
 from ablate.corpus import Domain, Split
@@ -39,7 +39,7 @@ def make(tmp_path, **changes):
 
 
 def final_weights(run):
-    return load(run.folder / "checkpoints" / "last.ckpt")["network"]
+    return checkpoint.final_weights(run.folder)
 
 
 @pytest.fixture(scope="module")
@@ -200,15 +200,22 @@ def test_two_processes_do_not_share_a_folder(finished):
 def test_damage_is_found(finished, tmp_path):
     run = dataclasses.replace(finished, out=str(tmp_path / "copy"))
     shutil.copytree(finished.folder, run.folder)
-    path = run.folder / "checkpoints" / "last.ckpt"
-    content = bytearray(path.read_bytes())
-    content[-10] ^= 1
-    path.write_bytes(content)
-    with pytest.raises(Damaged):
-        load(path)
+    whole = checkpoint.latest(run.folder)
+    for path in (whole / "__0_0.distcp", whole / "plain.ckpt", whole / "checksums.json"):
+        content = bytearray(path.read_bytes())
+        content[-10] ^= 1
+        path.write_bytes(content)
+        with pytest.raises(Damaged):
+            checkpoint.check(whole)
+        with pytest.raises(RunError, match="damaged content; type the run's own command"):
+            final_weights(run)
+        content[-10] ^= 1
+        path.write_bytes(content)
+    checkpoint.check(whole)
+    (whole / ".metadata").unlink()
     manifest = json.loads((run.folder / "manifest.json").read_text())
     (run.folder / "manifest.json").write_text(json.dumps(manifest | {"status": "interrupted"}))
-    with pytest.raises(RunError, match="damaged content; delete"):
+    with pytest.raises(RunError, match=r"damaged content .*; delete"):
         train(run, QUIET)
     (run.folder / "manifest.json").write_text("{")
     with pytest.raises(RunError, match="damaged file"):
@@ -220,7 +227,8 @@ def test_a_foreign_checkpoint_is_refused(finished, tmp_path):
     run, other = (dataclasses.replace(finished, seed=s, out=str(tmp_path / str(s))) for s in (0, 4))
     train(other, QUIET)
     shutil.copytree(finished.folder, run.folder)
-    shutil.copy(other.folder / "checkpoints" / "last.ckpt", run.folder / "checkpoints" / "last.ckpt")
+    shutil.rmtree(run.folder / "checkpoints")
+    shutil.copytree(other.folder / "checkpoints", run.folder / "checkpoints")
     manifest = json.loads((run.folder / "manifest.json").read_text()) | {"status": "interrupted"}
     (run.folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(RunError, match="got another run's"):

@@ -12,28 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ablate import files, shards
-from ablate.corpus import SPLITS, Domain, Split
-from ablate.duplicates import Seen
-from ablate.shards import SEPARATOR
+from ablate import build, census, files
+from ablate.corpus import SPLITS, Domain
+from ablate.duplicates import Seen, sketch
 from ablate.text import PythonSource, Text
-
-VERBS = ["reads", "writes", "folds", "splits", "merges", "drops", "copies", "sorts", "joins", "moves"]
-NOUNS = ["row", "file", "word", "page", "list", "line", "tree", "node", "edge", "path", "ünit", "数"]
-
-
-def prose(seed: int, lines: int = 40) -> str:
-    """Lines of words in an order of their own, so that no two documents are near-duplicates."""
-    rng = np.random.default_rng(seed)
-    pick = [(rng.choice(NOUNS), rng.choice(VERBS), rng.choice(NOUNS), rng.integers(1000)) for _ in range(lines)]
-    return "".join(f"the {a} {b} a {c} {n}.\n" for a, b, c, n in pick)
-
-
-def fill(folder: Path, first: int, n: int = 6) -> Path:
-    (folder / "below").mkdir(parents=True)
-    for i in range(n):
-        (folder / ("below" if i % 2 else ".") / f"{i}.txt").write_text(prose(first + i), encoding="utf-8")
-    return folder
+from ablate.tokeniser import SEPARATOR
+from tests.prose import fill, prose
 
 
 @pytest.fixture
@@ -47,14 +31,19 @@ def laws(corpus: Text | PythonSource) -> list[Text | PythonSource]:
 
 
 def windows(corpus: Text) -> int:
-    return len(corpus._windows_WL)
+    return len(corpus._windows)
+
+
+def law_ids(corpus: Text | PythonSource) -> np.ndarray:
+    tokens = corpus._packed.laws[corpus._law]
+    return tokens.read(0, len(tokens))
 
 
 def texts(corpus: Text | PythonSource) -> list[str]:
     """The documents of a law, read back from its token ids."""
     from tokenizers.decoders import ByteLevel
 
-    vocabulary, ids_T = corpus.vocabulary, corpus._packed.ids_T[f"{corpus.domain}.{corpus.split}"]
+    vocabulary, ids_T = corpus.vocabulary, law_ids(corpus)
     (ends,) = np.nonzero(ids_T == vocabulary.symbols.index(SEPARATOR))
     documents = np.split(ids_T, ends + 1)
     assert len(documents.pop()) == 0
@@ -73,7 +62,7 @@ def test_tokens_stand_for_the_bytes_of_the_documents(corpus: Text) -> None:
     assert {text for side in sides for text in texts(side)} == originals
     bytes_V = np.array(corpus.vocabulary.bytes_V)
     assert len(bytes_V) == len(corpus.vocabulary) == corpus.vocabulary.mask_id + 1
-    ids = np.concatenate([side._packed.ids_T[f"new.{side.split}"] for side in sides])
+    ids = np.concatenate([law_ids(side) for side in sides])
     assert bytes_V[ids].sum() == sum(len(text.encode()) for text in originals)
 
 
@@ -88,17 +77,21 @@ def test_held_out_documents_are_others(corpus: Text) -> None:
 
 @pytest.mark.parametrize("sizes", [(1, 1), (1, 90, 9), (10,) * 5, tuple(range(1, 60))])
 def test_about_a_tenth_is_held_out(sizes: tuple[int, ...]) -> None:
-    documents = [files.Document(f"{i}", "x" * size) for i, size in enumerate(sizes)]
-    sides = shards.hold_out(documents)
-    held = sum(map(len, sides[Split.test])) / sum(sizes)
-    assert sides[Split.train]
+    keys_D = np.array([files.order(f"{i}", "split") for i in range(len(sizes))], dtype=np.uint64)
+    held_D = census.hold_out(keys_D, np.array(sizes))
+    held = np.array(sizes)[held_D].sum() / sum(sizes)
+    assert not held_D.all()
     assert 0 < held <= max(0.3, min(sizes) / sum(sizes))
 
 
-def test_a_single_document_is_cut_at_nine_tenths_of_its_lines(tmp_path: Path) -> None:
-    sides = shards.hold_out([files.Document("one", prose(0, lines=100))])
-    assert sides[Split.train][0].count("\n") == 90
-    assert sides[Split.train][0] + sides[Split.test][0] == prose(0, lines=100)
+def test_a_single_document_is_cut_at_nine_tenths_of_its_lines(corpus: Text, tmp_path: Path) -> None:
+    whole = prose(0, lines=100)
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "only.txt").write_text(whole, encoding="utf-8")
+    one = dataclasses.replace(corpus, folder=str(tmp_path / "one"))
+    (train,), (test,) = (texts(dataclasses.replace(one, split=split)) for split in SPLITS)
+    assert train.count("\n") == 90
+    assert train + test == whole
 
 
 def test_a_row_depends_on_seed_and_index_alone(corpus: Text) -> None:
@@ -114,7 +107,7 @@ def test_a_row_depends_on_seed_and_index_alone(corpus: Text) -> None:
 
 def test_an_epoch_visits_every_window_once(corpus: Text) -> None:
     n = windows(corpus)
-    whole = sorted(map(tuple, corpus._windows_WL.tolist()))
+    whole = sorted(map(tuple, corpus._windows.rows(np.arange(n)).tolist()))
     epochs = [corpus.batch(range(e * n, (e + 1) * n), seed=1) for e in range(3)]
     assert all(sorted(map(tuple, epoch.tolist())) == whole for epoch in epochs)
     assert (epochs[0] != epochs[1]).any()
@@ -169,8 +162,8 @@ def test_near_duplicates_are_removed(corpus: Text) -> None:
 
 def test_unrelated_texts_are_no_duplicates() -> None:
     seen = Seen()
-    assert all(seen.admits(text) for text in ["", "+", "-", "a", "b", "a b c d e f", "数", prose(1), prose(2)])
-    assert not any(seen.admits(text) for text in ["+ ", "A.", prose(2)])
+    assert all(seen.admits(sketch(text)) for text in ["", "+", "-", "a", "b", "a b c d e f", "数", prose(1), prose(2)])
+    assert not any(seen.admits(sketch(text)) for text in ["+ ", "A.", prose(2)])
 
 
 def test_bad_files_are_named_and_left_out(corpus: Text, capsys: pytest.CaptureFixture[str]) -> None:
@@ -239,14 +232,14 @@ def test_errors_say_what_to_type(corpus: Text, tmp_path: Path) -> None:
 
 
 def _check(corpus: Text, log: str) -> None:
-    build = shards._build
+    run = build.Build.run
 
-    def logged(*args: object) -> None:
+    def logged(self: build.Build) -> None:
         with Path(log).open("a") as file:
             file.write("built\n")
-        build(*args)  # type: ignore[arg-type]
+        run(self)
 
-    shards._build = logged  # type: ignore[assignment]
+    build.Build.run = logged  # type: ignore[method-assign]
     corpus.check()
 
 
@@ -288,7 +281,7 @@ def test_english_and_code_come_from_different_files() -> None:
 @pytest.mark.slow
 def test_the_library_is_corpus_enough(tmp_path: Path) -> None:
     corpus = PythonSource(cache=str(tmp_path))
-    sizes = {law._law: len(law._windows_WL) for law in laws(corpus)}
+    sizes = {law._law: len(law._windows) for law in laws(corpus)}
     assert sizes["new.train"] > 5_000
     assert sizes["general.train"] > 2_000
     assert min(sizes.values()) > 200

@@ -1,0 +1,92 @@
+"""Who may see whom. A pattern is an argument of the network's forward pass, so a change of stage touches no weight and
+no module.
+
+Shapes: B sequences, L positions, M tokens of noisy copies and the clean sequence, joined.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Attention(StrEnum):
+    """Kind of visibility. `causal` sees itself and the left, `full` sees everything, `anticausal` itself, the right and
+    position 0, which is given (and sees itself alone), `block` its own block and the blocks before it."""
+
+    causal = "causal"
+    full = "full"
+    anticausal = "anticausal"
+    block = "block"
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """Who sees whom in one pass.
+
+    size: tokens a block, where the kind is `block`. draws: 0 for a pass over sequences as they are. Else the rows of
+    the pass are `draws` noisy copies of some sequences, stacked, and then the clean sequences: a noisy token sees its
+    own block of its own copy and the clean blocks before it, a clean token sees its own clean block and those before.
+    clean_outputs: is anything read from the clean rows' outputs? If not the last layer need not make them.
+    """
+
+    kind: Attention
+    size: int = 0
+    draws: int = 0
+    clean_outputs: bool = False
+
+
+CAUSAL, FULL = Pattern(Attention.causal), Pattern(Attention.full)
+
+
+def visible(pattern: Pattern, length: int) -> Tensor:
+    """(L, L) bool: may query i (row) see key j (column) of the same row? The reference that every form must equal.
+
+    For a pattern of noisy and clean rows it is (M, M), M = (draws + 1) L: the copies of a sequence, then itself.
+    """
+    import torch
+
+    query_L1, key_1L = torch.arange(length)[:, None], torch.arange(length)[None]
+    within = {
+        Attention.causal: lambda: key_1L <= query_L1,
+        Attention.full: lambda: torch.ones(length, length, dtype=torch.bool),
+        Attention.anticausal: lambda: (key_1L == 0) | ((key_1L >= query_L1) & (query_L1 > 0)),
+        Attention.block: lambda: key_1L // pattern.size <= query_L1 // pattern.size,
+    }[pattern.kind]()
+    if not pattern.draws:
+        return within
+    own = query_L1 // pattern.size == key_1L // pattern.size
+    noisy = torch.block_diag(*[own] * pattern.draws).bool()
+    before = (within & ~own).repeat(pattern.draws, 1)
+    clean = torch.cat([torch.zeros_like(within).repeat(1, pattern.draws), within], 1)
+    return torch.cat([torch.cat([noisy, before], 1), clean])
+
+
+def visible_within(pattern: Pattern, documents_BL: Tensor) -> Tensor:
+    """(B, L, L) or (B, M, M) bool: the same where a token sees its own document alone, by the number of each token's
+    document, which never falls along a row; noisy copies have the documents of their sequence.
+
+    Under `anticausal` the first token of each document is given, and takes the part that position 0 has in a window of
+    one document. Every token sees itself, so no query is without a key.
+    """
+    import torch
+
+    same_BLL = documents_BL[:, :, None] == documents_BL[:, None]
+    if pattern.kind is Attention.anticausal:
+        place_L = torch.arange(documents_BL.shape[1], device=documents_BL.device)
+        first_BL = place_L == first_places(documents_BL)
+        later_BLL = (place_L >= place_L[:, None]) & ~first_BL[:, :, None]
+        return same_BLL & (first_BL[:, None] | later_BLL)
+    everything = visible(pattern, documents_BL.shape[1]).to(documents_BL.device)
+    return everything & same_BLL.repeat(1, pattern.draws + 1, pattern.draws + 1)
+
+
+def first_places(documents_BL: Tensor) -> Tensor:
+    """(B, L) int64: where the document of each token begins."""
+    import torch
+
+    return torch.searchsorted(documents_BL.contiguous(), documents_BL.contiguous())

@@ -1,55 +1,75 @@
 """Processes that work through tasks: results come in the order of the tasks, whoever does them.
 
-Workers are spawned, never forked: the parent may hold threads and a GPU. They die with the process that started them.
+Workers are fresh interpreters, never forks: the parent may hold threads and a GPU. Nor do they run the parent's script
+again, as those of `multiprocessing` do. They end with the process that started them, since their input ends with it.
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import os
+import pickle
 import signal
-import threading
+import subprocess
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from queue import SimpleQueue
+from typing import IO, Any, TypeVar
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+Worker = subprocess.Popen[bytes]
 
 
 @dataclass(frozen=True)
 class Pool:
-    """So many worker processes; one is this very process."""
+    """So many worker processes, those of them that are idle, and a thread for each; one is this very process."""
 
     workers: int
-    executor: ProcessPoolExecutor | None = None
+    idle: SimpleQueue[Worker] | None = None
+    threads: ThreadPoolExecutor | None = None
 
     def each(self, work: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
         """Results in the order of the tasks, of which few are taken ahead. Raises what the work raises.
 
         Raises ValueError if a worker dies.
         """
-        if self.executor is None:
+        if self.threads is None:
             yield from map(work, tasks)
             return
         waiting: deque[Future[Result]] = deque()
         try:
             for task in tasks:
-                waiting.append(self.executor.submit(work, task))
+                waiting.append(self.threads.submit(self._ask, work, task))
                 if len(waiting) > 2 * self.workers:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
-        except BrokenProcessPool:
-            raise ValueError("corpus.workers: a worker process died (of memory, or for want of "
-                             "`if __name__ == '__main__':` in a script); type corpus.workers=1") from None  # fmt: skip
         finally:
             for future in waiting:
                 future.cancel()
+
+    def _ask(self, work: Callable[[Task], Result], task: Task) -> Result:
+        assert self.idle is not None
+        worker = self.idle.get()
+        try:
+            assert worker.stdin is not None
+            assert worker.stdout is not None
+            pickle.dump((work, task), worker.stdin)
+            worker.stdin.flush()
+            failed, answer = pickle.load(worker.stdout)
+        except (EOFError, OSError, pickle.UnpicklingError):
+            raise ValueError(
+                f"corpus.workers: a worker process died (status {worker.wait()}; of memory?); type corpus.workers=1"
+            ) from None
+        finally:
+            self.idle.put(worker)
+        if failed:
+            raise answer
+        return answer
 
 
 @contextmanager
@@ -58,23 +78,42 @@ def pool(workers: int) -> Iterator[Pool]:
     if workers == 1:
         yield Pool(1)
         return
-    context = multiprocessing.get_context("spawn")
-    executor = ProcessPoolExecutor(workers, context, initializer=_start)
+    # there are as many workers as there should be threads
+    surroundings = {**os.environ, "TOKENIZERS_PARALLELISM": "false", "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", "from ablate.pool import serve; serve()"]
+    started: list[Worker] = []
+    idle: SimpleQueue[Worker] = SimpleQueue()
+    threads = ThreadPoolExecutor(workers)
     try:
-        yield Pool(workers, executor)
+        for _ in range(workers):
+            started.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=surroundings))
+            idle.put(started[-1])
+        yield Pool(workers, idle, threads)
     finally:
-        executor.shutdown(cancel_futures=True)
+        for worker in started:
+            worker.kill()  # what it is at is left unfinished under a temporary name, if at all
+        threads.shutdown(cancel_futures=True)
+        for worker in started:
+            worker.communicate()
 
 
-def _start() -> None:
+def serve() -> None:
+    """What a worker does: tasks from its input, answers to its output, until the input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it too, and ends the workers
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # there are as many workers as there should be threads
-    threading.Thread(target=_follow, daemon=True).start()
+    tasks, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever is printed here is no answer
+    while (asked := _next(tasks)) is not None:
+        work, task = asked
+        try:
+            answer = False, work(task)
+        except Exception as error:
+            answer = True, error
+        pickle.dump(answer, answers)
+        answers.flush()
 
 
-def _follow() -> None:
-    """Ends this process when its parent is no more; the queue alone would wait for ever after a kill -9."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+def _next(tasks: IO[bytes]) -> tuple[Callable[[Any], Any], Any] | None:
+    try:
+        return pickle.load(tasks)
+    except EOFError:
+        return None

@@ -21,12 +21,9 @@ from ablate.text import Text
 from tests.prose import content, fill, prose
 
 SLOW = """
-import json, sys, time
-from ablate import build, files
-from ablate.text import Text
+import time
 from ablate.tokeniser import Tokeniser
 
-files.BUNDLE, build.SMALL = 3000, 0
 encode = Tokeniser.encode
 
 def slow(self, texts):
@@ -34,10 +31,24 @@ def slow(self, texts):
     return encode(self, texts)
 
 Tokeniser.encode = slow
-
-if __name__ == "__main__":
-    Text(**json.loads(sys.argv[1])).check()
 """
+SCRIPT = """
+import json, sys
+from ablate import build, files
+from ablate.text import Text
+
+files.BUNDLE, build.SMALL = 3000, 0
+Text(**json.loads(sys.argv[1])).check()
+"""
+
+
+def started(corpus: Text, folder: Path, everywhere: str = SLOW) -> subprocess.Popen[str]:
+    """A build with two workers by a script without `if __name__ ...`, where each of the three runs `everywhere`."""
+    (folder / "sitecustomize.py").write_text(everywhere)
+    (folder / "script.py").write_text(SCRIPT)
+    command = [sys.executable, str(folder / "script.py"), json.dumps(dataclasses.asdict(corpus) | {"workers": 2})]
+    path = os.pathsep.join([str(folder), *sys.path])
+    return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.fixture
@@ -83,9 +94,7 @@ def test_bytes_of_documents_are_bytes_of_tokens(corpus: Text) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it looks at /proc")
 def test_a_killed_build_goes_on_with_any_number_of_workers(corpus: Text, tmp_path: Path) -> None:
-    fields = dataclasses.asdict(corpus) | {"workers": 2}
-    (tmp_path / "slow.py").write_text(SLOW)
-    child = subprocess.Popen([sys.executable, str(tmp_path / "slow.py"), json.dumps(fields)])
+    child = started(corpus, tmp_path)
     cache, deadline = Path(corpus.cache), time.monotonic() + 60
     while len(shards := list(cache.glob("*.part/*.0000*.json"))) < 3:
         assert child.poll() is None
@@ -93,7 +102,7 @@ def test_a_killed_build_goes_on_with_any_number_of_workers(corpus: Text, tmp_pat
         time.sleep(0.01)
     workers = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
     child.send_signal(signal.SIGKILL)
-    child.wait()
+    child.communicate()
     while any(_alive(pid) for pid in workers):
         assert time.monotonic() < deadline, "workers outlive the process that started them"
         time.sleep(0.02)
@@ -145,10 +154,9 @@ def test_beyond_some_size_only_sizes_are_checked(corpus: Text, monkeypatch: pyte
 
 
 def test_a_dead_worker_is_one_line_and_what_was_done_is_kept(corpus: Text, tmp_path: Path) -> None:
-    (tmp_path / "dies.py").write_text(SLOW.replace("time.sleep(0.1)", "import os; os._exit(9)"))
-    fields = json.dumps(dataclasses.asdict(corpus) | {"workers": 2})
-    ended = subprocess.run([sys.executable, str(tmp_path / "dies.py"), fields], capture_output=True, text=True)
-    assert ended.stderr.strip().splitlines()[-1].startswith("ValueError: corpus.workers: a worker process died")
+    child = started(corpus, tmp_path, SLOW.replace("time.sleep(0.1)", "import os; os._exit(9)"))
+    said = child.communicate(timeout=60)[1].strip().splitlines()[-1]
+    assert said.startswith("ValueError: corpus.workers: a worker process died (status 9")
     assert list(Path(corpus.cache).glob("*.part/census/*.npz"))
 
 

@@ -74,7 +74,7 @@ class Writer:
     thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "checkpoint"))
 
     def __post_init__(self) -> None:
-        self.group = None
+        self.group: Any = None
         if self.rank == 0:
             for remains in self.folder.glob(".*"):
                 shutil.rmtree(remains, ignore_errors=True)
@@ -85,7 +85,7 @@ class Writer:
     def write(self, name: str, tensors: Tensors, plain: dict[str, Any]) -> None:
         """Copies the tensors and returns; the checkpoint is there when `wait` has returned. Raises what the one before
         met (OSError)."""
-        from torch.distributed.checkpoint import async_save
+        from torch.distributed.checkpoint.state_dict_saver import async_save
 
         self.wait()
         fresh = self.folder / f".{name}"
@@ -135,7 +135,7 @@ def check(path: Path) -> None:
 
 def fill(path: Path, tensors: Tensors) -> None:
     """Fills tensors, each process its own part of sharded ones, from a checkpoint of any number of processes."""
-    from torch.distributed.checkpoint import load as load_parts
+    from torch.distributed.checkpoint.state_dict_loader import load as load_parts
 
     load_parts(tensors, checkpoint_id=path, no_dist=not torch.distributed.is_initialized())
 
@@ -157,7 +157,7 @@ def restore(path: Path, network: Transformer, optimiser: bool) -> dict[str, Any]
 
 def final_weights(folder: Path) -> dict[str, Tensor]:
     """Weights, whole, of a run's last checkpoint. Raises RunError where there is none or it is damaged."""
-    from torch.distributed.checkpoint import FileSystemReader
+    from torch.distributed.checkpoint.filesystem import FileSystemReader
 
     path = latest(folder)
     if path is None:

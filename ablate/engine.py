@@ -82,8 +82,9 @@ def shard(network: Transformer, device: Device, precision: Precision) -> Transfo
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
     mesh = init_device_mesh(device.value, (torch.distributed.get_world_size(),))
-    types = (torch.bfloat16, torch.float32) if precision is Precision.bf16 else ()
-    mixed = MixedPrecisionPolicy(*types)
+    mixed = MixedPrecisionPolicy()
+    if precision is Precision.bf16:
+        mixed = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
     for layer in network.layers:
         fully_shard(layer, mesh=mesh, mp_policy=mixed)
     fully_shard(network, mesh=mesh, mp_policy=mixed)

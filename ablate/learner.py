@@ -111,11 +111,12 @@ class Learner(lightning.LightningModule):
         self.scorable = 0
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
-        tokens_BL, rows, self.scorable = batch
+        tokens_BL, rows, scorable = batch
         phase = self.stage.phase(self.done + self.trainer.global_step, self.steps)
         problem = self.stage.objective.pose(tokens_BL, rows, self.vocabulary.mask_id, phase)
         problem = within_documents(problem, tokens_BL, self.vocabulary.boundary, self.stage.objective.offset)
-        loss, nats_N, _ = score(self.network, problem, self.scorable)
+        loss, nats_N, _ = score(self.network, problem, scorable)
+        self.scorable = scorable
         self.loss_value = self.loss_value + loss.detach()
         self.nats = self.nats + nats_N.sum()
         self.step_scored = self.step_scored + len(nats_N)

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ablate.budget import Budget
 from ablate.corpus import Corpus, Domain, Split
 from ablate.machine import (
     Compile,
@@ -28,7 +29,6 @@ from ablate.regime import OptimiserState, Regime, Stage
 from ablate.shape import Shape
 from ablate.store import LATER, describe, digest
 
-MOST = 10**12  # tokens, sizes and counts beyond this are slips of the finger
 RANGES = {"seed": (0, 2**63 - 1), "batch": (1, 2**20), "accumulate": (1, 2**20), "threads": (0, 1024),
           "processes": (0, 2**20), "unique": (0, 2**31), "recompute_every": (1, 2**20),
           "loaders": (0, 1024)}  # fmt: skip
@@ -36,35 +36,6 @@ CHOICES = {"device": Device, "precision": Precision, "compile": Compile, "strate
 WHERE = ("out", "cache", "draw")  # fields that say where files lie and what is drawn, not what is computed
 # Fields that say by what means it is computed: they change rounding alone, and a run may be resumed under others
 MEANS = ("processes", "strategy", "recompute", "recompute_every", "loaders", "workers")
-
-
-@dataclass
-class Budget:
-    """How much is spent. base_tokens and tokens: training tokens in the general and the new domain.
-
-    evaluations: probes, evenly spaced, apart from those at 0 and around each switch. questions: decoded at each of
-    `block_sizes` on each law, but no more than can be decoded by reading `decoded` tokens. contexts: rows drawn from
-    each law of contexts. every: steps between logged rows.
-    """
-
-    base_tokens: int = 1_250_000
-    tokens: int = 1_750_000
-    evaluations: int = 16
-    questions: int = 64
-    decoded: int = 32_768
-    contexts: int = 128
-    every: int = 20
-    block_sizes: list[int] = field(default_factory=lambda: [1, 2, 32])
-
-    def __post_init__(self) -> None:
-        for f in dataclasses.fields(self):
-            value = getattr(self, f.name)
-            values, example = (value, "[1,2,32]") if f.name == "block_sizes" else ([value], f.default)
-            if not values or not all(1 <= v <= MOST for v in values) or len(set(values)) < len(values):
-                raise ValueError(
-                    f"budget.{f.name}: wanted 1..{MOST:.0e}{', each once' * (len(values) != 1)}, got {value}; "
-                    f"try budget.{f.name}={example}"
-                )
 
 
 @dataclass

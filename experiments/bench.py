@@ -1,4 +1,7 @@
-"""Speed, measured here and now: `python experiments/bench.py step` (or `run`, `oracle`). See --help."""
+"""Speed, measured here and now: `python experiments/bench.py train` (or `step`, `run`, `oracle`). See --help.
+
+`train` runs where only torch, lightning, numpy, scipy and pandas are: what else is needed is imported where it is used.
+"""
 
 from __future__ import annotations
 
@@ -11,30 +14,51 @@ from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.console import Console
 
 if __name__ == "__main__" and not sys.path[0].endswith("site-packages"):
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # `experiments` is a package of this folder
 
-from experiments.cli import require_place
+from experiments.bench_words import add_train, place, positive
 
-MOST = 1_000_000  # rounds, threads, seconds: whatever is counted
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Measures what was asked for. Returns the exit status: 2 where something is missing, 130 for Ctrl-C."""
     options = _parser().parse_args(arguments)
     try:
-        return options.measure(options, Console())
+        return options.measure(options)
     except KeyboardInterrupt:
         print("interrupted; nothing was written", file=sys.stderr)
         return 130
 
 
-def step(options: argparse.Namespace, console: Console) -> int:
+def train(options: argparse.Namespace) -> int:
+    """Times whole training steps of a model on every objective; prints a table and writes all numbers."""
+    from experiments import bench_table, bench_train
+
+    try:
+        around = in_fresh_process(bench_train.surroundings_of, options.model)
+        path = options.out or bench_train.place(around["machine"])
+        bench_train.earlier(path)
+    except ValueError as error:
+        print(f"error: bench.py train: {error}", file=sys.stderr)
+        return 2
+    result = bench_train.compete(bench_train.contest(options, around), around)
+    print("\n" + bench_table.report(result))
+    if options.quick and options.out is None:
+        print("--quick: too few steps to keep; nothing was written")
+    else:
+        bench_train.keep(path, result)
+        print(f"written: {path}")
+    return 0
+
+
+def step(options: argparse.Namespace) -> int:
     """Races our training step against transformers' Llama; prints a table and writes all numbers."""
     if find_spec("transformers") is None:
         print('error: bench.py step: wanted transformers to compare with, found none; type pip install -e ".[hf]"',
@@ -43,6 +67,7 @@ def step(options: argparse.Namespace, console: Console) -> int:
     from ablate.store import describe
     from experiments.bench_step import COURSES, PEER, SHAPE, notes, race, table
 
+    console = _console()
     rounds, steps = (2, 1) if options.quick else (options.rounds, 4)
     races = []
     for threads in options.threads:
@@ -64,10 +89,11 @@ def step(options: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def run(options: argparse.Namespace, console: Console) -> int:
+def run(options: argparse.Namespace) -> int:
     """Measures what the main job costs beside its bare loop, and how soon it answers; prints and writes likewise."""
     from experiments import bench_run
 
+    console = _console()
     rounds, steps = (2, 20) if options.quick else (9, 480)
     console.print(f"[dim]the main job's loop beside the bare one: {rounds} rounds of {steps} steps each")
     loops = in_fresh_process(bench_run.overhead, rounds, steps, options.threads)
@@ -79,10 +105,11 @@ def run(options: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def oracle(options: argparse.Namespace, console: Console) -> int:
+def oracle(options: argparse.Namespace) -> int:
     """Times exact posteriors of every world; prints and writes likewise."""
     from experiments import bench_oracle
 
+    console = _console()
     rounds, total = (2, 100_000) if options.quick else (options.rounds, 1_000_000)
     console.print(f"[dim]{len(bench_oracle.CASES)} worlds: choosing batches, then {rounds} rounds")
     entries = bench_oracle.race(bench_oracle.CASES, options.threads, rounds)
@@ -94,6 +121,12 @@ def oracle(options: argparse.Namespace, console: Console) -> int:
         console.print(bench_oracle.million_notes(result["million"]), highlight=False)
     _write("oracle", result, options, console)
     return 0
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console()
 
 
 def in_fresh_process(function: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
@@ -138,19 +171,27 @@ def _write(benchmark: str, result: dict[str, Any], options: argparse.Namespace, 
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Speed on this machine's CPU, with its spread. Needs it to itself.")
-    commands = parser.add_subparsers(required=True, metavar="{step,run,oracle}")
+    parser = argparse.ArgumentParser(description="Speed on this machine, with its spread. Needs it to itself.")
+    commands = parser.add_subparsers(required=True, metavar="{train,step,run,oracle}")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--quick", action="store_true", help="two short rounds, to try it; no file without --out")
-    common.add_argument("--out", type=_place, metavar="FILE.json", help="default: benchmarks/COMMAND-MACHINE.json")
+    common.add_argument(
+        "--out", type=place, metavar="FILE.json", help="default: a file in benchmarks/ named after the machine"
+    )
+    told = """AR, masked and block diffusion (B=4 and 32, and B=4 with a dense mask), each in a process of its own; one
+        that fails is told as such. The file holds a machine's models: benchmarks/MACHINE.json."""
+    short = "whole training steps by objective, on a GPU or here"
+    zero = commands.add_parser("train", parents=[common], help=short, description=told)
+    add_train(zero)
+    zero.set_defaults(measure=train)
     one = commands.add_parser("step", parents=[common], help="whole training steps beside transformers' Llama")
-    one.add_argument("--threads", type=_positive, nargs="+", default=[1, 2], metavar="N", help="default: 1 2")
+    one.add_argument("--threads", type=positive, nargs="+", default=[1, 2], metavar="N", help="default: 1 2")
     races = ("AR", "masked", "block-128", "block-512")
     one.add_argument("--only", nargs="+", choices=races, metavar="RACE", help=f"some of {', '.join(races)}")
-    one.add_argument("--rounds", type=_positive, default=15, metavar="N", help="default: 15")
+    one.add_argument("--rounds", type=positive, default=15, metavar="N", help="default: 15")
     one.set_defaults(measure=step)
     two = commands.add_parser("run", parents=[common], help="the main job beside its bare loop; time to its first step")
-    two.add_argument("--threads", type=_positive, default=0, metavar="N", help="default: as many as the job takes")
+    two.add_argument("--threads", type=positive, default=0, metavar="N", help="default: as many as the job takes")
     two.set_defaults(measure=run)
     told = """Exact posteriors of every world, of bare 8-digit addition first. A row is a row of a clique; its
         update carries it through one whole posterior, probabilities and support. Contexts are fresh sequences, each
@@ -158,30 +199,12 @@ def _parser() -> argparse.ArgumentParser:
         inferred at once as take one thread about a third of a second: more share more work, so the number counts and
         is written. Every round times every world once with every number of threads. Medians over rounds."""
     three = commands.add_parser("oracle", parents=[common], help="exact posteriors of every world", description=told)
-    three.add_argument("--threads", type=_positive, nargs="+", default=[1, 2], metavar="N", help="default: 1 2")
-    three.add_argument("--rounds", type=_positive, default=5, metavar="N", help="default: 5")
+    three.add_argument("--threads", type=positive, nargs="+", default=[1, 2], metavar="N", help="default: 1 2")
+    three.add_argument("--rounds", type=positive, default=5, metavar="N", help="default: 5")
     told = "also a million sequences of bare addition, a chunk at a time: seconds, memory, mean K_0 and entropy"
     three.add_argument("--million", action="store_true", help=told)
     three.set_defaults(measure=oracle)
     return parser
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= MOST:
-        raise argparse.ArgumentTypeError(f"wanted a whole number from 1 to {MOST}, got {text!r}")
-    return int(text)
-
-
-def _place(text: str) -> Path:
-    """A file that can be written: asked before anything is measured."""
-    path = Path(text)
-    try:
-        require_place(path.parent, "--out")
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    if path.is_dir():
-        raise argparse.ArgumentTypeError(f"wanted a file, got the folder {text}")
-    return path
 
 
 if __name__ == "__main__":

@@ -31,14 +31,11 @@ from ablate.schedule import Noise, named
 from ablate.store import describe
 from experiments.help import run_help, shown
 from experiments.models import PREFIX, is_place, model_at
+from experiments.places import UsageError, require_place
 from experiments.presets import DEFAULTS, GROUPS
 
 HANDED_ON = ("--help", "-h", "--hydra-help", "--cfg", "-c", "--shell-completion", "-sc", "--info", "-i", "--version")
 MULTIRUN = ("-m", "--multirun")
-
-
-class UsageError(ValueError):
-    """What was typed cannot be done; the message says where, what was wanted, what came and what to type."""
 
 
 @dataclass(frozen=True)
@@ -101,13 +98,6 @@ def check_runs(asked: list[Run]) -> list[Run]:
             raise UsageError(f"{folder}: wanted a folder for each job of the sweep, got two jobs for it; name each "
                              "value once and leave out= out")  # fmt: skip
     return asked
-
-
-def require_place(folder: Path, key: str) -> None:
-    """A folder that is there or can be made. Raises UsageError else."""
-    there = next(p for p in (folder, *folder.absolute().parents) if os.path.lexists(p))
-    if not there.is_dir() or not os.access(there, os.W_OK) or str(there.resolve()).startswith("/proc"):
-        raise UsageError(f"{key}={folder}: wanted a folder that can be written, got {there}; type {key}=PATH")
 
 
 def _refuse(error: Exception) -> NoReturn:

@@ -118,6 +118,19 @@ def sweep_help() -> str:
     return "\n".join(lines)
 
 
+def plan_help() -> str:
+    """The same of the plan of a training."""
+    from ablate.plan import Plan
+
+    lines = ["What a training takes before it starts: parameters, memory, FLOPs, tokens a second, days.", ""]
+    lines += ["  python experiments/plan.py [model=NAME] [regime=NAME] [gpus=N] [key=value ...]", ""]
+    lines += [*_groups("regime", "model"), _keys(Plan),
+              "Every field of a noun is a key too: regime.stages.1.objective.draws=2  model.layers=32",
+              "-m gpus=8,64 strategy=ddp,fsdp   every combination, one after the other",
+              "--cfg job                        print the configuration and stop"]  # fmt: skip
+    return "\n".join(lines)
+
+
 def _groups(*groups: str) -> list[str]:
     lines = []
     for group in groups:

@@ -16,6 +16,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 if __name__ == "__main__" and not sys.path[0].endswith("site-packages"):
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # `experiments` is a package of this folder
@@ -25,6 +26,12 @@ from ablate.regime import Stage
 from ablate.shape import Shape
 from experiments.cli import Command, main
 from experiments.help import one_step_help
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ablate.model import Transformer
+    from ablate.problem import Problem
 
 VOCABULARY = 512  # of a shape that leaves it to the corpus
 
@@ -52,6 +59,10 @@ class OneStep:
     def vocabulary(self) -> int:
         return self.model.vocabulary or VOCABULARY
 
+    @property
+    def mask_id(self) -> int:
+        return self.vocabulary - 1
+
 
 def check(asked: list[OneStep]) -> list[OneStep]:
     """Raises ValueError if weights and moments, 6 bytes a parameter, cannot fit into this machine's memory."""
@@ -62,57 +73,76 @@ def check(asked: list[OneStep]) -> list[OneStep]:
     return asked
 
 
-def step(one: OneStep) -> dict[str, float]:
-    """Builds, fills, poses and steps; nats a scorable token before and after, seconds of each part, peak bytes."""
-    import numpy as np
+def build(one: OneStep) -> tuple[Transformer, float]:
+    """The network in bf16, filled from its seed; and the seconds that it took on meta, without memory."""
     import torch
 
     from ablate.engine import prepare
-    from ablate.loss import loss_of
     from ablate.machine import Device, Precision, Recompute, attention_form
     from ablate.model import Transformer, initialise
-    from ablate.noise import Rows
-    from ablate.optimiser import adamw
-    from ablate.seeds import generator
 
-    if one.threads:
-        torch.set_num_threads(one.threads)
-    clock, seconds = time.perf_counter(), {}
-
-    def lap(name: str) -> None:
-        nonlocal clock
-        seconds[name], clock = time.perf_counter() - clock, time.perf_counter()
-
-    mask_id = one.vocabulary - 1
+    start = time.perf_counter()
     with torch.device("meta"):
         form = attention_form(Device.cpu, Precision.bf16)
-        network = Transformer(one.model, one.vocabulary, mask_id, form)
-    lap("meta")
+        network = Transformer(one.model, one.vocabulary, one.mask_id, form)
+    seconds = time.perf_counter() - start
     for parameter in network.parameters():
         parameter.data = parameter.data.bfloat16()  # but not the tables: positions need fp32
     network.to_empty(device="cpu")
     network.fill_tables()
     initialise(network, one.seed)
-    prepare(network, compiled=False, recompute=Recompute.full)
-    lap("weights")
-    tokens = torch.from_numpy(generator(one.seed, "one step").integers(0, mask_id, (one.batch, one.length)))
-    problem = one.stage.objective.pose(tokens, Rows(one.seed, 0, np.arange(one.batch), one.batch), mask_id)
-    for parameter in network.parameters():
-        optimiser = adamw(torch.nn.ParameterList([parameter]), one.stage)
+    return prepare(network, compiled=False, recompute=Recompute.full), seconds
 
-        def update(p: torch.Tensor, optimiser: torch.optim.Optimizer = optimiser) -> None:
+
+def posed(one: OneStep) -> Problem:
+    """The problem of random tokens, whose numbers have nothing to do with what a step takes."""
+    import numpy as np
+    import torch
+
+    from ablate.noise import Rows
+    from ablate.seeds import generator
+
+    tokens_BL = generator(one.seed, "one step").integers(0, one.mask_id, (one.batch, one.length))
+    rows = Rows(one.seed, 0, np.arange(one.batch), one.batch)
+    return one.stage.objective.pose(torch.from_numpy(tokens_BL), rows, one.mask_id)
+
+
+def step_early(network: Transformer, stage: Stage) -> None:
+    """From now on each parameter is stepped as soon as its gradient is there, which is then dropped."""
+    import torch
+
+    from ablate.optimiser import adamw
+
+    for parameter in network.parameters():
+        optimiser = adamw(torch.nn.ParameterList([parameter]), stage)
+
+        def update(p: Tensor, optimiser: torch.optim.Optimizer = optimiser) -> None:
             optimiser.step()
             p.grad = None
 
         parameter.register_post_accumulate_grad_hook(update)
+
+
+def step(one: OneStep) -> dict[str, float]:
+    """Nats a scorable token before and after one step, seconds of each part, peak bytes."""
+    import torch
+
+    from ablate.loss import loss_of
+
+    if one.threads:
+        torch.set_num_threads(one.threads)
+    start = time.perf_counter()
+    network, meta = build(one)
+    step_early(network, one.stage)
+    problem, built = posed(one), time.perf_counter()
     before = loss_of(network, problem, one.batch)
     before.backward()
-    lap("step")
+    stepped = time.perf_counter()
     with torch.no_grad():
         after = loss_of(network, problem, one.batch)
-    lap("again")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"before": float(before.detach()), "after": float(after), "peak": peak, **seconds}
+    return {"before": float(before.detach()), "after": float(after), "peak": peak, "meta": meta,
+            "weights": built - start - meta, "step": stepped - built}  # fmt: skip
 
 
 def job(one: OneStep) -> None:

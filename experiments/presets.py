@@ -6,10 +6,10 @@ from typing import Any
 
 from ablate.attention import Attention
 from ablate.block import BlockDiffusion
+from ablate.budget import Budget
 from ablate.noise import Clip, Guard, MaskLaw
 from ablate.objective import Autoregressive, MaskedDiffusion, Objective
 from ablate.regime import OptimiserState, Regime, Stage
-from ablate.run import Budget
 from ablate.schedule import Cap
 from ablate.text import PythonSource, Text
 from experiments.followups import STUDIES

@@ -14,9 +14,10 @@ if __name__ == "__main__" and not sys.path[0].endswith("site-packages"):
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # `experiments` is a package of this folder
 
 from ablate.block import BlockDiffusion
+from ablate.budget import Budget
 from ablate.noise import Clip, Guard, MaskLaw, Strata
 from ablate.objective import Autoregressive, MaskedDiffusion, Objective
-from ablate.run import Budget, Run
+from ablate.run import Run
 from ablate.schedule import named
 from ablate.shape import Shape
 from ablate.store import describe, digest

@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, Any
 if __name__ == "__main__" and not sys.path[0].endswith("site-packages"):
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # `experiments` is a package of this folder
 
+from ablate.budget import Budget
 from ablate.objective import Autoregressive, MaskedDiffusion, Objective
 from ablate.regime import MaskWarmup, Regime, Stage
-from ablate.run import Budget, Run
+from ablate.run import Run
 from ablate.shape import Shape
 from ablate.store import describe, digest
 from experiments.cli import Command, UsageError, check_runs, main

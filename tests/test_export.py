@@ -17,6 +17,7 @@ import synthetic_data
 from ablate.attention import CAUSAL, Attention
 from ablate.base import base_key, base_weights, build_network
 from ablate.block import BlockDiffusion
+from ablate.budget import Budget
 from ablate.checkpoint import final_weights
 from ablate.corpus import Domain, Split
 from ablate.decode import Predictor, decode
@@ -25,7 +26,7 @@ from ablate.family import read_config, shape_of
 from ablate.objective import Autoregressive, MaskedDiffusion
 from ablate.regime import Regime, Stage
 from ablate.rope import RopeScaling, Stretch
-from ablate.run import Budget, Run
+from ablate.run import Run
 from ablate.shape import Shape
 from ablate.store import describe
 from ablate.tokeniser import Tokeniser, trained

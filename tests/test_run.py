@@ -13,13 +13,14 @@ from rich.console import Console
 import synthetic_data
 from ablate import checkpoint, records
 from ablate.base import base_key, base_weights
+from ablate.budget import Budget
 from ablate.checkpoint import Damaged, load, save, weights_hash
 from ablate.corpus import Domain, Split
 from ablate.learner import Learner
 from ablate.manifest import RunError, read_manifest
 from ablate.objective import Autoregressive, MaskedDiffusion
 from ablate.regime import MaskWarmup, Regime, Stage
-from ablate.run import Budget, Run
+from ablate.run import Run
 from ablate.shape import Shape
 from ablate.store import describe, locked
 from ablate.train import train

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from ablate import records
 from ablate.block import BlockDiffusion
+from ablate.budget import Budget
 from ablate.control import _supervised
 from ablate.corpus import SPLITS, Domain, Query, Split, Vocabulary, documents, given
 from ablate.decode import Predictor
@@ -24,7 +25,7 @@ from ablate.objective import Autoregressive, MaskedDiffusion
 from ablate.probe import Probe
 from ablate.problem import within_documents
 from ablate.regime import Regime, Stage
-from ablate.run import Budget, Run
+from ablate.run import Run
 from ablate.shape import Shape
 from ablate.train import train
 from ablate.variance import gradient_sums, scored_share

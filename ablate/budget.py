@@ -1,0 +1,37 @@
+"""How much of training and of measuring a run does."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+
+MOST = 10**12  # tokens, sizes and counts beyond this are slips of the finger
+
+
+@dataclass
+class Budget:
+    """How much is spent. base_tokens and tokens: training tokens in the general and the new domain.
+
+    evaluations: probes, evenly spaced, apart from those at 0 and around each switch. questions: decoded at each of
+    `block_sizes` on each law, but no more than can be decoded by reading `decoded` tokens. contexts: rows drawn from
+    each law of contexts. every: steps between logged rows.
+    """
+
+    base_tokens: int = 1_250_000
+    tokens: int = 1_750_000
+    evaluations: int = 16
+    questions: int = 64
+    decoded: int = 32_768
+    contexts: int = 128
+    every: int = 20
+    block_sizes: list[int] = field(default_factory=lambda: [1, 2, 32])
+
+    def __post_init__(self) -> None:
+        for f in dataclasses.fields(self):
+            value = getattr(self, f.name)
+            values, example = (value, "[1,2,32]") if f.name == "block_sizes" else ([value], f.default)
+            if not values or not all(1 <= v <= MOST for v in values) or len(set(values)) < len(values):
+                raise ValueError(
+                    f"budget.{f.name}: wanted 1..{MOST:.0e}{', each once' * (len(values) != 1)}, got {value}; "
+                    f"try budget.{f.name}={example}"
+                )

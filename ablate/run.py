@@ -124,14 +124,12 @@ class Run:
     def vocabulary(self) -> int:
         """Rows of the embedding, MASK's among them. Raises ValueError if the shape has too few for the corpus."""
         needed = len(self.corpus.vocabulary)
-        if self.init:
-            return max(self.model.vocabulary, needed)
-        if 0 < self.model.vocabulary < needed:
+        if not self.init and 0 < self.model.vocabulary < needed:
             raise ValueError(
                 f"model.vocabulary={self.model.vocabulary}: wanted {needed} or more, the corpus's tokens, or 0 for "
                 "just as many; type model.vocabulary=0"
             )
-        return self.model.vocabulary or needed
+        return max(self.model.vocabulary, needed)
 
     def flops_after(self, step: int) -> float:
         """Of training on the new domain up to this step: of every row that is read, as if it were read whole."""

@@ -111,18 +111,17 @@ class Learner(lightning.LightningModule):
         self.scorable = 0
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
-        tokens_BL, rows, scorable = batch
+        tokens_BL, rows, self.scorable = batch
         phase = self.stage.phase(self.done + self.trainer.global_step, self.steps)
         problem = self.stage.objective.pose(tokens_BL, rows, self.vocabulary.mask_id, phase)
         problem = within_documents(problem, tokens_BL, self.vocabulary.boundary, self.stage.objective.offset)
-        loss, nats_N, _ = score(self.network, problem, scorable)
-        self.scorable = scorable
-        self.loss_value = self.loss_value + loss.detach()
-        self.nats = self.nats + nats_N.sum()
-        self.step_scored = self.step_scored + len(nats_N)
-        self.scored = self.scored + len(nats_N)
+        scored = score(self.network, problem, self.scorable)
+        self.loss_value = self.loss_value + scored.loss.detach()
+        self.nats = self.nats + scored.nats_N.sum()
+        self.step_scored = self.step_scored + len(scored.nats_N)
+        self.scored = self.scored + len(scored.nats_N)
         # Lightning averages over devices and micro-batches; the parts are already divided by the global batch
-        return loss * self.trainer.world_size * self.trainer.accumulate_grad_batches
+        return scored.loss * self.trainer.world_size * self.trainer.accumulate_grad_batches
 
     def transfer_batch_to_device(self, batch: Batch, device: Any, dataloader_idx: int) -> Batch:
         return batch._replace(tokens_BL=batch.tokens_BL.to(device, non_blocking=True))

@@ -86,10 +86,13 @@ def _within(
 
 
 def _unmasked(q_BHLD: Tensor, k_BHLD: Tensor, v_BHLD: Tensor, pattern: Pattern) -> Tensor:
+    import torch
     import torch.nn.functional as F
 
-    causal, grouped = pattern.kind is Attention.causal, q_BHLD.shape[1] > k_BHLD.shape[1]
-    return F.scaled_dot_product_attention(q_BHLD, k_BHLD, v_BHLD, is_causal=causal, enable_gqa=grouped)
+    causal, groups = pattern.kind is Attention.causal, q_BHLD.shape[1] // k_BHLD.shape[1]
+    if groups > 1 and q_BHLD.dtype == torch.float32:  # of which no fused kernel takes grouped keys
+        k_BHLD, v_BHLD, groups = k_BHLD.repeat_interleave(groups, 1), v_BHLD.repeat_interleave(groups, 1), 1
+    return F.scaled_dot_product_attention(q_BHLD, k_BHLD, v_BHLD, is_causal=causal, enable_gqa=groups > 1)
 
 
 def _masked(q_BHLD: Tensor, k_BHMD: Tensor, v_BHMD: Tensor, bias_LM: Tensor, form: Form) -> Tensor:
@@ -187,6 +190,7 @@ def _flexed(q_RHLD: Tensor, k_RHLD: Tensor, v_RHLD: Tensor, pattern: Pattern, ma
         mask = cast("BlockMask | None", sight(pattern, Form.flex, length, q_RHLD.device, spared=spared))
     if mask is None:
         return _unmasked(q_RHLD, k_RHLD, v_RHLD, pattern)
+    q_RHLD, k_RHLD = q_RHLD.to(v_RHLD.dtype), k_RHLD.to(v_RHLD.dtype)  # autocast norms heads in fp32
     compute = partial(flex(q_RHLD.device), block_mask=mask, enable_gqa=q_RHLD.shape[1] > k_RHLD.shape[1])
     if not pattern.draws:
         return compute(q_RHLD, k_RHLD, v_RHLD)

@@ -4,8 +4,9 @@ all that determines it."""
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,17 @@ from torch import Tensor
 
 from ablate.checkpoint import weights_hash
 from ablate.corpus import Domain, Split
-from ablate.engine import copy_part, from_first, prepare, shard, whole_weights
+from ablate.engine import copy_part, prepare, shard, whole_weights
 from ablate.learner import Feed, Learner, Progressed, Watch, fit
 from ablate.machine import Compile, Strategy, attention_form, description, packages, source_hash
 from ablate.model import Transformer, initialise
 from ablate.pretrained import folder_of, read_weights
+from ablate.processes import from_first
 from ablate.run import Run
-from ablate.store import describe, digest, locked, whole_folder
+from ablate.store import describe, digest, lock, whole_folder
 
 Weights = dict[str, Tensor]
+POLL = 0.5  # seconds between looks at a base that another run trains
 
 
 def build_network(run: Run) -> Transformer:
@@ -57,8 +60,7 @@ def base_weights(run: Run, console: Console) -> Mapping[str, Tensor]:
     key = base_key(run)
     folder = Path(run.cache).expanduser() / digest(key)[:16]
     first = run.ranks[0] == 0
-    waiting = f"waiting for another process that trains {folder}"
-    with locked(folder.with_suffix(".lock"), waiting=waiting) if first else nullcontext():
+    with _claim(folder, first):
         weights = _read(folder, console) if first else None
         if from_first(weights is None):
             trained = _train(run, console)
@@ -67,6 +69,20 @@ def base_weights(run: Run, console: Console) -> Mapping[str, Tensor]:
                 _write(folder, weights, key)
     from_first(None)  # by now it lies there
     return load_file(folder / "model.safetensors") if weights is None else weights
+
+
+def _claim(folder: Path, first: bool) -> AbstractContextManager[Any]:
+    """A lock on the base's folder, held by the first process. All ask for news together while another run has it: one
+    that waited alone would be given up by the others."""
+    told = False
+    while True:
+        handle = lock(folder.with_suffix(".lock")) if first else None
+        if from_first(handle is not None):
+            return handle or nullcontext()
+        if first and not told:
+            print(f"waiting for another process that trains {folder}", flush=True)
+        told = True
+        time.sleep(POLL)
 
 
 def base_key(run: Run) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from ablate.files import file_hash
 from ablate.manifest import RunError
 from ablate.model import Transformer
 from ablate.optimiser import moments
+from ablate.processes import from_first
 from ablate.run import Run
 from ablate.store import describe, digest, write_bytes
 
@@ -133,6 +134,18 @@ def check(path: Path) -> None:
         raise Damaged(f"{path / (wrong or [CHECKSUMS])[0]}: wanted its recorded checksum, got damaged content")
 
 
+def _check_once(path: Path, first: bool) -> None:
+    """By the first process for all: every one would read the whole checkpoint."""
+    problem = None
+    if first:
+        try:
+            check(path)
+        except Damaged as damage:
+            problem = str(damage)
+    if problem := from_first(problem):
+        raise Damaged(problem)
+
+
 def fill(path: Path, tensors: Tensors) -> None:
     """Fills tensors, each process its own part of sharded ones, from a checkpoint of any number of processes."""
     from torch.distributed.checkpoint.state_dict_loader import load as load_parts
@@ -187,7 +200,7 @@ def weights_hash(state: Mapping[str, Tensor]) -> str:
 def read_plain(run: Run, path: Path) -> dict[str, Any]:
     """Plain values of a run's checkpoint. Raises RunError if it is damaged or another configuration's."""
     try:
-        check(path)
+        _check_once(path, run.ranks[0] == 0)
         plain = load(path / PLAIN)
         if plain["config"] != run.fingerprint():
             raise Damaged(f"{path}: wanted the checkpoint of {run.label}, got another run's")

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 from ablate.attention import TABLES
+from ablate.flex import allow_kernels
 from ablate.machine import Device, Precision, Recompute, Strategy
 from ablate.model import Layer, Transformer
 from ablate.run import Run
@@ -29,13 +30,14 @@ def prepare(network: Transformer, compiled: bool, recompute: Recompute = Recompu
     if compiled:
         for table in TABLES:  # constants to a compiled layer
             torch.compiler.assume_constant_result(table)
+        allow_kernels()
     for i, layer in enumerate(network.layers):
         plain = work = cast(Layer, layer).forward
         if recompute is not Recompute.none and i % every == 0:
             contexts = {} if recompute is Recompute.full else {"context_fn": _keep_products}
             work = partial(checkpoint, work, use_reentrant=False, **contexts)
         if compiled:
-            work = torch.compile(work)
+            work = torch.compile(work, dynamic=False)
         if work is not plain:
             layer.forward = _while_training(plain, work)
     return network
@@ -63,17 +65,9 @@ def _keep_products() -> Any:
     return create_selective_checkpoint_contexts(policy)
 
 
-def join_processes(device: Device) -> None:
-    """Joins the processes that torchrun or Slurm started into one group, once."""
-    if not torch.distributed.is_initialized():
-        if device is Device.cuda:
-            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        # gloo beside NCCL, because checkpoints are written from the CPU's memory
-        torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if device is Device.cuda else "gloo")
-
-
 def shard(network: Transformer, device: Device, precision: Precision) -> Transformer:
-    """Shards a network on meta over all processes, layer by layer (FSDP2, Zhao et al., 2023), and gives it memory.
+    """Shards a network on meta over a machine's processes, layer by layer (FSDP2, Zhao et al., 2023), and gives it
+    memory. Each machine has a whole copy: between machines only gradients travel.
 
     Weights, gradients and optimiser are fp32; with bf16 weights travel and are multiplied in bf16 and gradients are
     summed in fp32. The weights are not filled: see `load_weights`.
@@ -81,10 +75,13 @@ def shard(network: Transformer, device: Device, precision: Precision) -> Transfo
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
-    mesh = init_device_mesh(device.value, (torch.distributed.get_world_size(),))
+    here, world = int(os.environ["LOCAL_WORLD_SIZE"]), torch.distributed.get_world_size()
+    sizes = (world // here, here) if world > here else (world,)
+    mesh = init_device_mesh(device.value, sizes, mesh_dim_names=("machines", "cards")[-len(sizes) :])
     mixed = MixedPrecisionPolicy()
     if precision is Precision.bf16:
-        mixed = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+        # not what comes in: the embedding is bf16 by itself, and the weights of the loss are not to be rounded
+        mixed = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
     for layer in network.layers:
         fully_shard(layer, mesh=mesh, mp_policy=mixed)
     fully_shard(network, mesh=mesh, mp_policy=mixed)
@@ -123,15 +120,6 @@ def whole_weights(network: Transformer, first: bool) -> dict[str, Tensor]:
     return whole
 
 
-def from_first(value: Any) -> Any:
-    """The first process's value in every process; each waits for it. Alone: the value itself."""
-    if not torch.distributed.is_initialized():
-        return value
-    box = [value]
-    torch.distributed.broadcast_object_list(box, src=0)
-    return box[0]
-
-
 def parallel(run: Run) -> Any:
     """Lightning's strategy for a resolved run."""
     from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
@@ -139,5 +127,6 @@ def parallel(run: Run) -> Any:
     if run.strategy is Strategy.fsdp:
         return ModelParallelStrategy(data_parallel_size=run.processes, tensor_parallel_size=1)
     if run.strategy is Strategy.ddp:
-        return DDPStrategy(gradient_as_bucket_view=True)  # else each process has its gradients twice
+        # else each process has its gradients twice, and sends tables that never change
+        return DDPStrategy(gradient_as_bucket_view=True, broadcast_buffers=False)
     return run.strategy.value

@@ -34,11 +34,19 @@ def flex(device: torch.device) -> Callable[..., Tensor]:
 def compiled_flex() -> Callable[..., Tensor]:
     """Compiled anew for every kind of mask: beyond torch's limit of 8 it would write out all scores after all."""
     import torch
-    from torch._dynamo import config
     from torch.nn.attention.flex_attention import flex_attention
 
+    allow_kernels()
+    return torch.compile(flex_attention, dynamic=False)
+
+
+def allow_kernels() -> None:
+    """Lets torch compile a kernel for every shape and kind of mask, none of them for shapes left open, and leave DDP's
+    buckets alone: they are smaller than one matrix, and would cut each layer's graph at every one."""
+    from torch._dynamo import config
+
     config.recompile_limit = max(config.recompile_limit, KERNELS)
-    return torch.compile(flex_attention)
+    config.optimize_ddp = False
 
 
 def block_mask(
@@ -48,6 +56,7 @@ def block_mask(
 
     Written apart from `visible`, against which it is tested.
     """
+    import torch
     from torch.nn.attention.flex_attention import and_masks, create_block_mask
 
     size, noise = max(1, pattern.size), pattern.draws * length
@@ -74,8 +83,10 @@ def block_mask(
     if starts_BL is not None:
         rows = len(starts_BL)
         sees = and_masks(sees, lambda b, _h, q, k: starts_BL[b, q % length] == starts_BL[b, k % length])
-    compiled = device.type == "cuda"  # else all B M M truth values are written out on the way
-    return create_block_mask(sees, rows, None, queries, noise + length, device=str(device), _compile=compiled)
+    make = create_block_mask
+    if device.type == "cuda" and documents_BL is not None:  # else all B M M truth values are written out on the way
+        make = torch.compile(create_block_mask, dynamic=False)
+    return make(sees, rows, None, queries, noise + length, device=str(device))
 
 
 @lru_cache(maxsize=64)

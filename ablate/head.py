@@ -5,12 +5,14 @@ Shapes: N scored outputs, C of them in a stretch, W width, V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
-STRETCH = 2**27  # logits made at once; in fp32 half a GiB
+STRETCH = 2**28  # logits made at once; in fp32 a GiB
 
 
 def scored_loss(
@@ -20,6 +22,24 @@ def scored_loss(
     detached. Products are in autocast's precision where it is on; log-probabilities and sums over stretches in fp32
     (in fp64 for fp64)."""
     return _Scored.apply(outputs_NW, weight_VW, allowed_V, targets_N, coefficient_N)  # type: ignore[return-value]
+
+
+def cross_entropy(
+    raw_CV: Tensor, allowed_V: Tensor, targets_C1: Tensor, coefficient_C1: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Nats (C,) in fp32 at least, and the slope of sum(coefficient * nats) by the logits, (C, V) in their own type."""
+    logits_CV = raw_CV.to(torch.promote_types(raw_CV.dtype, torch.float32)).add_(allowed_V)
+    total_C1 = logits_CV.logsumexp(-1, keepdim=True)
+    nats_C = (total_C1 - logits_CV.gather(1, targets_C1))[:, 0]
+    slope_CV = logits_CV.sub_(total_C1).exp_()
+    slope_CV.scatter_add_(1, targets_C1, torch.full_like(total_C1, -1.0))
+    return nats_C, slope_CV.mul_(coefficient_C1).to(raw_CV.dtype)
+
+
+@lru_cache(maxsize=1)
+def fused() -> Callable[..., tuple[Tensor, Tensor]]:
+    """The same compiled: on a GPU each of its steps by itself would read and write all logits."""
+    return torch.compile(cross_entropy, dynamic=True)
 
 
 class _Scored(torch.autograd.Function):
@@ -33,6 +53,7 @@ class _Scored(torch.autograd.Function):
         mixed = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else outputs_NW.dtype
         exact = torch.promote_types(outputs_NW.dtype, torch.float32)
         wanted = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
+        slopes = fused() if device == "cuda" else cross_entropy
         kernel_VW, size = weight_VW.to(mixed), max(1, STRETCH // len(weight_VW))
         nats_N = torch.empty(len(outputs_NW), dtype=exact, device=outputs_NW.device)
         by_outputs_NW = torch.empty_like(outputs_NW) if wanted else None
@@ -41,15 +62,10 @@ class _Scored(torch.autograd.Function):
             for first in range(0, len(outputs_NW), size):
                 now = slice(first, first + size)
                 rows_CW = outputs_NW[now].to(mixed)
-                logits_CV = (rows_CW @ kernel_VW.T).to(exact).add_(allowed_V)
-                total_C1 = logits_CV.logsumexp(-1, keepdim=True)
-                own_C1 = logits_CV.gather(1, targets_N[now, None])
-                nats_N[now] = (total_C1 - own_C1)[:, 0]
+                raw_CV, targets_C1 = rows_CW @ kernel_VW.T, targets_N[now, None]
+                nats_N[now], slope_CV = slopes(raw_CV, allowed_V, targets_C1, coefficient_N[now, None])
                 if by_outputs_NW is None or by_weight_VW is None:
                     continue
-                slope_CV = logits_CV.sub_(total_C1).exp_()
-                slope_CV.scatter_add_(1, targets_N[now, None], torch.full_like(own_C1, -1.0))
-                slope_CV = slope_CV.mul_(coefficient_N[now, None]).to(mixed)
                 by_outputs_NW[now] = (slope_CV @ kernel_VW).to(by_outputs_NW.dtype)
                 by_weight_VW += slope_CV.T @ rows_CW
         ctx.save_for_backward(by_outputs_NW, by_weight_VW)

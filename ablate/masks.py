@@ -80,9 +80,14 @@ def levels(rows: Rows, strata: Strata, blocks: int = 1, draw: int = 0, draws: in
     if strata is Strata.none:
         return 1.0 - offsets_BK
     count = rows.global_batch * blocks * draws
-    order = generator(rows.seed, "strata", rows.step).permutation(count) if strata is Strata.permuted else range(count)
+    order = _order(rows.seed, rows.step, count) if strata is Strata.permuted else np.arange(count)
     places_BK = (rows.indices[:, None] * blocks + np.arange(blocks)) * draws + draw
-    return (torch.from_numpy(np.asarray(order)[places_BK]) + 1.0 - offsets_BK) / count
+    return (torch.from_numpy(order[places_BK]) + 1.0 - offsets_BK) / count
+
+
+@lru_cache(maxsize=4)  # micro-batches of a step share it
+def _order(seed: int, step: int, count: int) -> np.ndarray:
+    return generator(seed, "strata", step).permutation(count)
 
 
 def _stream(name: str, draw: int, redraw: int = 0) -> str:

@@ -22,8 +22,8 @@ from ablate.shape import Shape
 GB = 1e9  # a card of "80 GB" has 85e9 bytes, of which driver, libraries and fragments take what is left
 POSED = 16  # sequences whose masks say how many outputs are scored in the mean
 DAY = 86_400  # seconds
-LIMITS = {"gpus": 2**20, "batch": 2**20, "global_batch": 2**30, "length": 2**24, "vocabulary": 2**24, "steps": 10**12,
-          "recompute_every": 2**20}  # fmt: skip
+LIMITS = {"gpus": 2**20, "gpus_per_machine": 2**20, "batch": 2**20, "global_batch": 2**30, "length": 2**24,
+          "vocabulary": 2**24, "steps": 10**12, "recompute_every": 2**20}  # fmt: skip
 
 
 @dataclass
@@ -33,13 +33,15 @@ class Plan:
     batch: sequences of a micro-step on one processor. global_batch: of a step over all of them; the paper does not say
     what it took, 512 is ours. length: tokens a sequence. vocabulary: of a model that has as many as its corpus. mfu:
     the share of `peak` (FLOP/s of a processor; an H100 SXM has 989e12 in bf16) that is expected. memory: GB (1e9
-    bytes) of a processor. out: a .json file of all numbers, none where empty.
+    bytes) of a processor. gpus_per_machine: among these FSDP shards, each machine has a copy. out: a .json file of all
+    numbers, none where empty.
     Raises ValueError for values out of range.
     """
 
     model: Shape
     regime: Regime
     gpus: int = 1
+    gpus_per_machine: int = 8
     batch: int = 1
     global_batch: int = 512
     length: int = 4096
@@ -105,7 +107,12 @@ class Plan:
 
     @property
     def sharded(self) -> bool:
-        return self.chosen is Strategy.fsdp and self.gpus > 1
+        return self.chosen is Strategy.fsdp and self.shares > 1
+
+    @property
+    def shares(self) -> int:
+        """Processors among which a copy of weights, gradients and optimiser can be divided."""
+        return min(self.gpus, self.gpus_per_machine)
 
     @property
     def carried(self) -> bool:
@@ -115,7 +122,7 @@ class Plan:
     def summary(self) -> dict[str, Any]:
         """What does not depend on the stage. Bytes are those of one processor."""
         parameters = self.model.parameters(self.symbols)
-        share = self.gpus if self.sharded else 1
+        share = self.shares if self.sharded else 1
         return {
             "parameters": parameters,
             "bytes": {"weights": 4 * parameters / share, "gradients": 4 * parameters / share,

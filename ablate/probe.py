@@ -26,6 +26,7 @@ from ablate.summary import Calibration
 
 Row = dict[str, object]
 SMOOTHING = 0.01  # of what a finite list has shown, see `memorisation_index`
+STRETCH = 2**28  # log-probabilities made at once; in fp32 a GiB
 FLOOR = 1e-6  # under the probabilities of a spurious binding, of which p_0 may be 0
 
 
@@ -69,7 +70,7 @@ class Probe:
                 contexts = contexts.within_documents(given_BL, scored_BL, v.mask_id)
             answers = None if corpus.oracle is None else corpus.oracle.posterior(contexts.inputs_BL)
             rate = _tokens_per_byte(corpus, pool.tokens_BL, scored_BL)
-            papers.append(Paper(name, block_size, contexts, scored_BL, answers, rate))
+            papers.append(Paper(name, block_size, contexts, scored_BL, answers, rate, len(v)))
         cost = int(pool.answer_BL.sum(1).max()) * corpus.length
         questions = corpus.queries(min(self.questions, max(1, self.decoded // cost)), seed)
         listed = _listed(corpus, everything_BL, seed)
@@ -85,6 +86,7 @@ class Paper:
     """One law of contexts and the exact answers: posterior p_BLV where an oracle exists, else None.
 
     scored_BL: the tokens that can be asked for. tokens_per_byte is None for worlds, whose tokens stand for no bytes.
+    tokens: of the vocabulary.
     """
 
     name: str
@@ -93,6 +95,15 @@ class Paper:
     scored_BL: Tensor
     answers: Posterior | None
     tokens_per_byte: float | None
+    tokens: int
+
+    def surprises(self, predict: Predict, inputs_BL: Tensor) -> Tensor:
+        """Nats at what stands there, (B, L) float64. A stretch of rows at a time: of a checkpoint's vocabulary the
+        log-probabilities of all rows would fit into no memory."""
+        rows = max(1, STRETCH // (inputs_BL.shape[1] * self.tokens))
+        parts = zip(inputs_BL.split(rows), self.contexts.targets_BL.split(rows), strict=True)
+        return -torch.cat([predict(now)[..., : self.tokens].gather(-1, asked[..., None])[..., 0].double()
+                           for now, asked in parts])  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -149,28 +160,22 @@ def _knowledge(predict: Predict, paper: Paper, exact: bool, by_question: bool) -
     """
     common: Row = {"contexts": paper.name, "block_size": paper.block_size, "protocol": ""}
     contexts = paper.contexts
-    logp_BLV = predict(contexts.inputs_BL).double()
     if paper.answers is None:
-        surprise_BL = -logp_BLV.gather(-1, contexts.targets_BL[..., None])[..., 0]
-        values = {"bits": contexts.mean(surprise_BL) / math.log(2)}
+        bits_BL = paper.surprises(predict, contexts.inputs_BL) / math.log(2)
+        values = {"bits": contexts.mean(bits_BL)}
     else:
+        logp_BLV = predict(contexts.inputs_BL).double()
+        bits_BL = excess_bits(paper.answers.p_BLV.flatten(0, 1), logp_BLV.flatten(0, 1)).view(logp_BLV.shape[:2])
         values = _against_oracle(contexts, logp_BLV, paper.answers)
     if paper.tokens_per_byte is not None:
         bits = _exact_bits(predict, paper) if exact else values["bits"]
         values = {"bits_per_byte": bits * paper.tokens_per_byte}
     rows = [{"metric": metric, **common, "value": value} for metric, value in values.items()]
     if by_question:
-        bits_B = contexts.means(_bits_above_oracle(contexts, logp_BLV, paper.answers))
+        bits_B = contexts.means(bits_BL)
         rows += [{"metric": "question_bits", **common, "question": i, "value": v}
                  for i, v in enumerate(bits_B.tolist())]  # fmt: skip
     return rows
-
-
-def _bits_above_oracle(contexts: Contexts, logp_BLV: Tensor, answers: Posterior | None) -> Tensor:
-    """Of every token: KL divergence from the exact posterior, or else the surprise at what stands there; (B, L)."""
-    if answers is None:
-        return -logp_BLV.gather(-1, contexts.targets_BL[..., None])[..., 0] / math.log(2)
-    return excess_bits(answers.p_BLV.flatten(0, 1), logp_BLV.flatten(0, 1)).view(logp_BLV.shape[:2])
 
 
 def _against_oracle(contexts: Contexts, logp_BLV: Tensor, answers: Posterior) -> dict[str, float]:
@@ -239,9 +244,8 @@ def _spurious(predict: Predict, stale: Stale, truth: Posterior) -> list[Row]:
 
 def _exact_bits(predict: Predict, paper: Paper) -> float:
     """Bits per token of a left-to-right model over every token but what is given."""
-    tokens_BL = paper.contexts.targets_BL
-    logp_BL = predict(tokens_BL).double().gather(-1, tokens_BL[..., None])[..., 0]
-    return -float(logp_BL[paper.scored_BL].mean()) / math.log(2)
+    nats_BL = paper.surprises(predict, paper.contexts.targets_BL)
+    return float(nats_BL[paper.scored_BL].mean()) / math.log(2)
 
 
 def _tokens_per_byte(corpus: Corpus, tokens_BL: Tensor, scored_BL: Tensor) -> float | None:

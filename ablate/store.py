@@ -83,17 +83,13 @@ def lock(path: Path, patient: bool = False) -> IO[str] | None:
 
 
 @contextmanager
-def locked(path: Path, waiting: str = "", patient: bool = True) -> Iterator[None]:
+def locked(path: Path, patient: bool = True) -> Iterator[None]:
     """Holds an exclusive lock on `path` for the duration.
 
-    Where another process holds it: prints `waiting`, if any, and waits; if not `patient` raises BlockingIOError.
+    Where another process holds it: waits; if not `patient` raises BlockingIOError.
     """
-    handle = lock(path)
-    while handle is None:
-        if not patient:
-            raise BlockingIOError(path)
-        if waiting:
-            print(waiting, flush=True)
-        handle = lock(path, patient=True)
+    handle = lock(path, patient)
+    if handle is None:
+        raise BlockingIOError(path)
     with handle:
         yield

@@ -26,13 +26,14 @@ from ablate.checkpoint import (
 )
 from ablate.corpus import Domain, Split
 from ablate.decode import Predictor
-from ablate.engine import from_first, join_processes, load_weights
+from ablate.engine import load_weights
 from ablate.learner import Feed, Learner, Progressed, Watch, fit
 from ablate.machine import Device, Strategy
 from ablate.manifest import COMPLETE, SECONDS, RunError, new_manifest, read_manifest, write_manifest
 from ablate.model import Transformer
 from ablate.objective import Objective
 from ablate.probe import Exam, Row
+from ablate.processes import from_first, join_processes
 from ablate.questions import probes
 from ablate.run import Run
 from ablate.store import locked
@@ -48,19 +49,21 @@ def train(run: Run, console: Console) -> Path:
     """
     run = run.resolved()
     torch.set_num_threads(run.threads)
-    if run.ranks[0] == 0:
-        read_manifest(run)  # refuses before the lock would make the folder
-    else:
-        Session(run, console, new_manifest(run)).go()
+    if run.strategy is not Strategy.auto:
+        join_processes(run.device)
+    if run.ranks[0]:
+        if from_first(None):
+            Session(run, console, new_manifest(run)).go()
         return run.folder
+    read_manifest(run)  # refuses before the lock would make the folder
     try:
         with locked(run.folder / ".lock", patient=False):
             manifest = read_manifest(run) or new_manifest(run)
-            if manifest["status"] == COMPLETE:
+            if from_first(manifest["status"] != COMPLETE):
+                _go(run, console, manifest)
+            else:
                 repair(run)
                 console.print(f"[green]complete already:[/] {run.folder}")
-            else:
-                _go(run, console, manifest)
     except BlockingIOError:
         raise RunError(f"out={run.folder}: another process is at work there; wait for it or type out=PATH") from None
     return run.folder
@@ -104,8 +107,6 @@ class Session:
         self.evaluation_seconds = 0.0
         self.pauses = frozenset(self.run.pauses())
         self.label = self.run.label
-        if self.run.strategy is not Strategy.auto:
-            join_processes(self.run.device)
         self.network = build_network(self.run)
         self.writer = Writer(self.run.folder / FOLDER, *self.run.ranks)
 

@@ -36,6 +36,8 @@ POSED = 4  # problems, taken in turn: masks of several draws
 PEAKS = {"H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12, "H200": 989e12, "A100": 312e12}
 SIDE = {Device.cuda: 8192, Device.cpu: 1024}  # of the square matrices whose product is the peak of what is not listed
 OUT_OF_MEMORY = "out of memory"
+# what is said where memory is short, by the CPU's allocator, the driver and cuBLAS, who have no exception for it
+SHORT = ("out of memory", "can't allocate memory", "alloc_failed")
 
 
 @dataclass(frozen=True)
@@ -94,13 +96,13 @@ def measure(case: Case, fresh: bool = True) -> dict[str, Any]:
     """Seconds of every step and the most memory. fresh: is what was compiled earlier not to be used? Where memory is
     short, `failed` says so."""
     if fresh:
-        os.environ["TORCHINDUCTOR_FORCE_DISABLE_CACHES"] = "1"
+        torch.compiler.config.force_disable_caches = True
     try:
         return _measured(case)
     except torch.OutOfMemoryError:
         return {"failed": OUT_OF_MEMORY}
     except RuntimeError as error:
-        if "can't allocate memory" in str(error):  # the CPU's allocator has no exception of its own
+        if any(words in str(error).lower() for words in SHORT):
             return {"failed": OUT_OF_MEMORY}
         raise
 

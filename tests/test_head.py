@@ -84,6 +84,21 @@ def test_logits_of_one_stretch_are_all_that_ever_exist(monkeypatch):
     assert seen.most == 32
 
 
+def test_compiled_it_is_the_same(monkeypatch):
+    """As a GPU runs it, but not turned into machine code; where outputs differ in number nothing is compiled anew."""
+    from torch._dynamo.testing import CompileCounterWithBackend
+
+    backend = CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(head.cross_entropy, dynamic=True, backend=backend)
+    outputs, weight, allowed, targets, coefficient = inputs(torch.float32)
+    for count in (N, 5, 23, 11, 30):
+        raw = (outputs[:count] @ weight.T).detach()
+        given = allowed, targets[:count, None], coefficient[:count, None]
+        for ours, theirs in zip(compiled(raw.clone(), *given), head.cross_entropy(raw.clone(), *given), strict=True):
+            torch.testing.assert_close(ours, theirs)
+    assert backend.frame_count == 2, "once for all outputs at once, once for every part of them"
+
+
 def test_nothing_scored_costs_nothing():
     outputs, weight, allowed, *_ = inputs()
     loss, nats = head.scored_loss(outputs[:0], weight, allowed, torch.zeros(0, dtype=torch.long), torch.zeros(0))

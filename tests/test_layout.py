@@ -13,9 +13,9 @@ ROOMS = [
     "spikes", "workers", "study", "schedule", "noise", "masks", "corpus", "duplicates", "rows", "files", "census",
     "pool", "tokeniser", "windows", "shards", "build", "packed", "text", "pattern", "flex", "attention", "problem",
     "block", "objective", "closed_forms", "no_signal", "rope", "shape", "family", "head", "model", "pretrained",
-    "loss", "regime", "optimiser", "machine", "flops", "decode", "contexts", "visits", "probe", "budget", "run",
-    "questions", "survey", "manifest", "checkpoint", "engine", "stand_ins", "memory", "plan", "learner", "variance",
-    "base", "train", "control",
+    "loss", "regime", "optimiser", "machine", "processes", "flops", "decode", "contexts", "visits", "probe", "budget",
+    "run", "questions", "survey", "manifest", "checkpoint", "engine", "stand_ins", "memory", "plan", "learner",
+    "variance", "base", "train", "control",
 ]  # fmt: skip
 
 

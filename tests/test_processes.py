@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -43,6 +44,12 @@ def finish(process: subprocess.Popen[str]) -> str:
     said, _ = process.communicate(timeout=300)
     assert process.returncode == 0, said[-3000:]
     return said
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def kill_after_first_checkpoint(process: subprocess.Popen[str], folder: Path) -> str:
@@ -90,6 +97,16 @@ def test_two_processes_give_the_curve_of_one(place, name, words):
     assert all(((whole[key] - alone[key]).abs() <= 1e-5).all() for key in whole)
 
 
+def test_two_machines_have_a_copy_each(place):
+    """Two launchers of one process each, as on two machines: weights are sharded within, gradients summed between."""
+    launch = ["-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d",
+              "--rdzv-endpoint", f"127.0.0.1:{free_port()}", "--rdzv-id", "machines"]  # fmt: skip
+    both = [start(place, "machines", launch, "strategy=fsdp") for _ in range(2)]
+    for process in both:
+        finish(process)
+    check_same(rows(place, "machines"), rows(place, "alone"))
+
+
 @pytest.mark.parametrize(
     ("name", "first", "then"),
     [("two-to-one", [TORCHRUN, "strategy=fsdp"], [ALONE]), ("one-to-two", [ALONE], [TORCHRUN, "strategy=fsdp"])],
@@ -110,6 +127,11 @@ def test_bf16_shards_train_alike(place):
     ours, theirs = (rows(place, name).query("metric == 'loss'")["value"].tolist() for name in ("fsdp16", "alone16"))
     assert ours == pytest.approx(theirs, rel=2**-7)
     assert {t.dtype.itemsize for t in checkpoint.final_weights(place / "fsdp16").values()} == {4}
+
+
+def test_several_processes_find_a_finished_run_finished(place):
+    """The first one knows it and goes; the others must not wait for it."""
+    assert "complete already: alone" in finish(start(place, "alone", TORCHRUN))
 
 
 def test_shards_without_processes_are_refused(tmp_path):

@@ -149,7 +149,10 @@ def _bias(
 ) -> Tensor:  # fmt: skip
     """Additive mask of the queries `now`: 0 where visible, -inf elsewhere. Keys: `seen` of a sequence as it is or of a
     clean one, and for the queries of a noisy copy also `now` of its own keys."""
-    return _table(pattern, length, now.start, now.stop, seen.stop, device, dtype, noisy)
+    import torch
+
+    table = _table.__wrapped__ if torch.compiler.is_compiling() else _table  # compiled, it is part of the graph
+    return table(pattern, length, now.start, now.stop, seen.stop, device, dtype, noisy)
 
 
 @lru_cache(maxsize=256)
@@ -214,4 +217,4 @@ def _dense_mask(pattern: Pattern, length: int, device: torch.device) -> Tensor:
     return visible(pattern, length).to(device)
 
 
-TABLES = (_table, _dense_mask)  # what a compiled network need not make anew at every step
+TABLES = (_table, _dense_mask)  # what is kept from pass to pass

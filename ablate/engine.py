@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
-from ablate.attention import TABLES
 from ablate.flex import allow_kernels
 from ablate.machine import Device, Precision, Recompute, Strategy
 from ablate.model import Layer, Transformer
@@ -28,8 +27,6 @@ def prepare(network: Transformer, compiled: bool, recompute: Recompute = Recompu
     every: of the layers, each `every`-th makes its activations anew.
     """
     if compiled:
-        for table in TABLES:  # constants to a compiled layer
-            torch.compiler.assume_constant_result(table)
         allow_kernels()
     for i, layer in enumerate(network.layers):
         plain = work = cast(Layer, layer).forward

@@ -123,7 +123,7 @@ def test_small_step_race_from_command_to_file(tmp_path, monkeypatch, capsys):
     """The command with few tokens, no compiler and no new process; the slow test below has them."""
     path, threads = tmp_path / "step.json", torch.get_num_threads()
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")  # the race sets it; put back afterwards
-    monkeypatch.setattr(torch, "compile", lambda network: network)
+    monkeypatch.setattr(torch, "compile", lambda network, **_: network)
     monkeypatch.setattr(bench, "in_fresh_process", lambda race, name, _, *numbers: race(name, threads, *numbers))
     monkeypatch.setattr(bench_step, "SIDE", 64)
     small = {name: replace(course, batch=2, length=16) for name, course in bench_step.COURSES.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,8 @@ def _go(run: Run, console: Console, manifest: dict[str, Any]) -> None:
         manifest["status"] = "interrupted" if isinstance(stop, KeyboardInterrupt) else "failed"
         raise
     finally:
+        with suppress(OSError):  # the next process to work here must not meet one that is still being written
+            session.writer.wait()
         write_manifest(run.folder, manifest)
 
 

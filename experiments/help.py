@@ -19,7 +19,7 @@ def run_help() -> str:
         "init=hf:FOLDER           a checkpoint as base model, with its shape and tokeniser; see docs/checkpoints.md",
         "model=hf:FOLDER          its shape alone, likewise model=PATH/config.json",
         "-m regime=a,b seed=0,1   every combination, one after the other",
-        "torchrun --standalone --nproc-per-node N experiments/run.py strategy=fsdp   several processes; docs/processes.md",
+        "torchrun --standalone --nproc-per-node 2 experiments/run.py ...   several processes; docs/processes.md",
         "--cfg job                print the configuration and stop",
         '-sc install=bash         print tab completion for: eval "$(python experiments/run.py -sc install=bash)"',
     ]

@@ -70,7 +70,7 @@ def read_config(place: Path) -> dict[str, Any]:
     path = config_path(place)
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or "it is no JSON"
         raise ValueError(f"{path}: wanted a checkpoint's config.json, got none that can be read ({reason}); {TYPE}") \
             from None  # fmt: skip
@@ -103,18 +103,23 @@ def _shape(config: Config) -> Shape:
     kv_heads = heads if architecture is ARCHITECTURES["llama"] else None
     head = _whole(config, "head_dim", architecture.head)
     theta, scaling = _rope(config)
-    mask_id = next((config[key] for key in ("mask_token_id", "mask_id") if isinstance(config.get(key), int)), -1)
+    mask = next((key for key in ("mask_token_id", "mask_id") if config.get(key) is not None), None)
+    if mask and (isinstance(config[mask], bool) or not isinstance(config[mask], int) or config[mask] < 0):
+        raise ValueError(f"{mask}: wanted a token's id, 0 or more, got {config[mask]!r}; {TYPE}")
+    _whole(config, "max_position_embeddings", 1)
     return Shape(
         width, _whole(config, "num_hidden_layers"), heads, _whole(config, "num_key_value_heads", kv_heads),
         hidden=_whole(config, "intermediate_size"), vocabulary=_whole(config, "vocab_size"),
         tied=bool(config.get("tie_word_embeddings", False)), rope_theta=theta,
         norm_eps=_number(config, "rms_norm_eps", 1e-6), qkv_bias=architecture.qkv_bias, qk_norm=architecture.qk_norm,
-        head=0 if head * heads == width else head, rope_scaling=scaling, mask_id=mask_id,
+        head=0 if head * heads == width else head, rope_scaling=scaling, mask_id=config[mask] if mask else -1,
     )  # fmt: skip
 
 
 def _architecture(config: Config) -> Architecture:
     kind, named = config.get("model_type"), config.get("architectures") or []
+    if not isinstance(named, list):
+        raise ValueError(f"architectures: wanted a list of names, got {named!r}; {TYPE}")
     known = ARCHITECTURES.get(str(kind))
     if known is None or (named and known.name not in named):
         wanted = ", ".join(f"{name} ({a.name})" for name, a in ARCHITECTURES.items())

@@ -24,7 +24,7 @@ from ablate.machine import (
     resolve_threads,
 )
 from ablate.objective import Autoregressive
-from ablate.pretrained import content_hash, require_fit
+from ablate.pretrained import content_hash, folder_of, read_weights, require_fit
 from ablate.regime import OptimiserState, Regime, Stage
 from ablate.shape import Shape
 from ablate.store import LATER, describe, digest
@@ -157,6 +157,8 @@ class Run:
         if sum(self.stage_steps) < 1:
             raise ValueError("regime.stages: wanted at least one step in all, got none; type regime.stages.0.share=1")
         require_fit(self.init, self.model, self.corpus.vocabulary)
+        if self.init:
+            read_weights(folder_of(self.init), self.model, self.vocabulary, self.init_pickle)  # headers alone
         self._require_documents()
         device = resolve_device(self.device)
         world = self.ranks[1]
@@ -169,7 +171,8 @@ class Run:
             )
         if self.batch % (self.accumulate * world):
             raise ValueError(
-                f"batch={self.batch}: must be a multiple of accumulate={self.accumulate} x {world} processes"
+                f"batch={self.batch}: wanted a multiple of accumulate={self.accumulate} x {world} processes; type "
+                f"batch={self.accumulate * world}"
             )
         if self.strategy is Strategy.fsdp and world == 1 and "RANK" not in os.environ:
             raise ValueError("strategy=fsdp: wanted processes that torchrun started, got none; type torchrun "

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from ablate.rope import RopeScaling
 from ablate.store import LATER
 
+# Beyond these are slips of the finger: a single tensor of such sizes fits no machine
+MOST = {"width": 2**20, "layers": 2**12, "heads": 2**14, "kv_heads": 2**14, "hidden": 2**24, "vocabulary": 2**26}
+
 
 @dataclass
 class Shape:
@@ -37,9 +40,10 @@ class Shape:
     mask_id: int = field(default=-1, metadata=LATER)
 
     def __post_init__(self) -> None:
-        for name in ("width", "layers", "heads", "kv_heads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"model.{name}: wanted at least 1, got {getattr(self, name)}; try model=tiny")
+        for name, most in MOST.items():
+            least = 1 if name in ("width", "layers", "heads", "kv_heads") else 0
+            if not least <= getattr(self, name) <= most:
+                raise ValueError(f"model.{name}: wanted {least}..{most}, got {getattr(self, name)}; try model=tiny")
         if not 0 < self.rope_theta < math.inf or not 0 <= self.norm_eps < 1:
             raise ValueError(
                 f"model.rope_theta={self.rope_theta}, model.norm_eps={self.norm_eps}: wanted a finite number above 0 "
@@ -57,9 +61,9 @@ class Shape:
             raise ValueError(
                 f"model.kv_heads={self.kv_heads}: must divide model.heads={self.heads}; try model.kv_heads={self.heads}"
             )
-        if min(self.hidden, self.vocabulary) < 0 or self.mask_id < -1:
-            raise ValueError("model.hidden and model.vocabulary: wanted 0 (derived) or more, model.mask_id -1 or more; "
-                             f"got {self.hidden}, {self.vocabulary}, {self.mask_id}; type model=tiny")  # fmt: skip
+        if self.mask_id < -1:
+            raise ValueError(f"model.mask_id: wanted a token's id, or -1 for the corpus's, got {self.mask_id}; type "
+                             "model.mask_id=-1")  # fmt: skip
         self.hidden = self.hidden or -(-self.width * 8 // 3 // 8) * 8
 
     @property

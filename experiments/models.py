@@ -31,4 +31,6 @@ def model_at(value: str) -> Shape:
     """The shape of hf:FOLDER or of PATH/config.json. Raises ValueError where nothing can be read there."""
     from ablate.family import shape_of
 
+    if not value.removeprefix(PREFIX):
+        raise ValueError(f"model={value}: wanted the folder of a checkpoint, got nothing; type model={PREFIX}FOLDER")
     return shape_of(Path(value.removeprefix(PREFIX)).expanduser())

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ablate.problem import Problem
 
 VOCABULARY = 512  # of a shape that leaves it to the corpus
+MOST = 2**16  # tokens: this is about one step, not about a batch
 
 
 @dataclass
@@ -51,9 +52,12 @@ class OneStep:
     threads: int = 0
 
     def __post_init__(self) -> None:
-        if self.length < 2 or self.batch < 1 or self.threads < 0:
+        if self.length < 2 or self.batch < 1 or not 0 <= self.threads <= 1024 or self.length * self.batch > MOST:
             raise ValueError(f"length={self.length}, batch={self.batch}, threads={self.threads}: wanted at least 2, 1 "
-                             "and 0; type length=64 batch=1 threads=0")  # fmt: skip
+                             f"and 0, at most {MOST} tokens and 1024 threads; type length=64 batch=1 threads=0")  # fmt: skip
+        if 0 < self.model.vocabulary < 3:
+            raise ValueError(f"model.vocabulary={self.model.vocabulary}: wanted two tokens and MASK; type "
+                             "model.vocabulary=0")  # fmt: skip
 
     @property
     def vocabulary(self) -> int:

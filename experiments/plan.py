@@ -61,6 +61,13 @@ def job(plan: Plan) -> None:
         console.print(f"written: {plan.out}")
 
 
+def _is_plan(path: Path) -> bool:
+    try:
+        return {"plan", "summary", "stages"} <= json.loads(path.read_text()).keys()
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return False
+
+
 def check(asked: list[Plan]) -> list[Plan]:
     """The plans, where each has a file of its own to write. Raises UsageError else."""
     for plan in asked:
@@ -70,6 +77,9 @@ def check(asked: list[Plan]) -> list[Plan]:
             raise UsageError(f"out={plan.out}: wanted a file for each plan, got two for it; leave out= out")
         if plan.out and Path(plan.out).is_dir():
             raise UsageError(f"out={plan.out}: wanted a file, got a folder; type out=plan.json")
+        if plan.out and Path(plan.out).exists() and not _is_plan(Path(plan.out)):
+            raise UsageError(f"out={plan.out}: wanted a new file or that of an earlier plan, got another; type "
+                             "out=plan.json")  # fmt: skip
     return asked
 
 

@@ -53,8 +53,10 @@ class OneStep:
 
     def __post_init__(self) -> None:
         if self.length < 2 or self.batch < 1 or not 0 <= self.threads <= 1024 or self.length * self.batch > MOST:
-            raise ValueError(f"length={self.length}, batch={self.batch}, threads={self.threads}: wanted at least 2, 1 "
-                             f"and 0, at most {MOST} tokens and 1024 threads; type length=64 batch=1 threads=0")  # fmt: skip
+            raise ValueError(
+                f"length={self.length}, batch={self.batch}, threads={self.threads}: wanted at least 2, 1, 0, at most "
+                f"{MOST} tokens and 1024 threads; type length=64 batch=1 threads=0"
+            )
         if 0 < self.model.vocabulary < 3:
             raise ValueError(f"model.vocabulary={self.model.vocabulary}: wanted two tokens and MASK; type "
                              "model.vocabulary=0")  # fmt: skip

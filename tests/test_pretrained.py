@@ -8,18 +8,23 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from ablate.attention import CAUSAL
+from ablate.budget import Budget
 from ablate.corpus import Vocabulary
 from ablate.engine import load_weights
 from ablate.family import config_of, names, read_config, shape_of
 from ablate.model import Transformer
+from ablate.objective import Autoregressive
 from ablate.pretrained import content_hash, read_weights, require_fit
+from ablate.regime import Regime, Stage
 from ablate.rope import RopeScaling, Stretch
+from ablate.run import Run
 from ablate.shape import Shape
 from experiments.models import MODELS
 
@@ -196,6 +201,10 @@ def test_damaged_and_missing_files_are_named(folder):
     ("settings", "said"),
     [
         ({"model_type": "mamba", "architectures": ["MambaForCausalLM"]}, "unknown architecture.*'mamba'.*MambaForC"),
+        ({"architectures": 3}, "architectures: wanted a list of names, got 3"),
+        ({"mask_token_id": "x"}, "mask_token_id: wanted a token's id, 0 or more, got 'x'"),
+        ({"hidden_size": 10**15}, "model.width: wanted 1..1048576, got 1000000000000000"),
+        ({"max_position_embeddings": "128"}, "max_position_embeddings: wanted a whole number of 1 or more, got '128'"),
         ({"architectures": ["LlamaForSequenceClassification"]}, "unknown architecture.*SequenceClassification"),
         ({"hidden_act": "gelu"}, 'hidden_act: wanted "silu".*"gelu"'),
         ({"attention_bias": True}, "attention_bias: wanted false"),
@@ -259,6 +268,19 @@ def test_a_run_must_fit_its_checkpoint(folder):
             (folder / "vocabulary.json").write_text(json.dumps([*symbols[:-1], "more"]))
         with pytest.raises(ValueError, match=said):
             require_fit(where, shape_, vocabulary)
+
+
+def test_a_run_from_a_damaged_checkpoint_is_refused_before_anything_is_written(folder):
+    """When it is resolved, which the command line does before it makes a folder."""
+    symbols = (*(f"s{i}" for i in range(ROWS)), "<mask>")
+    (folder / "vocabulary.json").write_text(json.dumps(symbols[:-1]))
+    corpus = SimpleNamespace(vocabulary=Vocabulary(symbols, ROWS), length=8, domain="new", split="train")
+    regime = Regime("ar", [Stage(Autoregressive())])
+    run = Run(corpus, shape_of(folder), regime, Budget(), init=f"hf:{folder}", device="cpu")
+    assert run.resolved().base_steps == 0
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"wanted model.safetensors or .*, got neither; type init=hf:FOLDER"):
+        run.resolved()
 
 
 def test_content_counts_and_place_does_not(folder, tmp_path_factory):

@@ -76,7 +76,7 @@ def one_step_help() -> str:
     """The same of one step."""
     from experiments.one_step import OneStep
 
-    lines = ["One real optimisation step of any shape on the CPU, in bf16: about 7 bytes a parameter.", ""]
+    lines = ["One real optimisation step of any shape on the CPU, in bf16: about 8 bytes a parameter.", ""]
     lines += ["  python experiments/one_step.py model=2.5b [length=N] [key=value ...]", ""]
     lines += [*_groups("model"), _keys(OneStep)]
     return "\n".join(lines)

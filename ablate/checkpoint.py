@@ -12,7 +12,7 @@ import io
 import json
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -134,8 +134,8 @@ def check(path: Path) -> None:
         raise Damaged(f"{path / (wrong or [CHECKSUMS])[0]}: wanted its recorded checksum, got damaged content")
 
 
-def _check_once(path: Path, first: bool) -> None:
-    """By the first process for all: every one would read the whole checkpoint."""
+def check_together(path: Path, first: bool) -> None:
+    """The same by the first process for all, which all must call: every one would read the whole checkpoint."""
     problem = None
     if first:
         try:
@@ -197,10 +197,10 @@ def weights_hash(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def read_plain(run: Run, path: Path) -> dict[str, Any]:
+def read_plain(run: Run, path: Path, verify: Callable[[Path], None] = check) -> dict[str, Any]:
     """Plain values of a run's checkpoint. Raises RunError if it is damaged or another configuration's."""
     try:
-        _check_once(path, run.ranks[0] == 0)
+        verify(path)
         plain = load(path / PLAIN)
         if plain["config"] != run.fingerprint():
             raise Damaged(f"{path}: wanted the checkpoint of {run.label}, got another run's")

@@ -60,6 +60,7 @@ class Feed(Dataset):
     rank: int = 0
     world: int = 1
     unique: int = 0
+    counted: dict[int, int] = field(default_factory=dict, compare=False, repr=False)  # of the last step, see `scorable`
 
     def __len__(self) -> int:
         return self.steps * self.accumulate
@@ -77,8 +78,11 @@ class Feed(Dataset):
         boundary = self.corpus.vocabulary.boundary
         if boundary is None:
             return self.batch * (self.corpus.length - 1)
-        everything_BL = self.corpus.batch(self.sequences(rows.everyone.addresses), self.seed)
-        return int((~given(everything_BL, boundary)).sum())
+        if rows.step not in self.counted:  # else every micro-batch would read the whole step's sequences
+            everything_BL = self.corpus.batch(self.sequences(rows.everyone.addresses), self.seed)
+            self.counted.clear()
+            self.counted[rows.step] = int((~given(everything_BL, boundary)).sum())
+        return self.counted[rows.step]
 
     def sequences(self, addresses: np.ndarray) -> np.ndarray:
         """Number of the sequence that is read at each address."""

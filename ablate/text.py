@@ -121,10 +121,6 @@ class RealText(ABC):
         """(B, L) int64. Each run of W indices from a multiple of W is an epoch: every window once, in a new order."""
         return self._draw(np.asarray(indices, dtype=np.int64), seed, "text")
 
-    def scorable(self, indices: Sequence[int] | Array, seed: int) -> int:
-        """Tokens of these sequences that can be scored: all but the given ones, see `ablate.corpus.given`."""
-        return int((~given(self.batch(indices, seed), self.vocabulary.boundary)).sum())
-
     def queries(self, n: int, seed: int) -> Query:
         """n windows of this law, all different while there are so many; the last `answer` tokens are asked for.
 

@@ -6,6 +6,7 @@ import os
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ablate.base import base_weights, build_network
 from ablate.checkpoint import (
     FOLDER,
     Writer,
+    check_together,
     latest,
     read_plain,
     repair,
@@ -237,7 +239,7 @@ class Session:
             write_manifest(self.run.folder, self.manifest)
 
     def _resume(self, path: Path) -> None:
-        plain = read_plain(self.run, path)
+        plain = read_plain(self.run, path, partial(check_together, first=self.run.ranks[0] == 0))
         self.optimiser = restore(path, self.network, plain["optimiser"])
         self.stage, self.done = plain["stage"], plain["done"]
         self.progressed, self.rows = Progressed(**plain["progressed"]), plain["rows"]

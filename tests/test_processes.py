@@ -7,6 +7,7 @@ grown a thousandfold after sixty steps, in one process on another processor as i
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -130,8 +131,11 @@ def test_bf16_shards_train_alike(place):
 
 
 def test_several_processes_find_a_finished_run_finished(place):
-    """The first one knows it and goes; the others must not wait for it."""
-    assert "complete already: alone" in finish(start(place, "alone", TORCHRUN))
+    """The first one knows it, gives back what was lost, and goes; the others must not wait for it, nor it for them."""
+    shutil.copytree(place / "alone", place / "finished")
+    (place / "finished" / records.FILE).unlink()
+    assert "complete already: finished" in finish(start(place, "finished", TORCHRUN))
+    pd.testing.assert_frame_equal(rows(place, "finished"), rows(place, "alone"))
 
 
 def test_shards_without_processes_are_refused(tmp_path):

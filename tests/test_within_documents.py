@@ -185,6 +185,16 @@ def test_loss_of_ar_is_that_of_documents_alone():
     assert float(learned(Autoregressive(), net, batch)) == pytest.approx(nats / scored, rel=1e-5)
 
 
+def test_what_can_be_scored_is_counted_once_a_step_and_alike_in_every_micro_batch(monkeypatch):
+    corpus, asked = Packed(), []
+    plain = Packed.batch
+    monkeypatch.setattr(Packed, "batch", lambda self, rows, seed: (asked.append(len(rows)), plain(self, rows, seed))[1])
+    feed = Feed(corpus, 3, 8, 4, 5, 2)
+    counts = [feed[i].scorable for i in range(len(feed))]
+    assert asked == [2, 8, 2, 2, 2, 2, 8, 2, 2, 2]
+    assert counts == [Feed(corpus, 3, 8, 1, 5, 2)[step].scorable for step in (0, 1) for _ in range(4)]
+
+
 class Trainer:
     """As much of Lightning's as a step reads."""
 

@@ -42,7 +42,7 @@ from synthetic_data.worlds.operators import (
     share_held_out,
     table_cliques,
 )
-from synthetic_data.worlds.world import WORLD, draw, fingerprint, require_range, require_rows
+from synthetic_data.worlds.world import WORLD, draw, fingerprint, require_fields, require_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -98,7 +98,7 @@ class Arithmetic:
     def __post_init__(self) -> None:
         self.domain, self.split = choice_of(Domain, "domain", self.domain), split_of(self, self.split, self.splits)
         self.layout, self.order = choice_of(Layout, "layout", self.layout), choice_of(DigitOrder, "order", self.order)
-        require_range(
+        require_fields(
             self,
             records=(1, 64),
             digits=(1, 8),

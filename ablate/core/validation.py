@@ -38,9 +38,9 @@ def require_range(
     """
     kind = numbers.Integral if whole else numbers.Real
     number = isinstance(value, kind) and not isinstance(value, bool)
-    if example is None:
-        example = min(max(value, least), most) if number else least
-    require(key, value, number and least <= value <= most, f"{least}..{most}{of}", example)
+    near: Any = min(max(value, least), most) if number else least
+    holds = number and near == value  # never so for nan
+    require(key, value, holds, f"{least}..{most}{of}", near if example is None else example)
 
 
 def require_ranges(fields: Any, ranges: Mapping[str, tuple[float, float]], prefix: str = "", **options: Any) -> None:

@@ -109,7 +109,7 @@ class Settings(Parameter):
         return "str"
 
     def suggest(self, trial: Trial) -> str:
-        return trial.suggest_categorical(self.name, self.grid)
+        return str(trial.suggest_categorical(self.name, self.grid))
 
     def words_of(self, value: str) -> list[str]:
         return next(setting.words for setting in self.settings if setting.name == value)

@@ -69,7 +69,7 @@ class RealText(ABC):
     split: Split = Split.train
 
     def __post_init__(self) -> None:
-        self.domain, self.split = choice_of(Domain, "domain", self.domain), split_of(self, self.split, self.splits)
+        self.domain, self.split = choice_of(Domain, "domain", self.domain), split_of(self.name, self.split, self.splits)
         self.duplicates = choice_of(Duplicates, "duplicates", self.duplicates)
         self.packing = choice_of(Packing, "packing", self.packing)
         require_range("corpus.tokens", self.tokens, 257, 65_535, example=512)  # 256 bytes and the separator

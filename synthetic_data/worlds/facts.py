@@ -76,7 +76,7 @@ class Facts:
     split: Split = Split.train
 
     def __post_init__(self) -> None:
-        self.domain, self.split = choice_of(Domain, "domain", self.domain), split_of(self, self.split, self.splits)
+        self.domain, self.split = choice_of(Domain, "domain", self.domain), split_of(self.name, self.split, self.splits)
         require_fields(self, attributes=(1, len(WORDINGS)), values=(2, 200), reversed=(False, True), world=WORLD)
         for field in ("people", "unique"):
             require_rows(self, getattr(self, field), ROWS, f"corpus.{field}={ROWS}")

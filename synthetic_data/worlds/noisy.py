@@ -56,11 +56,8 @@ class Noisy:
             )
         if isinstance(self.corpus, Noisy):  # its oracle would know of the outer noise alone
             raise ValueError("noisy: wanted a clean world, got noisy; try corpus.q=p+q-pq for noise p and then q")
-        self.domain, self.split = (
-            choice_of(Domain, "domain", self.domain or self.corpus.domain),
-            self.split or self.corpus.split,
-        )
-        self.split = split_of(self.corpus, self.split, self.corpus.splits)
+        self.domain = choice_of(Domain, "domain", self.domain or self.corpus.domain)
+        self.split = split_of(self.corpus.name, self.split or self.corpus.split, self.corpus.splits)
         if (self.domain, self.split) != (self.corpus.domain, self.corpus.split):
             self.corpus = dataclasses.replace(self.corpus, domain=self.domain, split=self.split)
 

@@ -61,7 +61,7 @@ class Programs:
     split: Split = Split.train
 
     def __post_init__(self) -> None:
-        self.domain, self.split = choice_of(Domain, "domain", self.domain), split_of(self, self.split, self.splits)
+        self.domain, self.split = choice_of(Domain, "domain", self.domain), split_of(self.name, self.split, self.splits)
         require_fields(
             self, variables=(2, len(VARIABLES)), modulus=(2, 7), new_operators=(1, len(NEW_SYMBOLS)), world=WORLD
         )

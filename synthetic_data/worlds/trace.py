@@ -72,7 +72,7 @@ class Trace:
     split: Split = Split.train
 
     def __post_init__(self) -> None:
-        self.domain, self.split = choice_of(Domain, "domain", self.domain), split_of(self, self.split, self.splits)
+        self.domain, self.split = choice_of(Domain, "domain", self.domain), split_of(self.name, self.split, self.splits)
         require_fields(
             self,
             values=(2, len(DIGITS)),

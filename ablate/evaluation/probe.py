@@ -32,12 +32,13 @@ FLOOR = 1e-6  # under the probabilities of a spurious binding, of which p_0 may 
 
 @dataclass
 class Probe:
-    """What to ask of one law: decoding, contexts of decoding, and (train split, real text) the bound over sequences.
+    """What to ask about one split: decoding, contexts of decoding, and (train split, real text) the bound over
+    sequences.
 
     The bound is the unclipped one, whatever was trained on: blocks of size 1 are AR, of the length random masks, those
     between are `bounds`. An oracle has the same bits under all of them; a network has not.
     questions: decoded at each block size, but no more than can be decoded by reading `decoded` tokens (a token a pass
-    makes that grow with the square of the length). contexts: rows drawn from each law of contexts. by_question: also
+    makes that grow with the square of the length). contexts: rows drawn by each context sampler. by_question: also
     one row for each of these, in blocks of the first size, for statistics that draw seeds and then questions?
     """
 
@@ -51,19 +52,19 @@ class Probe:
     by_question: bool = False
 
     def prepare(self, corpus: Corpus, seed: int) -> ProbeSet:
-        """The probe's questions on `corpus`, the law of its domain and split, with the oracle's answers."""
+        """The probe's questions on `corpus`, which has its domain and split, with the oracle's answers."""
         pool = corpus.queries(self.contexts, seed)
         everything_BL = torch.ones_like(pool.answer_BL)
         everything_BL[:, 0] = False
-        laws = [("block", size, pool.answer_BL, size) for size in self.block_sizes]
+        samplers = [("block", size, pool.answer_BL, size) for size in self.block_sizes]
         if self.split is Split.train or corpus.oracle is None:
-            # a world's test split is a law of its own, known to its oracle and never shown in training: over whole
-            # sequences the distance to it would measure that mismatch, not what was learned
-            laws += [("ar", None, everything_BL, 1), ("random", None, everything_BL, corpus.length)]
-            laws += [("bound", size, everything_BL, size) for size in self.bounds if size < corpus.length - 1]
+            # a world's test split is a distribution of its own, known to its oracle and never shown in training: over
+            # whole sequences the distance to it would measure that mismatch, not what was learned
+            samplers += [("ar", None, everything_BL, 1), ("random", None, everything_BL, corpus.length)]
+            samplers += [("bound", size, everything_BL, size) for size in self.bounds if size < corpus.length - 1]
         context_sets = []
         v, unscored_BL = corpus.vocabulary, unscored(pool.tokens_BL, corpus.vocabulary.boundary)
-        for name, block_size, asked_BL, size in laws:
+        for name, block_size, asked_BL, size in samplers:
             scored_BL = asked_BL & ~unscored_BL
             contexts = Blocks(size).draw(pool.tokens_BL, scored_BL, v.mask_id, seed)
             if v.boundary is not None:
@@ -83,7 +84,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class ContextSet:
-    """One law of contexts and the exact answers: posterior p_BLV where an oracle exists, else None.
+    """Contexts of one sampler and the exact answers: posterior p_BLV where an oracle exists, else None.
 
     scored_BL: the tokens that can be asked for. tokens_per_byte is None for worlds, whose tokens stand for no bytes.
     tokens: of the vocabulary.
@@ -109,17 +110,17 @@ class ContextSet:
 
 @dataclass(frozen=True)
 class Listed:
-    """Contexts of the finite list that training draws from, with both truths: the law's and the list's."""
+    """Contexts of the finite list that training draws from, with both truths: the split's and the list's."""
 
     name: str
     contexts: Contexts
-    law: Posterior
+    oracle: Posterior
     shown: Posterior
 
 
 @dataclass(frozen=True)
 class ProbeSet:
-    """A probe's questions, drawn once and put to every model of a run."""
+    """A probe's questions, drawn once and asked of every model of a run."""
 
     probe: Probe
     query: Query
@@ -131,8 +132,8 @@ class ProbeSet:
     def measure(self, predict: Predict, left_to_right: bool = False) -> list[Row]:
         """Rows with metric, contexts, block_size, protocol and value; domain and split are the probe's.
 
-        `left_to_right` says that predict, put before clean text, reads each token's left alone: then bits per byte
-        under AR contexts are exact, over every token, instead of sampled.
+        `left_to_right`: on clean text predict reads only what is left of a token. Bits per byte under AR contexts are
+        then exact, over every token, instead of sampled.
         """
         rows = [row for size in self.probe.block_sizes for row in self._scores(predict, size)]
         for context_set in self.context_sets:
@@ -218,10 +219,12 @@ def _listed(corpus: Corpus, scored_BL: Tensor, seed: int) -> list[Listed]:
 
 
 def _memorisation(predict: Predict, listed: Listed) -> list[Row]:
-    """Mean memorisation index where law and list disagree; no row where they nowhere do."""
+    """Mean memorisation index where split and list disagree; no row where they nowhere do."""
     asked_BL = listed.contexts.weight_BL > 0
     logp_BLV = predict(listed.contexts.inputs_BL)
-    index = memorisation_index(listed.law.p_BLV[asked_BL], listed.shown.p_BLV[asked_BL], logp_BLV[asked_BL], SMOOTHING)
+    index = memorisation_index(
+        listed.oracle.p_BLV[asked_BL], listed.shown.p_BLV[asked_BL], logp_BLV[asked_BL], SMOOTHING
+    )
     w_N = listed.contexts.weight_BL[asked_BL] * index.differs
     if not float(w_N.sum()):
         return []
@@ -264,7 +267,7 @@ def _spurious(predict: Predict, stale: Stale, truth: Posterior) -> list[Row]:
 
 
 def _exact_bits(predict: Predict, context_set: ContextSet) -> float:
-    """Bits per token of a left-to-right model over every token but what is given."""
+    """Bits per token of a left-to-right model over every scored token."""
     nats_BL = context_set.surprises(predict, context_set.contexts.targets_BL)
     return float(nats_BL[context_set.scored_BL].mean()) / math.log(2)
 

@@ -66,9 +66,9 @@ class Outcome:
     def words(self) -> str:
         """The outcome in a few words."""
         size = "" if self.block_size is None else f" {self.block_size}"
-        law = {"decode": "block", "": "training"}.get(self.contexts, self.contexts)
+        contexts = {"decode": "block", "": "training"}.get(self.contexts, self.contexts)
         level = f" {self.level:g}" if self.how is How.steps_to else ""
-        return f"{self.metric.replace('_', ' ')}, {law}{size}, {self.how.replace('_', ' ')}{level}"
+        return f"{self.metric.replace('_', ' ')}, {contexts}{size}, {self.how.replace('_', ' ')}{level}"
 
 
 def mean_over_training(curve: Frame, _: float = LEVEL) -> float | None:

@@ -29,7 +29,7 @@ class Batch(NamedTuple):
 class DataFeed(Dataset):
     """Micro-batches of the training steps first..first+steps: item i is the same whichever process or worker asks.
 
-    unique: sequences that there are, 0 if every one is fresh; they come in a new order every epoch, their noise anew.
+    unique: sequences that there are, 0 if every one is fresh; they come in a new order with new noise every epoch.
     """
 
     corpus: Corpus

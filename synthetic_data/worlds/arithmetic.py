@@ -177,7 +177,7 @@ class Arithmetic:
         return Query(tokens_BL, answer_BL, verify)
 
     def stale(self, n: int, seed: int) -> Stale | None:
-        """`a=1,b=2,` hidden `a+b=` hidden: what is hidden binds both names anew, so the visible bindings are stale."""
+        """`a=1,b=2,` hidden `a+b=` hidden: what is hidden binds both names again, so the visible bindings are stale."""
         import torch
 
         if self.records < 2 or self.layout is not Layout.record:

@@ -1,7 +1,7 @@
 """The held-out rule: a checksum modulo m, which exact inference can carry as a state.
 
 Whatever has residue 0 belongs to the test split, the rest to the training split. Unlike a hash, such a predicate
-leaves each split an exact law of its own.
+leaves each split an exact distribution of its own.
 """
 
 from __future__ import annotations

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if __name__ == "__main__" and not sys.path[0].endswith("site-packages"):
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # `experiments` is a package of this folder
+if not __package__:  # started by its path: this package comes first; experiments/__init__.py does the rest
+    sys.path.insert(0, os.path.realpath(f"{__file__}/../.."))
 
-from experiments.benchmarks.options import add_train, place, positive
+from experiments.benchmarks.bench_options import add_train, place, positive
 from experiments.benchmarks.timing import in_fresh_process, surroundings
 
 if TYPE_CHECKING:

@@ -5,13 +5,14 @@ the layout of the paper's Figure 2, and prints a table with intervals over seeds
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-if __name__ == "__main__" and not sys.path[0].endswith("site-packages"):
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # `experiments` is a package of this folder
+if not __package__:  # started by its path: this package comes first; experiments/__init__.py does the rest
+    sys.path.insert(0, os.path.realpath(f"{__file__}/../.."))
 
 import numpy as np
 import pandas as pd

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from pathlib import Path
 
-if __name__ == "__main__" and not sys.path[0].endswith("site-packages"):
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # `experiments` is a package of this folder
+if not __package__:  # started by its path: this package comes first; experiments/__init__.py does the rest
+    sys.path.insert(0, os.path.realpath(f"{__file__}/../.."))
 
 from ablate.training.run_config import Run
-from experiments.cli.compose import RUN, main
+from experiments.cli.entry import main
+from experiments.cli.run_command import RUN
 
 
 def job(run: Run) -> None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
-if __name__ == "__main__" and not sys.path[0].endswith("site-packages"):
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # `experiments` is a package of this folder
+if not __package__:  # started by its path: this package comes first; experiments/__init__.py does the rest
+    sys.path.insert(0, os.path.realpath(f"{__file__}/../.."))
 
 import pandas as pd
 from rich.console import Console
@@ -23,8 +24,8 @@ from rich.table import Table
 from ablate.core import records
 from ablate.studies.outcomes import QUESTIONS
 from ablate.studies.predictions import VERDICTS, Prediction, read_predictions, verdicts
+from experiments.presets.predictions_file import PREDICTIONS
 
-PREDICTIONS = Path(__file__).parent / "presets" / "predictions.yaml"
 COLOURS = {"supported": "green", "refuted": "red", "undecided": "yellow"}
 CAPTION = (
     "difference: mean over seeds of the arm less the other, 95 % interval by bootstrap over seeds (then questions, "

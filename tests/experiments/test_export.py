@@ -239,9 +239,9 @@ def test_nouns_come_back_from_plain_values():
     corpora = {name: corpus for name, corpus in CORPORA.items() if name != "noisy"}
     for group in (REGIMES, corpora, MODELS, {"yarn": QWEN3}):
         for one in group.values():
-            assert finished_run.noun(json.loads(json.dumps(describe(one)))) == one
+            assert finished_run.config_of(json.loads(json.dumps(describe(one)))) == one
     noisy = synthetic_data.make("noisy", q=0.1)
-    assert finished_run.noun(describe(noisy)) == noisy
+    assert finished_run.config_of(describe(noisy)) == noisy
 
 
 @needs_transformers

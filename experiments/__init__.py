@@ -28,6 +28,8 @@ def _keep_other_folders_off_the_path() -> None:
             del sys.path[place]
     if ROOT not in sys.path:  # `python -m` was started in ROOT
         sys.path.insert(0, ROOT)
+    if ROOT.endswith("-packages") and sys.path.count(ROOT) > 1:  # installed: the standard library stays before it
+        sys.path.remove(ROOT)
     os.environ["PYTHONSAFEPATH"] = "1"
 
 

@@ -5,16 +5,18 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import sys
+
+if not __package__:  # started by its path: what is imported is this package's or installed, nothing else
+    sys.path.insert(0, os.path.realpath(f"{__file__}/../.."))
+    __import__("experiments")
+
+import argparse
+import json
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-if not __package__:  # started by its path: this package comes first; experiments/__init__.py does the rest
-    sys.path.insert(0, os.path.realpath(f"{__file__}/../.."))
 
 from experiments.benchmarks.bench_options import add_train, place, positive
 from experiments.benchmarks.timing import in_fresh_process, surroundings

@@ -8,15 +8,17 @@ Seconds to minutes, no GPU. See docs/checkpoints.md.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
+
+if not __package__:  # started by its path: what is imported is this package's or installed, nothing else
+    sys.path.insert(0, os.path.realpath(f"{__file__}/../.."))
+    __import__("experiments")
+
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-if not __package__:  # started by its path: this package comes first; experiments/__init__.py does the rest
-    sys.path.insert(0, os.path.realpath(f"{__file__}/../.."))
 
 from ablate.core.storage import whole_folder
 from ablate.model.hf_config import ARCHITECTURES, config_of, names, read_config

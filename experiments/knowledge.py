@@ -7,14 +7,16 @@ predicts that learning them costs. See --help.
 
 from __future__ import annotations
 
-import math
 import os
 import sys
+
+if not __package__:  # started by its path: what is imported is this package's or installed, nothing else
+    sys.path.insert(0, os.path.realpath(f"{__file__}/../.."))
+    __import__("experiments")
+
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
-
-if not __package__:  # started by its path: this package comes first; experiments/__init__.py does the rest
-    sys.path.insert(0, os.path.realpath(f"{__file__}/../.."))
 
 import yaml
 
@@ -126,10 +128,10 @@ def table(rows: pd.DataFrame) -> Table:
         show_edge=False,
         pad_edge=False,
         caption="K_1: 2^entropy, valid tokens; P(K=1): only one is valid; of all scored tokens, then of answers. "
-        "contexts: different ones among the questions, after deleting what does not matter; unseen: share of it "
-        "not among them (Good-Turing). cost: bits a token, all tokens, that a table pays which has learned from one "
-        "half of the questions and is asked the other, of the same sampler; in brackets, times AR's. AR met: share of "
-        "AR's answers whose context the sampler's own half shows.",
+        "contexts: different ones among the questions, after deleting what does not matter; unseen: share of the "
+        "sampler not among them (Good-Turing). cost: bits a token, all tokens, that a table pays which has "
+        "learned from one half of the questions and is asked the other, of the same sampler; in brackets, times AR's. "
+        "AR met: share of AR's answers whose context the sampler's own half shows.",
         caption_justify="left",
     )
     columns = [

@@ -6,13 +6,15 @@ quadrature and the objectives' own masks: tables, rows and figures. Exit code 1 
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
-from pathlib import Path
 
-if not __package__:  # started by its path: this package comes first; experiments/__init__.py does the rest
+if not __package__:  # started by its path: what is imported is this package's or installed, nothing else
     sys.path.insert(0, os.path.realpath(f"{__file__}/../.."))
+    __import__("experiments")
+
+import argparse
+from pathlib import Path
 
 import pandas as pd
 from rich.console import Console

@@ -10,16 +10,18 @@ as its gradient is there, so that gradients never lie there all at once; clippin
 
 from __future__ import annotations
 
-import math
 import os
-import resource
 import sys
+
+if not __package__:  # started by its path: what is imported is this package's or installed, nothing else
+    sys.path.insert(0, os.path.realpath(f"{__file__}/../.."))
+    __import__("experiments")
+
+import math
+import resource
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-
-if not __package__:  # started by its path: this package comes first; experiments/__init__.py does the rest
-    sys.path.insert(0, os.path.realpath(f"{__file__}/../.."))
 
 from ablate.model.config import ModelConfig
 from ablate.objectives.autoregressive import Autoregressive

@@ -6,15 +6,17 @@ storage; FLOPs are counted; days follow from the share of the processor's peak t
 
 from __future__ import annotations
 
-import json
 import os
 import sys
+
+if not __package__:  # started by its path: what is imported is this package's or installed, nothing else
+    sys.path.insert(0, os.path.realpath(f"{__file__}/../.."))
+    __import__("experiments")
+
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-if not __package__:  # started by its path: this package comes first; experiments/__init__.py does the rest
-    sys.path.insert(0, os.path.realpath(f"{__file__}/../.."))
 
 from ablate.compute.training_plan import GB, Plan
 from ablate.core.storage import describe, write_bytes

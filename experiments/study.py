@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
+
+if not __package__:  # started by its path: what is imported is this package's or installed, nothing else
+    sys.path.insert(0, os.path.realpath(f"{__file__}/../.."))
+    __import__("experiments")
+
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-if not __package__:  # started by its path: this package comes first; experiments/__init__.py does the rest
-    sys.path.insert(0, os.path.realpath(f"{__file__}/../.."))
 
 from experiments.cli.command import Command
 from experiments.cli.entry import main

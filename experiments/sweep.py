@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sys
 
-if not __package__:  # started by its path: this package comes first; experiments/__init__.py does the rest
+if not __package__:  # started by its path: what is imported is this package's or installed, nothing else
     sys.path.insert(0, os.path.realpath(f"{__file__}/../.."))
+    __import__("experiments")
 
 from experiments.cli.command import Command
 from experiments.cli.entry import HANDED_ON, main

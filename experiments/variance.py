@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 import sys
+
+if not __package__:  # started by its path: what is imported is this package's or installed, nothing else
+    sys.path.insert(0, os.path.realpath(f"{__file__}/../.."))
+    __import__("experiments")
+
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-if not __package__:  # started by its path: this package comes first; experiments/__init__.py does the rest
-    sys.path.insert(0, os.path.realpath(f"{__file__}/../.."))
 
 from ablate.core.storage import describe, digest
 from ablate.model.config import ModelConfig

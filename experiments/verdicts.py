@@ -7,15 +7,17 @@ study began is marked.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import sys
+
+if not __package__:  # started by its path: what is imported is this package's or installed, nothing else
+    sys.path.insert(0, os.path.realpath(f"{__file__}/../.."))
+    __import__("experiments")
+
+import argparse
+import json
 from pathlib import Path
 from typing import Any
-
-if not __package__:  # started by its path: this package comes first; experiments/__init__.py does the rest
-    sys.path.insert(0, os.path.realpath(f"{__file__}/../.."))
 
 import pandas as pd
 from rich.console import Console

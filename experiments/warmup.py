@@ -7,14 +7,16 @@ off, weight dropped or kept; W1 to W4 in predictions.yaml were written before an
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
+
+if not __package__:  # started by its path: what is imported is this package's or installed, nothing else
+    sys.path.insert(0, os.path.realpath(f"{__file__}/../.."))
+    __import__("experiments")
+
+import argparse
 from pathlib import Path
 from typing import Any
-
-if not __package__:  # started by its path: this package comes first; experiments/__init__.py does the rest
-    sys.path.insert(0, os.path.realpath(f"{__file__}/../.."))
 
 from rich.console import Console
 from rich.table import Table
@@ -27,8 +29,8 @@ from experiments.reports.warmup_effects import ARMS, EFFECTS, of_study
 Frame = Any  # a pandas frame, whose columns no type checker knows
 CAPTION = (
     "Arms: mean over seeds (of logarithms where effects are ratios). Effects of cap and drop: mean over the other's "
-    "two levels; interaction: what both do beyond that. x: a factor, +: a difference; 95% t-intervals over seeds. Norms "
-    "before clipping: as trained (divided by all tokens), and per scored token. Steps are counted from the switch."
+    "two levels; interaction: what both do beyond that. x: a factor, +: a difference; 95% t-intervals over seeds. "
+    "Norms before clipping: as trained (divided by all tokens), and per scored token. Steps count from the switch."
 )
 
 

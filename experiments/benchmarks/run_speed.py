@@ -30,7 +30,7 @@ from ablate.training.progress import ProgressCallback, TrainingCounters
 from ablate.training.run_config import Run
 from experiments.benchmarks.timing import middle, spread
 from experiments.cli.compose import jobs
-from experiments.cli.run_command import RUN
+from experiments.cli.run_command import RUN, SCRIPT
 
 # Bounds that a change of code must not break. Share of the bare loop's speed; seconds; seconds
 LEAST_SPEED, MOST_FIRST_STEP, MOST_HELP = 0.85, 6.0, 2.0
@@ -43,7 +43,7 @@ def default_job(threads: int = 0) -> Run:
 
 
 def overhead(rounds: int, steps: int, threads: int) -> dict[str, Any]:
-    """The default job's loop (Lightning, a progress callback, a logged row every few steps; no probes) beside a bare one."""
+    """The default job's loop (Lightning, progress, a logged row every few steps; no probes) beside the bare loop."""
     job = default_job(threads)
     torch.set_num_threads(job.threads)
     network = build_network(job)

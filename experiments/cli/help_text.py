@@ -9,22 +9,37 @@ from experiments.presets.registry import DEFAULTS, GROUPS
 
 
 def groups(*names: str) -> list[str]:
+    """A line for each thing that a group holds."""
     lines = []
     for group in names:
+        width = max(18, *map(len, GROUPS[group]))
         lines.append(f"{group} (default {DEFAULTS[group]})")
-        lines += [f"  {name:<18} {SUMMARIES[group](config)}" for name, config in GROUPS[group].items()]
+        lines += [f"  {name:<{width}} {SUMMARIES[group](config)}" for name, config in GROUPS[group].items()]
         lines.append("")
     return lines
 
 
 def keys(config: type) -> str:
+    """The plain keys of a config, with their defaults."""
     defaults = {f.name: f.default for f in dataclasses.fields(config) if f.default is not dataclasses.MISSING}
     return "keys: " + "  ".join(f"{name}={shown(value)}" for name, value in defaults.items())
 
 
 def _stages(regime: Any) -> str:
-    stages = (f"{s.objective.label} {s.share:.0%}" for s in regime.stages)
-    return " -> ".join(stages)
+    return " -> ".join(f"{_objective(s.objective)} {s.share:.0%}" for s in regime.stages)
+
+
+def _objective(objective: Any) -> str:
+    """Its label, and as keys what else of it differs from its kind's defaults: two arms never show the same line."""
+    plain, label = type(objective)(), objective.label
+    told = label[label.find("(") :].strip("()").split(", ")
+    fields = {f.name: getattr(objective, f.name) for f in dataclasses.fields(objective)}
+    special = [
+        f"{name}={str(value).lower() if isinstance(value, bool) else shown(value)}"
+        for name, value in fields.items()
+        if value != getattr(plain, name) and shown(value) not in told
+    ]
+    return f"{label.removesuffix(')')}, {', '.join(special)})" if special else label
 
 
 def _first_line(config: Any) -> str:

@@ -47,7 +47,9 @@ def _first_line(module: str) -> str:
     if spec is None or spec.origin is None:
         return "not installed"
     told = ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))) or ""
-    return told.splitlines()[0].split(" Command: ")[0].split(": `python ")[0].removeprefix("Question: ")
+    told = told.splitlines()[0].split(" Command: ")[0].split(" `python ")[0].removesuffix(" See --help.")
+    told = told.removeprefix("Question: ").rstrip(".:")
+    return told[:1].upper() + told[1:]
 
 
 def _keep_the_scripts_folder_off_the_path() -> None:

@@ -12,29 +12,23 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ablate import records
-from ablate.outcomes import How, Outcome
-from ablate.prediction import VERDICTS
-from figures import (
-    candidates_by_law,
-    clean_share,
+from ablate.core import records
+from ablate.studies.outcomes import How, Outcome
+from ablate.studies.predictions import VERDICTS
+from figures.contexts import candidates_by_sampler, learning_cost, tabular_and_network, visits_and_mismatch
+from figures.drawing import sampler_labels, style
+from figures.drawing.figure_rows import Desk, Drawing, Rows
+from figures.learning import (
     excess_bits,
-    importance,
-    laws,
-    learning_cost,
-    no_signal,
-    null_theory,
     outcomes_by_arm,
-    paper_training_dynamics,
-    paper_warmup,
-    style,
+    parameter_importance,
+    prediction_verdicts,
     sweep_map,
     training_dynamics,
-    verdicts,
-    visits_and_mismatch,
-    warmup,
+    warmup_dynamics,
 )
-from figures.desk import Desk, Drawing, Rows
+from figures.noise import clean_context, empty_blocks
+from figures.paper import paper_training_dynamics, paper_warmup
 
 HOME = Path(__file__).parent
 OUT = HOME / "figures" / "out"
@@ -82,7 +76,7 @@ def _columns(path: Path) -> list[str]:
 def read_survey(path: Path) -> pd.DataFrame:
     """Rows of a survey; shown: asked tokens that a table of the null theory has learned from."""
     rows = records.read(path, records.SURVEY)
-    return rows.assign(shown=laws.questions_of(rows) // 2)
+    return rows.assign(shown=sampler_labels.questions_of(rows) // 2)
 
 
 def read_verdicts(path: Path) -> pd.DataFrame:
@@ -137,17 +131,17 @@ FIGURES = {
     "training_dynamics": Drawing(draw_training_dynamics, study("regimes*")),
     "excess_bits": Drawing(excess_bits.draw, study("regimes", metric="excess_bits")),
     "warmup_stability": Drawing(paper_warmup.beside, study("warmup", metric="grad_norm", regime="none")),
-    "warmup_ingredients": Drawing(warmup.draw, study("warmup", metric="grad_norm", regime="none")),
+    "warmup_ingredients": Drawing(warmup_dynamics.draw, study("warmup", metric="grad_norm", regime="none")),
     "outcomes_by_arm": Drawing(draw_outcomes, study("*", "study", metric="excess_bits")),
-    "no_signal": Drawing(no_signal.draw, counted("no_signal")),
-    "clean_share": Drawing(clean_share.draw, counted("clean_share")),
-    "candidates_by_law": Drawing(candidates_by_law.draw, KNOWN),
+    "no_signal": Drawing(empty_blocks.draw, counted("no_signal")),
+    "clean_share": Drawing(clean_context.draw, counted("clean_share")),
+    "candidates_by_sampler": Drawing(candidates_by_sampler.draw, KNOWN),
     "visits_and_mismatch": Drawing(visits_and_mismatch.draw, KNOWN),
     "learning_cost": Drawing(learning_cost.draw, KNOWN),
-    "null_theory": Drawing(null_theory.draw, study("regimes", metric="excess_bits", corpus="trace"), TABLES),
+    "null_theory": Drawing(tabular_and_network.draw, study("regimes", metric="excess_bits", corpus="trace"), TABLES),
     "sweep_map": Drawing(sweep_map.draw, sweep("trials", sweep_map.COLUMNS, "sweep")),
-    "importance": Drawing(importance.draw, sweep("importance", importance.COLUMNS, "importance")),
-    "verdicts": Drawing(verdicts.draw, JUDGED),
+    "importance": Drawing(parameter_importance.draw, sweep("importance", parameter_importance.COLUMNS, "importance")),
+    "verdicts": Drawing(prediction_verdicts.draw, JUDGED),
 }
 EXAMPLES = """\
 examples:
@@ -173,8 +167,12 @@ def main(arguments: list[str] | None = None) -> int:
         missing = {name: faults for name in names if (faults := desk.missing(FIGURES[name]))}
         if asked.names and missing:
             return _refuse("\n".join(f"figure {name}: {faults}" for name, faults in missing.items()))
-        tasks = [(draw, rows, OUT / f"{name}{end}") for name in names if name not in missing
-                 for draw, rows, end in desk.tasks(FIGURES[name])]  # fmt: skip
+        tasks = [
+            (draw, rows, OUT / f"{name}{end}")
+            for name in names
+            if name not in missing
+            for draw, rows, end in desk.tasks(FIGURES[name])
+        ]
         for paths in at_work(tasks):
             print(*paths, sep="\n", flush=True)
     except (ValueError, OSError) as error:
@@ -217,10 +215,17 @@ def _parser() -> argparse.ArgumentParser:
         for option in ("runs", "survey")
     )
     parser.add_argument("names", nargs="*", metavar="name", help=f"one of {', '.join(FIGURES)}")
-    parser.add_argument("--from", dest="runs", nargs="+", metavar="RUN", default=[],
-                        help=f"folders of runs or studies, for {', '.join(of_runs)}")  # fmt: skip
-    parser.add_argument("--survey", metavar="FOLDER", default="",
-                        help=f"folder of experiments/knowledge.py, for {', '.join(of_survey)}")  # fmt: skip
+    parser.add_argument(
+        "--from",
+        dest="runs",
+        nargs="+",
+        metavar="RUN",
+        default=[],
+        help=f"folders of runs or studies, for {', '.join(of_runs)}",
+    )
+    parser.add_argument(
+        "--survey", metavar="FOLDER", default="", help=f"folder of experiments/knowledge.py, for {', '.join(of_survey)}"
+    )
     parser.add_argument("--results", metavar="FOLDER", default=str(RESULTS), help="folder of committed rows (results)")
     return parser
 

@@ -4,9 +4,9 @@ The nouns, in the order in which data flows through them (nothing flows back):
 
     Corpus   one law of token sequences, with its exact Oracle where one exists       ablate.corpus
     Objective.pose -> Problem   what the network reads, what it is scored on          ablate.objective
-    NoiseSchedule, RateLaw   where mask rates come from, and their weights            ablate.schedule
+    NoiseSchedule, RateDistribution   where mask rates come from, and their weights            ablate.schedule
     Corruption.masks -> Masks   which tokens are hidden, and what each counts         ablate.masks
-    Transformer(Shape)   logits under a Pattern of attention given as an argument     ablate.model
+    Transformer(ModelConfig)   logits under a Pattern of attention given as an argument     ablate.model
     Stage, Regime   which objective, for how long, at which learning rate             ablate.regime
     predict(tokens_BL) -> logp_BLV   all that decoding and probes see of a model      ablate.decode
     Law.draw -> Contexts   what is visible when a token is predicted                  ablate.contexts

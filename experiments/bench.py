@@ -7,21 +7,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import sys
-from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 if __name__ == "__main__" and not sys.path[0].endswith("site-packages"):
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # `experiments` is a package of this folder
 
-from experiments.bench_words import add_train, place, positive
+from experiments.benchmarks.options import add_train, place, positive
+from experiments.benchmarks.timing import in_fresh_process, surroundings
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,21 +34,21 @@ def main(arguments: list[str] | None = None) -> int:
 
 def train(options: argparse.Namespace) -> int:
     """Times whole training steps of a model on every objective; prints a table and writes all numbers."""
-    from experiments import bench_table, bench_train
+    from experiments.benchmarks import train_speed, train_table
 
     try:
-        around = in_fresh_process(bench_train.surroundings_of, options.model)
-        path = options.out or bench_train.place(around["machine"])
-        bench_train.earlier(path)
+        around = in_fresh_process(train_speed.surroundings_of, options.model)
+        path = options.out or train_speed.place(around["machine"])
+        train_speed.earlier(path)
     except ValueError as error:
         print(f"error: bench.py train: {error}", file=sys.stderr)
         return 2
-    result = bench_train.compete(bench_train.contest(options, around), around)
-    print("\n" + bench_table.report(result))
+    result = train_speed.compete(train_speed.contest(options, around), around)
+    print("\n" + train_table.report(result))
     if options.quick and options.out is None:
         print("--quick: too few steps to keep; nothing was written")
     else:
-        bench_train.keep(path, result)
+        train_speed.keep(path, result)
         print(f"written: {path}")
     return 0
 
@@ -61,11 +56,13 @@ def train(options: argparse.Namespace) -> int:
 def step(options: argparse.Namespace) -> int:
     """Races our training step against transformers' Llama; prints a table and writes all numbers."""
     if find_spec("transformers") is None:
-        print('error: bench.py step: wanted transformers to compare with, found none; type pip install -e ".[hf]"',
-              file=sys.stderr)  # fmt: skip
+        print(
+            'error: bench.py step: wanted transformers to compare with, found none; type pip install -e ".[hf]"',
+            file=sys.stderr,
+        )
         return 2
-    from ablate.store import describe
-    from experiments.bench_step import COURSES, PEER, SHAPE, notes, race, table
+    from ablate.core.storage import describe
+    from experiments.benchmarks.step_speed import COURSES, PEER, SHAPE, notes, race, table
 
     console = _console()
     rounds, steps = (2, 1) if options.quick else (options.rounds, 4)
@@ -91,34 +88,34 @@ def step(options: argparse.Namespace) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Measures what the main job costs beside its bare loop, and how soon it answers; prints and writes likewise."""
-    from experiments import bench_run
+    from experiments.benchmarks import run_speed
 
     console = _console()
     rounds, steps = (2, 20) if options.quick else (9, 480)
     console.print(f"[dim]the main job's loop beside the bare one: {rounds} rounds of {steps} steps each")
-    loops = in_fresh_process(bench_run.overhead, rounds, steps, options.threads)
+    loops = in_fresh_process(run_speed.overhead, rounds, steps, options.threads)
     console.print("[dim]from nothing to the first training step, and to --help")
-    result = surroundings() | loops | bench_run.answers(min(rounds, 5), options.threads)
-    console.print(bench_run.table(result))
-    console.print(bench_run.notes(result), highlight=False)
+    result = surroundings() | loops | run_speed.answers(min(rounds, 5), options.threads)
+    console.print(run_speed.table(result))
+    console.print(run_speed.notes(result), highlight=False)
     _write("run", result, options, console)
     return 0
 
 
 def oracle(options: argparse.Namespace) -> int:
     """Times exact posteriors of every world; prints and writes likewise."""
-    from experiments import bench_oracle
+    from experiments.benchmarks import oracle_speed
 
     console = _console()
     rounds, total = (2, 100_000) if options.quick else (options.rounds, 1_000_000)
-    console.print(f"[dim]{len(bench_oracle.CASES)} worlds: choosing batches, then {rounds} rounds")
-    entries = bench_oracle.race(bench_oracle.CASES, options.threads, rounds)
+    console.print(f"[dim]{len(oracle_speed.CASES)} worlds: choosing batches, then {rounds} rounds")
+    entries = oracle_speed.race(oracle_speed.CASES, options.threads, rounds)
     result = surroundings() | {"rounds": rounds, "worlds": entries}
-    console.print(bench_oracle.table(entries))
-    console.print(bench_oracle.notes(entries), highlight=False)
+    console.print(oracle_speed.table(entries))
+    console.print(oracle_speed.notes(entries), highlight=False)
     if options.million:
-        result["million"] = in_fresh_process(bench_oracle.million, total, max(options.threads))
-        console.print(bench_oracle.million_notes(result["million"]), highlight=False)
+        result["million"] = in_fresh_process(oracle_speed.million, total, max(options.threads))
+        console.print(oracle_speed.million_notes(result["million"]), highlight=False)
     _write("oracle", result, options, console)
     return 0
 
@@ -129,36 +126,9 @@ def _console() -> Console:
     return Console()
 
 
-def in_fresh_process(function: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
-    """Calls it in a new interpreter: torch takes its number of threads, and compiles, once and for all."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(function, *arguments).result()
-
-
-def surroundings(*further: str) -> dict[str, Any]:
-    """Machine, packages and code that the numbers belong to."""
-    from ablate.machine import code_version, description, packages
-
-    found = packages() | {name: version(name) for name in further}
-    return {"machine": description(), "packages": found, "code": code_version()}
-
-
-def spread(values: Iterable[float]) -> dict[str, float]:
-    """Median, quartiles and extremes."""
-    names = ("least", "lower_quartile", "median", "upper_quartile", "most")
-    return dict(zip(names, np.quantile(list(values), [0, 0.25, 0.5, 0.75, 1]).tolist(), strict=True))
-
-
-def middle(spread: dict[str, float], form: str, unit: float = 1) -> str:
-    """A spread as a table shows it: median (quartiles), each in the format `form`."""
-    names = ("lower_quartile", "median", "upper_quartile")
-    low, median, high = (format(spread[name] / unit, form) for name in names)
-    return f"{median} ({low}-{high})"
-
-
 def _write(benchmark: str, result: dict[str, Any], options: argparse.Namespace, console: Console) -> None:
     """Writes the numbers whole or not at all; those of --quick only where --out says so."""
-    from ablate.store import write_bytes
+    from ablate.core.storage import write_bytes
 
     if options.quick and options.out is None:
         console.print("--quick: too few rounds to keep; nothing was written")

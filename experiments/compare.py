@@ -20,10 +20,11 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
-from ablate import records
-from ablate.outcomes import LEVEL as THRESHOLD
-from ablate.outcomes import last, mean_over_training
-from figures import arms, excess_bits, style, training_dynamics
+from ablate.core import records
+from ablate.studies.outcomes import LEVEL as THRESHOLD
+from ablate.studies.outcomes import last, mean_over_training
+from figures.drawing import arms, style
+from figures.learning import excess_bits, training_dynamics
 
 ARM = {"regime", "seed", "out", "cache"}  # what may differ between the runs of one picture
 NOTHING = "–"

@@ -1,6 +1,6 @@
 """A finished run as a folder for transformers: `python experiments/export.py runs/NAME out=FOLDER [dtype=float32]`
 
-config.json, model.safetensors (in shards above 5 GB), the tokeniser, README.md, and for a network whose last stage was
+config.json, model.safetensors (in shards above 5 GB), the tokenizer, README.md, and for a network whose last stage was
 diffusion modeling_ablate.py. `AutoModelForCausalLM.from_pretrained(FOLDER)` reads it as a Llama, Qwen2 or Qwen3, and
 with `trust_remote_code=True` as its last stage does. dtype: float32, or bfloat16, which rounds weights to 8 bits.
 Seconds to minutes, no GPU. See docs/checkpoints.md.
@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 if __name__ == "__main__" and not sys.path[0].endswith("site-packages"):
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # `experiments` is a package of this folder
 
-from ablate.family import ARCHITECTURES, config_of, names, read_config
-from ablate.manifest import RunError
-from ablate.pretrained import SAFE, VOCABULARY, folder_of
-from ablate.store import whole_folder
-from experiments import card, finished
-from experiments.cli import UsageError, require_place
-from experiments.finished import Finished
-from experiments.tokeniser_files import tokeniser_files
+from ablate.core.storage import whole_folder
+from ablate.model.hf_config import ARCHITECTURES, config_of, names, read_config
+from ablate.model.hf_weights import SAFE, VOCABULARY, folder_of
+from ablate.training.run_manifest import RunError
+from experiments.cli.compose import UsageError, require_place
+from experiments.hf_export import finished_run, model_card
+from experiments.hf_export.finished_run import Finished
+from experiments.hf_export.tokenizer_files import tokenizer_files
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,7 +43,7 @@ def main(words: list[str] | None = None) -> int:
         return 0
     try:
         run, out, dtype = _asked(words)
-        export(finished.read(run), out, dtype)
+        export(finished_run.read(run), out, dtype)
     except (UsageError, RunError, ValueError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -58,8 +58,10 @@ def _asked(words: list[str]) -> tuple[Path, Path, str]:
     unknown = [*(key for key in keys if key not in KEYS), *(word for word in places if word.startswith("-"))]
     if unknown or len(places) != 1 or not keys.get("out"):
         came = " ".join(words) or "nothing"
-        raise UsageError(f"export: wanted one run's folder and out=FOLDER, and dtype= at will, got {came}; type python "
-                         "experiments/export.py runs/NAME out=FOLDER")  # fmt: skip
+        raise UsageError(
+            f"export: wanted one run's folder and out=FOLDER, and dtype= at will, got {came}; type python "
+            "experiments/export.py runs/NAME out=FOLDER"
+        )
     dtype = keys.get("dtype", DTYPES[0])
     if dtype not in DTYPES:
         raise UsageError(f"dtype={dtype}: wanted one of {', '.join(DTYPES)}; type dtype={DTYPES[0]}")
@@ -72,7 +74,7 @@ def export(run: Finished, out: Path, dtype: str) -> None:
     Raises UsageError for a place that holds anything else or cannot be written, RunError for a run without weights,
     ValueError for a shape that transformers does not have.
     """
-    from ablate.checkpoint import final_weights
+    from ablate.training.checkpoint import final_weights
 
     _require_free(out, run)
     weights = final_weights(run.folder)
@@ -83,10 +85,10 @@ def export(run: Finished, out: Path, dtype: str) -> None:
             (fresh / name).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         write_weights(fresh, {theirs: weights[ours] for ours, theirs in names(run.shape).items()}, dtype)
         if "auto_map" in config:
-            source = Path(__file__).with_name(MODELLING).read_text(encoding="utf-8")
+            source = (Path(__file__).parent / "hf_export" / MODELLING).read_text(encoding="utf-8")
             source = source.replace(ARCHITECTURES["llama"].name, config["architectures"][0])
             (fresh / MODELLING).write_text(source, encoding="utf-8")
-        (fresh / "README.md").write_text(card.text(run, config), encoding="utf-8")
+        (fresh / "README.md").write_text(model_card.text(run, config), encoding="utf-8")
 
 
 def _require_free(out: Path, run: Finished) -> None:
@@ -97,8 +99,9 @@ def _require_free(out: Path, run: Finished) -> None:
         except (ValueError, KeyError, TypeError):
             earlier = False
         if not earlier:
-            raise UsageError(f"out={out}: wanted a new folder, or an earlier export of this run, got other files; type "
-                             "out=PATH")  # fmt: skip
+            raise UsageError(
+                f"out={out}: wanted a new folder, or an earlier export of this run, got other files; type out=PATH"
+            )
 
 
 def settings(run: Finished, rows: int, dtype: str) -> dict[str, Any]:
@@ -108,15 +111,22 @@ def settings(run: Finished, rows: int, dtype: str) -> dict[str, Any]:
     context = max(run.corpus.length, origin.get("max_position_embeddings") or 0)
     real = vocabulary.bytes_V is not None
     said = {
-        **config_of(run.shape, rows, context), "torch_dtype": dtype, "mask_token_id": vocabulary.mask_id,
-        "bos_token_id": origin.get("bos_token_id"), "pad_token_id": origin.get("pad_token_id"),
-        "eos_token_id": run.corpus.tokeniser.separator[1] if real else None,
+        **config_of(run.shape, rows, context),
+        "torch_dtype": dtype,
+        "mask_token_id": vocabulary.mask_id,
+        "bos_token_id": origin.get("bos_token_id"),
+        "pad_token_id": origin.get("pad_token_id"),
+        "eos_token_id": run.corpus.built_tokenizer.separator[1] if real else None,
         "ablate": {
-            "attention": str(objective.reading.kind), "size": objective.reading.size, "offset": objective.offset,
-            "tokens": len(vocabulary), "objective": objective.label, "regime": run.regime.name,
+            "attention": str(objective.reading.kind),
+            "size": objective.reading.size,
+            "offset": objective.offset,
+            "tokens": len(vocabulary),
+            "objective": objective.label,
+            "regime": run.regime.name,
             "run": run.manifest["config_fingerprint"],
         },
-    }  # fmt: skip
+    }
     if objective.noisy or not objective.left_to_right:
         said["auto_map"] = {"AutoModelForCausalLM": f"{Path(MODELLING).stem}.DiffusionForCausalLM"}
     return said
@@ -137,10 +147,10 @@ def _generation(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _symbols(run: Finished, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Files that say what ids mean: a tokeniser, or the symbols of a world, which has none."""
+    """Files that say what ids mean: a tokenizer, or the symbols of a world, which has none."""
     if run.corpus.vocabulary.bytes_V is None:
         return {VOCABULARY: run.corpus.vocabulary.symbols}
-    return tokeniser_files(run.corpus.tokeniser, config["max_position_embeddings"])
+    return tokenizer_files(run.corpus.built_tokenizer, config["max_position_embeddings"])
 
 
 def write_weights(folder: Path, weights: dict[str, Tensor], dtype: str) -> None:

@@ -1,7 +1,7 @@
 """Question: what does a corpus ask of a learner, before any training? `python experiments/knowledge.py corpus=facts`
 
 Cost: about 25 s on two cores for arithmetic, a minute or more for noise and long traces; no GPU, no training. Measures
-K(c) by law of contexts and mask rate with the exact oracle, how often contexts come back, and what the null theory
+K(c) by context sampler and mask rate with the exact oracle, how often contexts come back, and what the null theory
 predicts that learning them costs. See --help.
 """
 
@@ -18,17 +18,16 @@ if __name__ == "__main__" and not sys.path[0].endswith("site-packages"):
 
 import yaml
 
-from ablate.run import WHERE
-from ablate.store import describe
-from experiments.cli import Command, UsageError, main, require_place
-from experiments.help import survey_help
-from experiments.presets import laws
+from ablate.core.storage import WHERE, describe
+from experiments.cli.compose import Command, UsageError, main, require_place
+from experiments.cli.help_text import survey_help
+from experiments.presets.registry import context_samplers
 
 if TYPE_CHECKING:
     import pandas as pd
     from rich.table import Table
 
-    from ablate.survey import Survey
+    from ablate.analysis.corpus_survey import Survey
 
 NOTHING = "–"
 CONFIG = "config.yaml"
@@ -38,16 +37,17 @@ def job(survey: Survey) -> None:
     """Measures one corpus, writes rows and figures, prints the table and where everything lies."""
     from rich.console import Console
 
-    from ablate import records
-    from ablate.checkpoint import write_config
-    from ablate.survey import measure
-    from figures import candidates_by_law, learning_cost, style
+    from ablate.analysis.corpus_survey import measure
+    from ablate.core import records
+    from ablate.training.checkpoint import write_config
+    from figures.contexts import candidates_by_sampler, learning_cost
+    from figures.drawing import style
 
     console, folder = Console(), survey.folder
-    rows = records.table(sized(survey, measure(survey, laws())), records.SURVEY)
+    rows = records.table(sized(survey, measure(survey, context_samplers())), records.SURVEY)
     write_config(survey)  # first: what is interrupted from here on is known again
     records.write(rows, folder / records.FILE, records.SURVEY)
-    drawn = {"candidates_by_law": candidates_by_law.draw(rows), "learning_cost": learning_cost.draw(rows)}
+    drawn = {"candidates_by_sampler": candidates_by_sampler.draw(rows), "learning_cost": learning_cost.draw(rows)}
     paths = [path for name, figure in drawn.items() for path in style.save(figure, folder / name)]
     shown = table(rows)
     console.width = max(console.width, 120)  # a line that the terminal wraps is ugly, a number cut short is lost
@@ -57,10 +57,10 @@ def job(survey: Survey) -> None:
 
 
 def sized(survey: Survey, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows, and for every law the number of sequences that it was drawn on: a figure's caption says it."""
-    of_law = {row["law"]: row for row in rows}
+    """The rows, and for every sampler the number of sequences that it was drawn on: a figure's caption says it."""
+    of_sampler = {row["context_sampler"]: row for row in rows}
     about = {"block_size": None, "rate": None, "asked": "", "weight": "", "infer": "", "metric": "sequences"}
-    return [*rows, *({**row, **about, "value": float(survey.rows)} for row in of_law.values())]
+    return [*rows, *({**row, **about, "value": float(survey.rows)} for row in of_sampler.values())]
 
 
 def check(asked: list[Survey]) -> list[Survey]:
@@ -70,11 +70,13 @@ def check(asked: list[Survey]) -> list[Survey]:
     for survey, folder in zip(asked, folders, strict=True):
         require_place(folder, "out")
         if folders.count(folder) > 1:
-            raise UsageError(f"{folder}: wanted a folder for each survey, got two for it; name each value once and "
-                             "leave out= out")  # fmt: skip
+            raise UsageError(
+                f"{folder}: wanted a folder for each survey, got two for it; name each value once and leave out= out"
+            )
         if folder.is_dir() and any(not p.name.startswith(".") for p in folder.iterdir()) and not _holds(survey):
-            raise UsageError(f"out={folder}: wanted a new folder or that of the same survey, got other files; type "
-                             "out=PATH")  # fmt: skip
+            raise UsageError(
+                f"out={folder}: wanted a new folder or that of the same survey, got other files; type out=PATH"
+            )
     return asked
 
 
@@ -84,62 +86,74 @@ def _holds(survey: Survey) -> bool:
         held = yaml.safe_load((survey.folder / CONFIG).read_text())
     except (OSError, ValueError, yaml.YAMLError):
         return False
-    kept = [{k: v for k, v in config.items() if k not in WHERE} if isinstance(config, dict) else None
-            for config in (held, describe(survey))]  # fmt: skip
+    kept = [
+        {k: v for k, v in config.items() if k not in WHERE} if isinstance(config, dict) else None
+        for config in (held, describe(survey))
+    ]
     return kept[0] == kept[1]
 
 
 def table(rows: pd.DataFrame) -> Table:
-    """A line a law: K_1 and P(K=1) of all tokens and of answers, contexts and how far they reach, predicted costs."""
+    """A line a sampler: K_1 and P(K=1) of all tokens and of answers, contexts and how far they reach, predicted costs."""
     from rich.table import Table
 
-    from ablate.records import INFERENCE
-    from figures.laws import about, label, ordered
+    from ablate.core.records import INFERENCE
+    from figures.drawing.sampler_labels import about, label, ordered
 
     out = Table(
-        title=f"{about(rows)}: contexts by law, as weighted in the loss",
+        title=f"{about(rows)}: contexts by sampler, as weighted in the loss",
         title_justify="left",
         show_edge=False,
         pad_edge=False,
         caption="K_1: 2^entropy, valid tokens; P(K=1): only one is valid; of all scored tokens, then of answers. "
-        "contexts: different ones among the questions, after deleting what does not matter; unseen: share of the law "
+        "contexts: different ones among the questions, after deleting what does not matter; unseen: share of the sampler "
         "not among them (Good-Turing). cost: bits a token, all tokens, that a table pays which has learned from one "
-        "half of the questions and is asked the other, of the same law; in brackets, times AR's. AR met: share of "
-        "AR's answers whose context the law's own half shows.",
+        "half of the questions and is asked the other, of the same sampler; in brackets, times AR's. AR met: share of "
+        "AR's answers whose context the sampler's own half shows.",
         caption_justify="left",
     )
-    columns = ["law", "K_1\nall", "P(K=1)\nall", "K_1\nanswers", "P(K=1)\nanswers", "contexts\nall", "unseen\nall",
-               "cost, C(c)\nknown", "cost, whole\nvocabulary", "AR met\nanswers"]  # fmt: skip
+    columns = [
+        "context_sampler",
+        "K_1\nall",
+        "P(K=1)\nall",
+        "K_1\nanswers",
+        "P(K=1)\nanswers",
+        "contexts\nall",
+        "unseen\nall",
+        "cost, C(c)\nknown",
+        "cost, whole\nvocabulary",
+        "AR met\nanswers",
+    ]
     for i, name in enumerate(columns):
         out.add_column(name, justify="right" if i else "left", no_wrap=True)
-    for law in ordered(rows):
-        value = _reader(rows, law)
+    for sampler in ordered(rows):
+        value = _reader(rows, sampler)
         out.add_row(
-            label(law),
+            label(sampler),
             *(_text(value(metric, "all", weight="loss"), 2) for metric in ("k1", "certain")),
             *(_text(value(metric, "answers", weight="loss"), 2) for metric in ("k1", "certain")),
             _text(value("canonical_contexts", "all"), 0),
             _text(value("canonical_unseen", "all"), 2),
-            *(_cost(rows, law, metric) for metric in ("cost_known", "cost_vocabulary")),
+            *(_cost(rows, sampler, metric) for metric in ("cost_known", "cost_vocabulary")),
             _text(value("coverage", "answers", infer=INFERENCE), 2),
         )
     return out
 
 
-def _reader(rows: pd.DataFrame, law: str) -> Callable[..., float]:
-    """value(metric, asked, weight="", infer="") of one law; nan where there is no row."""
-    of_law = rows[rows["law"] == law]
-    keys = zip(*(of_law[name] for name in ("metric", "asked", "weight", "infer")), strict=True)
-    known = dict(zip(keys, of_law["value"], strict=True))
+def _reader(rows: pd.DataFrame, sampler: str) -> Callable[..., float]:
+    """value(metric, asked, weight="", infer="") of one sampler; nan where there is no row."""
+    of_sampler = rows[rows["context_sampler"] == sampler]
+    keys = zip(*(of_sampler[name] for name in ("metric", "asked", "weight", "infer")), strict=True)
+    known = dict(zip(keys, of_sampler["value"], strict=True))
     return lambda metric, asked, weight="", infer="": known.get((metric, asked, weight, infer), math.nan)
 
 
-def _cost(rows: pd.DataFrame, law: str, metric: str) -> str:
-    """What all tokens of a law cost in its own contexts, bits a token, and in brackets how many times AR's cost."""
-    from ablate.records import INFERENCE
-    from figures.laws import times
+def _cost(rows: pd.DataFrame, sampler: str, metric: str) -> str:
+    """What all tokens of a sampler cost in its own contexts, bits a token, and in brackets how many times AR's cost."""
+    from ablate.core.records import INFERENCE
+    from figures.drawing.sampler_labels import times
 
-    paid, reference = (_reader(rows, name)(metric, "all", infer=name) for name in (law, INFERENCE))
+    paid, reference = (_reader(rows, name)(metric, "all", infer=name) for name in (sampler, INFERENCE))
     ratio = times(paid, reference)
     return f"{_text(paid, 3)} ({ratio})" if ratio else _text(paid, 3)
 
@@ -149,7 +163,7 @@ def _text(value: float, digits: int) -> str:
 
 
 def _survey() -> type:
-    from ablate.survey import Survey
+    from ablate.analysis.corpus_survey import Survey
 
     return Survey
 

@@ -17,11 +17,12 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from ablate.no_signal import DRAWS, validate, validate_weights
-from ablate.store import write_bytes
-from experiments.clean_share import shares
-from experiments.cli import UsageError, require_place
-from figures import clean_share, no_signal, style
+from ablate.analysis.noise_checks import DRAWS, validate, validate_weights
+from ablate.core.storage import write_bytes
+from experiments.cli.compose import UsageError, require_place
+from experiments.reports.clean_context_share import shares
+from figures.drawing import style
+from figures.noise import clean_context, empty_blocks
 
 LEVEL = 1e-3  # of Holm-adjusted p-values, below which an estimate contradicts its closed form
 QUADRATURE = 1e-8
@@ -39,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
         tables = {"no_signal": rows, "token_weights": weights, "clean_share": clean}
         for name, frame in tables.items():
             write_bytes(asked.out / f"{name}.csv", frame.to_csv(index=False).encode())
-        drawn = {"no_signal": no_signal.draw(rows), "clean_share": clean_share.draw(clean)}
+        drawn = {"no_signal": empty_blocks.draw(rows), "clean_share": clean_context.draw(clean)}
         paths = [path for name, figure in drawn.items() for path in style.save(figure, asked.out / name)]
     except (UsageError, OSError) as error:
         print(f"no_signal: {error}", file=sys.stderr)
@@ -99,8 +100,10 @@ def weights_table(rows: pd.DataFrame) -> Table:
         out.add_column(f"B = {size}", justify="right", no_wrap=True)
     for (guard, weight), part in rows.groupby(["guard", "weight"], sort=False):
         marks = part["p_holm"].map(lambda p: "!" if p < LEVEL else "")
-        cells = (f"{row.closed_form:.3f} {row.estimate:.3f} ± {row.error:.3f}{mark}"
-                 for row, mark in zip(part.itertuples(), marks, strict=True))  # fmt: skip
+        cells = (
+            f"{row.closed_form:.3f} {row.estimate:.3f} ± {row.error:.3f}{mark}"
+            for row, mark in zip(part.itertuples(), marks, strict=True)
+        )
         out.add_row(f"{guard}, {weight}", *cells)
     return out
 
@@ -113,8 +116,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--draws", type=_count, default=DRAWS, metavar="N", help=f"blocks a test (default {DRAWS})")
     parser.add_argument("--seed", type=int, default=0, metavar="K", help="of the masks (default 0)")
-    parser.add_argument("--out", type=Path, default=Path("runs/no_signal"), metavar="DIR",
-                        help="folder of rows and figures (default runs/no_signal)")  # fmt: skip
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs/no_signal"),
+        metavar="DIR",
+        help="folder of rows and figures (default runs/no_signal)",
+    )
     return parser
 
 

@@ -21,17 +21,17 @@ from typing import TYPE_CHECKING
 if __name__ == "__main__" and not sys.path[0].endswith("site-packages"):
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # `experiments` is a package of this folder
 
-from ablate.objective import Autoregressive
-from ablate.regime import Stage
-from ablate.shape import Shape
-from experiments.cli import Command, main
-from experiments.help import one_step_help
+from ablate.model.config import ModelConfig
+from ablate.objectives.autoregressive import Autoregressive
+from ablate.objectives.regime import Stage
+from experiments.cli.compose import Command, main
+from experiments.cli.help_text import one_step_help
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ablate.model import Transformer
-    from ablate.problem import Problem
+    from ablate.model.transformer import Transformer
+    from ablate.objectives.problem import Problem
 
 VOCABULARY = 512  # of a shape that leaves it to the corpus
 MOST = 2**16  # tokens: this is about one step, not about a batch
@@ -44,7 +44,7 @@ class OneStep:
     Raises ValueError for sizes below 1 and 2.
     """
 
-    model: Shape
+    model: ModelConfig
     stage: Stage = field(default_factory=lambda: Stage(Autoregressive(), lr=1e-4))
     length: int = 64
     batch: int = 1
@@ -58,8 +58,9 @@ class OneStep:
                 f"{MOST} tokens and 1024 threads; type length=64 batch=1 threads=0"
             )
         if 0 < self.model.vocabulary < 3:
-            raise ValueError(f"model.vocabulary={self.model.vocabulary}: wanted two tokens and MASK; type "
-                             "model.vocabulary=0")  # fmt: skip
+            raise ValueError(
+                f"model.vocabulary={self.model.vocabulary}: wanted two tokens and MASK; type model.vocabulary=0"
+            )
 
     @property
     def vocabulary(self) -> int:
@@ -72,7 +73,7 @@ class OneStep:
 
 def check(asked: list[OneStep]) -> list[OneStep]:
     """Raises ValueError if weights and moments, 6 bytes a parameter, cannot fit into this machine's memory."""
-    from ablate.machine import Device, require_memory
+    from ablate.compute.device import Device, require_memory
 
     for one in asked:
         require_memory(one.model.parameters(one.vocabulary), Device.cpu, 6)
@@ -83,9 +84,9 @@ def build(one: OneStep) -> tuple[Transformer, float]:
     """The network in bf16, filled from its seed; and the seconds that it took on meta, without memory."""
     import torch
 
-    from ablate.engine import prepare
-    from ablate.machine import Device, Precision, Recompute, attention_form
-    from ablate.model import Transformer, initialise
+    from ablate.compute.device import Device, Precision, Recompute, attention_form
+    from ablate.compute.execution import prepare
+    from ablate.model.transformer import Transformer, initialise
 
     start = time.perf_counter()
     with torch.device("meta"):
@@ -105,25 +106,26 @@ def posed(one: OneStep) -> Problem:
     import numpy as np
     import torch
 
-    from ablate.noise import Rows
-    from ablate.seeds import generator
+    from ablate.core.corpus import Vocabulary
+    from ablate.core.rng import generator
+    from ablate.noise.options import BatchAddress
 
     tokens_BL = generator(one.seed, "one step").integers(0, one.mask_id, (one.batch, one.length))
-    rows = Rows(one.seed, 0, np.arange(one.batch), one.batch)
-    return one.stage.objective.pose(torch.from_numpy(tokens_BL), rows, one.mask_id)
+    address = BatchAddress(one.seed, 0, np.arange(one.batch), one.batch)
+    return one.stage.objective.pose(torch.from_numpy(tokens_BL), address, Vocabulary.unnamed(one.vocabulary))
 
 
 def step_early(network: Transformer, stage: Stage) -> None:
     """From now on each parameter is stepped as soon as its gradient is there, which is then dropped."""
     import torch
 
-    from ablate.optimiser import adamw
+    from ablate.compute.optimizer import adamw
 
     for parameter in network.parameters():
-        optimiser = adamw(torch.nn.ParameterList([parameter]), stage)
+        optimizer = adamw(torch.nn.ParameterList([parameter]), stage)
 
-        def update(p: Tensor, optimiser: torch.optim.Optimizer = optimiser) -> None:
-            optimiser.step()
+        def update(p: Tensor, optimizer: torch.optim.Optimizer = optimizer) -> None:
+            optimizer.step()
             p.grad = None
 
         parameter.register_post_accumulate_grad_hook(update)
@@ -133,7 +135,7 @@ def step(one: OneStep) -> dict[str, float]:
     """Nats a scorable token before and after one step, seconds of each part, peak bytes."""
     import torch
 
-    from ablate.loss import loss_of
+    from ablate.objectives.loss import loss_of
 
     if one.threads:
         torch.set_num_threads(one.threads)
@@ -147,8 +149,14 @@ def step(one: OneStep) -> dict[str, float]:
     with torch.no_grad():
         after = loss_of(network, problem, one.batch)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"before": float(before.detach()), "after": float(after), "peak": peak, "meta": meta,
-            "weights": built - start - meta, "step": stepped - built}  # fmt: skip
+    return {
+        "before": float(before.detach()),
+        "after": float(after),
+        "peak": peak,
+        "meta": meta,
+        "weights": built - start - meta,
+        "step": stepped - built,
+    }
 
 
 def job(one: OneStep) -> None:
@@ -158,8 +166,10 @@ def job(one: OneStep) -> None:
     print(f"{count:,} parameters, {one.stage.objective.label}, {one.batch} x {one.length} tokens")
     print("state: weights, gradients and AdamW's two moments in bf16, each parameter stepped in the backward pass")
     print(f"on meta {found['meta']:.2f} s, weights filled {found['weights']:.0f} s, step {found['step']:.0f} s")
-    print(f"loss {found['before']:.4f} before, {found['after']:.4f} after, nats a token; log V is "
-          f"{math.log(one.vocabulary - 1):.4f}")  # fmt: skip
+    print(
+        f"loss {found['before']:.4f} before, {found['after']:.4f} after, nats a token; log V is "
+        f"{math.log(one.vocabulary - 1):.4f}"
+    )
     print(f"peak memory {found['peak'] / 1e9:.2f} GB, {found['peak'] / count:.2f} bytes a parameter")
 
 

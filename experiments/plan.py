@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 if __name__ == "__main__" and not sys.path[0].endswith("site-packages"):
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # `experiments` is a package of this folder
 
-from ablate.plan import GB, Plan
-from ablate.store import describe, write_bytes
-from experiments.cli import Command, UsageError, main, require_place
-from experiments.help import plan_help
+from ablate.compute.training_plan import GB, Plan
+from ablate.core.storage import describe, write_bytes
+from experiments.cli.compose import Command, UsageError, main, require_place
+from experiments.cli.help_text import plan_help
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -78,8 +78,9 @@ def check(asked: list[Plan]) -> list[Plan]:
         if plan.out and Path(plan.out).is_dir():
             raise UsageError(f"out={plan.out}: wanted a file, got a folder; type out=plan.json")
         if plan.out and Path(plan.out).exists() and not _is_plan(Path(plan.out)):
-            raise UsageError(f"out={plan.out}: wanted a new file or that of an earlier plan, got another; type "
-                             "out=plan.json")  # fmt: skip
+            raise UsageError(
+                f"out={plan.out}: wanted a new file or that of an earlier plan, got another; type out=plan.json"
+            )
     return asked
 
 
@@ -92,7 +93,7 @@ def head(plan: Plan, summary: dict[str, Any]) -> str:
     how = {"auto": "alone", "ddp": "each has all (DDP)", "fsdp": "each has a part (FSDP2)"}[summary["strategy"]]
     return f"""{summary["parameters"]:,} parameters; {plan.gpus} x {plan.memory:g} GB, {how}
 fixed bytes of a processor, GB: weights {each["weights"]:.2f}, gradients {each["gradients"]:.2f}, \
-optimiser {each["optimiser"]:.2f}, together {sum(each.values()):.2f}
+optimizer {each["optimizer"]:.2f}, together {sum(each.values()):.2f}
 a step: {plan.global_batch} x {plan.length} tokens = {plan.gpus} processors x {plan.accumulate} micro-steps x \
 {plan.batch} sequences; {plan.steps:,} steps: {summary["tokens"] / 1e9:,.1f}e9 tokens"""
 
@@ -117,7 +118,7 @@ def table(stages: list[dict[str, Any]]) -> Table:
 
 def notes(plan: Plan, stages: list[dict[str, Any]]) -> str:
     """The sum, whether it fits, and how to read the numbers."""
-    from ablate.flops import FORMULA
+    from ablate.compute.flops import FORMULA
 
     days, peak = sum(stage["days"] for stage in stages), max(stage["bytes"]["peak"] for stage in stages)
     lines = [
@@ -129,10 +130,14 @@ def notes(plan: Plan, stages: list[dict[str, Any]]) -> str:
     ]
     anew = max(stage["flops"]["made_anew_per_clean_token"] for stage in stages)
     if anew:
-        lines.append(f"made anew in the backward pass: up to {anew / 1e9:.2f} GFLOP a clean token more, which MFU does "
-                     "not count: the one stated has to allow for it.")  # fmt: skip
-    lines.append("GB (1e9 bytes) of one processor, of each kind the most: they need not come together. Of eager layers "
-                 "(compiled ones keep less), every output scored that can be.")  # fmt: skip
+        lines.append(
+            f"recomputed in the backward pass: up to {anew / 1e9:.2f} GFLOP a clean token more, which MFU does "
+            "not count: the one stated has to allow for it."
+        )
+    lines.append(
+        "GB (1e9 bytes) of one processor, of each kind the most: they need not come together. Of eager layers "
+        "(compiled ones keep less), every output scored that can be."
+    )
     if plan.sharded:
         lines.append("whole weights and gradients in use: an estimate, not held against a measurement.")
     return "\n".join(lines)

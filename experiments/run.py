@@ -8,16 +8,16 @@ from pathlib import Path
 if __name__ == "__main__" and not sys.path[0].endswith("site-packages"):
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # `experiments` is a package of this folder
 
-from ablate.run import Run
-from experiments.cli import RUN, main
+from ablate.training.run_config import Run
+from experiments.cli.compose import RUN, main
 
 
 def job(run: Run) -> None:
     """Trains or resumes one run, draws its figure, prints what was learned and where it lies."""
     from rich.console import Console
 
-    from ablate.train import train
-    from experiments.report import report
+    from ablate.training.train import train
+    from experiments.reports.run_report import report
 
     console = Console()
     folder = train(run, console)

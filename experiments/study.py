@@ -12,9 +12,9 @@ from pathlib import Path
 if __name__ == "__main__" and not sys.path[0].endswith("site-packages"):
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # `experiments` is a package of this folder
 
-from ablate.study import Setting, Study
-from experiments.cli import Command, UsageError, main, require_place
-from experiments.help import study_help
+from ablate.studies.design import Setting, Study
+from experiments.cli.compose import Command, UsageError, main, require_place
+from experiments.cli.help_text import study_help
 
 
 @dataclass
@@ -40,8 +40,10 @@ class Assignment:
         known = [condition.name for condition in self.study.conditions]
         for name in self.only:
             if name not in known:
-                raise ValueError(f"only: study {self.study.name} has the conditions {', '.join(known)}; got {name}; "
-                                 f"type only=[{known[0]}]")  # fmt: skip
+                raise ValueError(
+                    f"only: study {self.study.name} has the conditions {', '.join(known)}; got {name}; "
+                    f"type only=[{known[0]}]"
+                )
 
     @property
     def conditions(self) -> list[Setting]:
@@ -62,28 +64,28 @@ def job(assignment: Assignment) -> None:
     from rich.console import Console
     from rich.live import Live
 
-    from ablate.workers import Crew, State
-    from experiments import kept, planned
-    from experiments.progress import announce, conclude, progress, reporter
+    from ablate.studies.job_queue import JobQueue, State
+    from experiments.study_runner import kept_results, plan_runs
+    from experiments.study_runner.study_progress import announce, conclude, progress, reporter
 
     console = Console()
     with refused():
-        plan = planned.plan(assignment)
-        kept.begin(plan)
+        plan = plan_runs.plan(assignment)
+        kept_results.begin(plan)
     announce(plan, console)
-    crew = Crew(plan.jobs, assignment.workers)
+    queue = JobQueue(plan.jobs, assignment.workers)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the runs stop, what is done is kept
     try:
         if console.is_terminal:
-            with Live(progress(plan, crew), console=console, refresh_per_second=2, transient=True) as live:
-                crew.go(lambda: live.update(progress(plan, crew)))
+            with Live(progress(plan, queue), console=console, refresh_per_second=2, transient=True) as live:
+                queue.go(lambda: live.update(progress(plan, queue)))
         else:
-            crew.go(reporter(crew, console))
+            queue.go(reporter(queue, console))
     finally:
         with refused():
-            kept.keep(plan, kept.finished(plan))
-    conclude(plan, crew, console)
-    if State.failed in crew.states.values():
+            kept_results.keep(plan, kept_results.finished(plan))
+    conclude(plan, queue, console)
+    if State.failed in queue.states.values():
         sys.exit(1)
 
 

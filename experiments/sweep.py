@@ -13,11 +13,11 @@ from pathlib import Path
 if __name__ == "__main__" and not sys.path[0].endswith("site-packages"):
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # `experiments` is a package of this folder
 
-from ablate.outcomes import How, Outcome
-from ablate.run import RANGES, Run
-from experiments.cli import HANDED_ON, RUN, Command, UsageError, main, require_place
-from experiments.help import sweep_help
-from experiments.space import Range, Space, require_name
+from ablate.studies.outcomes import How, Outcome
+from ablate.studies.search_space import Range, Space, require_name
+from ablate.training.run_config import RANGES, Run
+from experiments.cli.compose import HANDED_ON, RUN, Command, UsageError, main, require_place
+from experiments.cli.help_text import sweep_help
 
 MOST = 10**6  # trials
 # What can be sought; of all of them less is better.
@@ -84,17 +84,26 @@ class Search:
         return [
             (1 <= self.trials <= MOST, f"trials: wanted 1..{MOST}, got {self.trials}; type trials=40"),
             (1 <= self.workers <= 1024, f"workers: wanted 1..1024, got {self.workers}; type workers=2"),
-            (all(least <= seed <= most for seed in self.seeds) and 0 < len(self.seeds) == len(set(self.seeds)),
-             f"seeds: wanted one or more from {least} on, each once, got {self.seeds}; type seeds=[100,101]"),
-            (0 < len(self.objectives) == len(set(self.objectives)) and set(self.objectives) <= set(OBJECTIVES),
-             f"objectives: wanted one or more of {', '.join(OBJECTIVES)}, each once, got {self.objectives}; "
-             "type objectives=[excess_bits]"),
-            (self.pruner is Pruner.none or len(self.objectives) == 1,
-             f"pruner={self.pruner}, objectives={self.objectives}: Optuna prunes by one value and refuses to prune a "
-             f"trial that has several; type pruner=none or objectives=[{self.objectives[0]}]"),
-            (self.sampler is not Sampler.grid or not ranges, f"sampler=grid: wanted a list of values of every "
-             f"parameter, got a range of {', '.join(ranges)}; type sampler=tpe or sweep=block_grid"),
-        ]  # fmt: skip
+            (
+                all(least <= seed <= most for seed in self.seeds) and 0 < len(self.seeds) == len(set(self.seeds)),
+                f"seeds: wanted one or more from {least} on, each once, got {self.seeds}; type seeds=[100,101]",
+            ),
+            (
+                0 < len(self.objectives) == len(set(self.objectives)) and set(self.objectives) <= set(OBJECTIVES),
+                f"objectives: wanted one or more of {', '.join(OBJECTIVES)}, each once, got {self.objectives}; "
+                "type objectives=[excess_bits]",
+            ),
+            (
+                self.pruner is Pruner.none or len(self.objectives) == 1,
+                f"pruner={self.pruner}, objectives={self.objectives}: Optuna prunes by one value and refuses to prune a "
+                f"trial that has several; type pruner=none or objectives=[{self.objectives[0]}]",
+            ),
+            (
+                self.sampler is not Sampler.grid or not ranges,
+                f"sampler=grid: wanted a list of values of every "
+                f"parameter, got a range of {', '.join(ranges)}; type sampler=tpe or sweep=block_grid",
+            ),
+        ]
 
     @property
     def title(self) -> str:
@@ -137,8 +146,10 @@ def gathered(arguments: list[str]) -> list[str]:
             continue
         if root not in known:
             near = difflib.get_close_matches(root, known, 1)
-            raise UsageError(f"{root}: neither a sweep nor a run has this key; wanted one of {', '.join(known)}; got "
-                             f"{argument!r}; type {f'{near[0]}=VALUE' if near else '--help'}")  # fmt: skip
+            raise UsageError(
+                f"{root}: neither a sweep nor a run has this key; wanted one of {', '.join(known)}; got "
+                f"{argument!r}; type {f'{near[0]}=VALUE' if near else '--help'}"
+            )
         if root in SET_HERE:
             raise UsageError(f"{argument}: a sweep sets {root} of every run itself; type {SET_HERE[root]}")
         theirs.append(argument)
@@ -164,10 +175,10 @@ def job(search: Search) -> None:
     workers died before the end or no trial is complete."""
     from rich.console import Console
 
-    from experiments.crew import go
-    from experiments.fitting import fit
-    from experiments.storage import open_study
-    from experiments.sweep_report import announce, conclude
+    from experiments.sweep_runner.feasible_space import fit
+    from experiments.sweep_runner.sweep_report import announce, conclude
+    from experiments.sweep_runner.trial_storage import open_study
+    from experiments.sweep_runner.worker_processes import go
 
     console = Console()
     fitted = fit(search)

@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING, Any
 if __name__ == "__main__" and not sys.path[0].endswith("site-packages"):
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # `experiments` is a package of this folder
 
-from ablate.block import BlockDiffusion
-from ablate.budget import Budget
-from ablate.noise import Clip, Guard, MaskLaw, Strata
-from ablate.objective import Autoregressive, MaskedDiffusion, Objective
-from ablate.run import Run
-from ablate.schedule import named
-from ablate.shape import Shape
-from ablate.store import describe, digest
-from experiments.cli import Command, UsageError, main, require_place
-from experiments.help import variance_help
-from experiments.presets import REGIMES
+from ablate.core.storage import describe, digest
+from ablate.model.config import ModelConfig
+from ablate.noise.options import Clip, Guard, MaskSampling, Strata
+from ablate.noise.schedules import named
+from ablate.objectives.autoregressive import Autoregressive
+from ablate.objectives.block_diffusion import BlockDiffusion
+from ablate.objectives.masked_diffusion import MaskedDiffusion
+from ablate.objectives.problem import Objective
+from ablate.training.budget import Budget
+from ablate.training.run_config import Run
+from experiments.cli.compose import Command, UsageError, main, require_place
+from experiments.cli.help_text import variance_help
+from experiments.presets.registry import REGIMES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,13 +55,13 @@ ARMS: dict[str, Objective] = {
     "masked, U(.3,.8)": _masked("interval", a=0.3, b=0.8),
     "masked, U(.45,.95)": _masked("interval", a=0.45, b=0.95),
     "masked, U(0,.1)*": _masked("cap", u_max=0.1),
-    "masked, count": MaskedDiffusion(law=MaskLaw.count, strata=Strata.none),
+    "masked, count": MaskedDiffusion(mask_sampling=MaskSampling.count, strata=Strata.none),
     "block 4, linear*": _block(4),
     "block 4, atom, force, 1/t": _block(4, **RECIPE),
     "block 4, atom, force, 1/q": _block(4, **RECIPE, weight="1/q"),
     "block 4, U(1/4,1)": _block(4, clip=Clip.interval),
     "block 4, U(.45,.95)": _block(4, schedule=named("interval", a=0.45, b=0.95)),
-    "block 4, count": _block(4, law=MaskLaw.count),
+    "block 4, count": _block(4, mask_sampling=MaskSampling.count),
     "block 4, complementary*": _block(4, complementary=True),
     "block 4, atom, force, 2 draws": _block(4, **RECIPE, draws=2),
     "block 1, linear*": _block(1),
@@ -76,7 +78,7 @@ class VarianceStudy:
     """
 
     corpus: Any  # a Corpus: a protocol cannot be a configuration's type
-    model: Shape
+    model: ModelConfig
     budget: Budget
     seed: int = 0
     sequences: int = 32
@@ -98,26 +100,33 @@ class VarianceStudy:
 
     def run(self) -> Run:
         """The run whose base model and new domain are measured."""
-        return Run(self.corpus, self.model, REGIMES["ar"], self.budget, seed=self.seed, threads=self.threads,
-                   cache=self.cache)  # fmt: skip
+        return Run(
+            self.corpus, self.model, REGIMES["ar"], self.budget, seed=self.seed, threads=self.threads, cache=self.cache
+        )
 
 
 def job(study: VarianceStudy) -> None:
     """Measures every arm, writes rows and figure, prints the table."""
     from rich.console import Console
 
-    from ablate.checkpoint import write_config
-    from ablate.store import write_bytes
-    from figures import gradient_variance, style
+    from ablate.core.storage import write_bytes
+    from ablate.training.checkpoint import write_config
+    from figures.drawing import style
+    from figures.noise import gradient_noise
 
     console = Console()
     rows = measure(study, console)
     write_config(study)
     write_bytes(study.folder / "variance.csv", rows.to_csv(index=False).encode())
-    paths = style.save(gradient_variance.draw(rows), study.folder / "gradient_variance")
+    paths = style.save(gradient_noise.draw(rows), study.folder / "gradient_variance")
     console.width = max(console.width, 140)  # a number cut short is lost
-    console.print(table(rows, f"{study.corpus.name}, seed {study.seed}: {study.sequences} sequences x {study.rates} "
-                              f"levels x {study.masks} masks"))  # fmt: skip
+    console.print(
+        table(
+            rows,
+            f"{study.corpus.name}, seed {study.seed}: {study.sequences} sequences x {study.rates} "
+            f"levels x {study.masks} masks",
+        )
+    )
     for path in (*paths, study.folder / "variance.csv"):
         console.print(f"  {path}", soft_wrap=True, highlight=False)
 
@@ -129,13 +138,13 @@ def measure(study: VarianceStudy, console: Any) -> pd.DataFrame:
     import pandas as pd
     import torch
 
-    from ablate.base import base_weights, build_network
-    from ablate.corpus import Domain, Split
-    from ablate.variance import gradient_sums, scored_share
+    from ablate.analysis.gradient_variance import gradient_sums, scored_share
+    from ablate.core.corpus import Domain, Split
+    from ablate.training.base_model import base_weights, build_network
 
     run = study.run().resolved()
     torch.set_num_threads(run.threads)
-    network, corpus = build_network(run), run.law(Domain.new, Split.train)
+    network, corpus = build_network(run), run.corpus_for(Domain.new, Split.train)
     network.load_state_dict(base_weights(run, console))
     found = []
     for arm, objective in ARMS.items():
@@ -144,8 +153,17 @@ def measure(study: VarianceStudy, console: Any) -> pd.DataFrame:
         share = scored_share(objective, corpus, study.seed, 4096)
         for quantity, sums in zip(("gradient", "loss"), both, strict=True):
             errors = dataclasses.asdict(sums.errors())
-            found += [{"arm": arm, "quantity": quantity, "part": part, "value": value, "error": errors[part],
-                       "scored_share": share} for part, value in dataclasses.asdict(sums.parts()).items()]  # fmt: skip
+            found += [
+                {
+                    "arm": arm,
+                    "quantity": quantity,
+                    "part": part,
+                    "value": value,
+                    "error": errors[part],
+                    "scored_share": share,
+                }
+                for part, value in dataclasses.asdict(sums.parts()).items()
+            ]
     return pd.DataFrame(found)
 
 

@@ -20,11 +20,11 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from ablate import records
-from ablate.outcomes import QUESTIONS
-from ablate.prediction import VERDICTS, Prediction, read_predictions, verdicts
+from ablate.core import records
+from ablate.studies.outcomes import QUESTIONS
+from ablate.studies.predictions import VERDICTS, Prediction, read_predictions, verdicts
 
-PREDICTIONS = Path(__file__).parent / "predictions.yaml"
+PREDICTIONS = Path(__file__).parent / "presets" / "predictions.yaml"
 COLOURS = {"supported": "green", "refuted": "red", "undecided": "yellow"}
 CAPTION = (
     "difference: mean over seeds of the arm less the other, 95 % interval by bootstrap over seeds (then questions, "
@@ -66,8 +66,10 @@ def collect(results: Path, path: Path) -> pd.DataFrame:
     there = [s for s in sorted({p.study for p in predictions}) if (results / s / records.FILE).exists()]
     rows = [row for study in there for row in _of(results / study, [p for p in predictions if p.study == study])]
     if not rows:
-        raise ValueError(f"{results}: wanted rows of two seeds or more of a study with predictions, got none; type "
-                         "python experiments/study.py study=regimes workers=2")  # fmt: skip
+        raise ValueError(
+            f"{results}: wanted rows of two seeds or more of a study with predictions, got none; type "
+            "python experiments/study.py study=regimes workers=2"
+        )
     return records.table(rows, VERDICTS)
 
 
@@ -105,16 +107,26 @@ def table(found: pd.DataFrame) -> Table:
     signs = {"higher": "above ", "lower": "below -", "equal": "within ±"}
     for row in found.itertuples():
         p = f"{row.p_holm:.3f}*" if row.primary else f"{row.p_equal if row.direction == 'equal' else row.p:.3f}"
-        out.add_row(row.id, f"{row.study}\n{row.condition}", row.claim, f"{row.outcome}\n{row.arm} - {row.other}",
-                    str(row.seeds), f"{signs[str(row.direction)]}{row.threshold:g}",
-                    f"{row.difference:.3g}\n({row.low:.3g} to {row.high:.3g})", p, f"{row.detectable:.2g}",
-                    f"[{COLOURS[str(row.verdict)]}]{row.verdict}[/]" + f"\n{row.note}" * bool(row.note))  # fmt: skip
+        out.add_row(
+            row.id,
+            f"{row.study}\n{row.condition}",
+            row.claim,
+            f"{row.outcome}\n{row.arm} - {row.other}",
+            str(row.seeds),
+            f"{signs[str(row.direction)]}{row.threshold:g}",
+            f"{row.difference:.3g}\n({row.low:.3g} to {row.high:.3g})",
+            p,
+            f"{row.detectable:.2g}",
+            f"[{COLOURS[str(row.verdict)]}]{row.verdict}[/]" + f"\n{row.note}" * bool(row.note),
+        )
     return out
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="What the studies say of the predictions.",
-                                     epilog="example: python experiments/verdicts.py regimes twin")  # fmt: skip
+    parser = argparse.ArgumentParser(
+        description="What the studies say of the predictions.",
+        epilog="example: python experiments/verdicts.py regimes twin",
+    )
     parser.add_argument("studies", nargs="*", metavar="STUDY", help="studies to show, all unless named")
     parser.add_argument("--results", type=Path, default=Path("results"), metavar="FOLDER", help="results/")
     parser.add_argument("--predictions", type=Path, default=PREDICTIONS, metavar="FILE", help="predictions.yaml")

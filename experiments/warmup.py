@@ -22,15 +22,17 @@ from typing import TYPE_CHECKING, Any
 if __name__ == "__main__" and not sys.path[0].endswith("site-packages"):
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # `experiments` is a package of this folder
 
-from ablate.budget import Budget
-from ablate.objective import Autoregressive, MaskedDiffusion, Objective
-from ablate.regime import MaskWarmup, Regime, Stage
-from ablate.run import Run
-from ablate.shape import Shape
-from ablate.store import describe, digest
-from experiments.cli import Command, UsageError, check_runs, main
-from experiments.help import warmup_help
-from experiments.presets import block
+from ablate.core.storage import describe, digest
+from ablate.model.config import ModelConfig
+from ablate.objectives.autoregressive import Autoregressive
+from ablate.objectives.masked_diffusion import MaskedDiffusion
+from ablate.objectives.problem import Objective
+from ablate.objectives.regime import MaskWarmup, Regime, Stage
+from ablate.training.budget import Budget
+from ablate.training.run_config import Run
+from experiments.cli.compose import Command, UsageError, check_runs, main
+from experiments.cli.help_text import warmup_help
+from experiments.presets.registry import block
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,7 +53,7 @@ class WarmupStudy:
     """
 
     corpus: Any  # a Corpus: a protocol cannot be a configuration's type
-    model: Shape
+    model: ModelConfig
     budget: Budget
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2, 3, 4])
     share: float = 0.1
@@ -93,21 +95,31 @@ class WarmupStudy:
             stages[arm] = Stage(self.objective, mask_warmup=warmup)
         budget = dataclasses.replace(self.budget, every=1)
         return [
-            Run(self.corpus, self.model, Regime(arm, [stage]), budget, seed=seed, threads=self.threads,
-                out=str(self.folder / f"{arm}-seed{seed}"), cache=self.cache)
-            for seed in self.seeds for arm, stage in stages.items()
-        ]  # fmt: skip
+            Run(
+                self.corpus,
+                self.model,
+                Regime(arm, [stage]),
+                budget,
+                seed=seed,
+                threads=self.threads,
+                out=str(self.folder / f"{arm}-seed{seed}"),
+                cache=self.cache,
+            )
+            for seed in self.seeds
+            for arm, stage in stages.items()
+        ]
 
 
 def job(study: WarmupStudy) -> None:
     """Trains what is missing, then measures, draws and prints."""
     from rich.console import Console
 
-    from ablate import records
-    from ablate.store import write_bytes
-    from ablate.train import train
-    from experiments.warmup_effects import effects, outcomes
-    from figures import style, warmup
+    from ablate.core import records
+    from ablate.core.storage import write_bytes
+    from ablate.training.train import train
+    from experiments.reports.warmup_effects import effects, outcomes
+    from figures.drawing import style
+    from figures.learning import warmup_dynamics
 
     console, runs = Console(), study.runs()
     folders = [train(run, console) for run in runs]
@@ -116,9 +128,11 @@ def job(study: WarmupStudy) -> None:
     end = round(study.share * steps)
     found = effects(outcomes(rows, end))
     write_bytes(study.folder / "effects.csv", found.to_csv(index=False).encode())
-    paths = style.save(warmup.draw(rows, end), study.folder / "warmup")
-    shown = table(found, f"{study.corpus.name}, {study.objective.label}: warmup of {end} of {steps} steps, "
-                         f"{len(study.seeds)} seed(s)")  # fmt: skip
+    paths = style.save(warmup_dynamics.draw(rows, end), study.folder / "warmup")
+    shown = table(
+        found,
+        f"{study.corpus.name}, {study.objective.label}: warmup of {end} of {steps} steps, {len(study.seeds)} seed(s)",
+    )
     console.width = max(console.width, 175)  # a number cut short is lost
     console.print(shown)
     for path in (*paths, study.folder / "effects.csv"):
@@ -137,7 +151,7 @@ def table(found: pd.DataFrame, title: str) -> Table:
     """A line per quantity: the four arms and AR, then what each ingredient does."""
     from rich.table import Table
 
-    from experiments.warmup_effects import EFFECTS
+    from experiments.reports.warmup_effects import EFFECTS
 
     out = Table(
         title=title,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from ablate.corpus import Corpus
-from synthetic_data.arithmetic import Arithmetic
-from synthetic_data.facts import Facts
-from synthetic_data.noisy import Noisy, noisy
-from synthetic_data.programs import Programs
-from synthetic_data.trace import Trace
+from ablate.core.corpus import Corpus
+from synthetic_data.worlds.arithmetic import Arithmetic
+from synthetic_data.worlds.facts import Facts
+from synthetic_data.worlds.noisy import Noisy, noisy
+from synthetic_data.worlds.programs import Programs
+from synthetic_data.worlds.trace import Trace
 
 WORLDS: dict[str, type] = {world.name: world for world in (Arithmetic, Facts, Noisy, Programs, Trace)}
 

@@ -1,0 +1,178 @@
+"""Records: one tidy row per measurement, one parquet file per run or survey, read without torch."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+FILE = "records.parquet"
+
+# Also the order of sorting. stage: index in regime.stages, -1 the base model before any step on the new domain.
+# step: training steps on the new domain; tokens, loss_tokens: read and supervised in training so far.
+# contexts: law of what is visible, "ar", "random", "bound" (over sequences, in blocks of block_size), "block" (over
+# answers), "decode", "stale" or "" where none applies.
+# protocol: how the answers of a score were decoded, what a list was smoothed by, a floor; "" elsewhere.
+# question: number of the one question that a row is about; missing where it is about all of them.
+COLUMNS = {
+    "run": "str",
+    "corpus": "str",
+    "regime": "str",
+    "seed": "int64",
+    "stage": "int64",
+    "objective": "str",
+    "step": "int64",
+    "tokens": "int64",
+    "loss_tokens": "int64",
+    "flops": "float64",
+    "domain": "str",
+    "split": "str",
+    "metric": "str",
+    "contexts": "str",
+    "block_size": "Int64",
+    "protocol": "str",
+    "question": "Int64",
+    "value": "float64",
+}
+# Of a study: arms are compared within a condition.
+STUDY = {"study": "str", "condition": "str", "arm": "str", **COLUMNS}
+# Of a survey, which measures a corpus before any training. law: of contexts. rate: fixed mask rate, of laws that have
+# one. asked: tokens asked for, "all" scored ones or "answers". weight: "loss" if each asked token counts as in the
+# loss, "token" if all count alike. infer: law of inference that a mismatch or a cost refers to. "" where none applies.
+SURVEY = {
+    "corpus": "str",
+    "domain": "str",
+    "split": "str",
+    "fingerprint": "str",
+    "seed": "int64",
+    "context_sampler": "str",
+    "rate": "float64",
+    "block_size": "Int64",
+    "asked": "str",
+    "weight": "str",
+    "infer": "str",
+    "metric": "str",
+    "value": "float64",
+}
+INFERENCE = "AR"  # the law of contexts of decoding token by token from left to right
+FIXED_RATE = "fixed rate"  # not a law that anything is trained under: the steps of one
+Columns = dict[str, str]
+
+
+def table(rows: Iterable[dict], columns: Columns = COLUMNS) -> pd.DataFrame:
+    """Rows as a frame with these columns, dtypes and order, sorted: equal runs give equal tables.
+
+    ValueError names the row and the columns that are missing, unknown or of the wrong type.
+    """
+    rows = list(rows)
+    for number, row in enumerate(rows):
+        _require_columns(f"row {number}", row, columns)
+    return _typed(pd.DataFrame(rows, columns=list(columns)), "table", columns)
+
+
+def write(frame: pd.DataFrame, path: str | Path, columns: Columns = COLUMNS) -> None:
+    """Parquet file at `path`, complete or not there at all: a reader never meets half of one."""
+    path = Path(path)
+    _require_columns(str(path), frame.columns, columns)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        _typed(frame, str(path), columns).to_parquet(partial, engine="pyarrow", compression="zstd", index=False)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read(path: str | Path, columns: Columns = COLUMNS) -> pd.DataFrame:
+    """Table kept in a parquet file, or in a run folder that holds `records.parquet`.
+
+    ValueError says where, what was wanted, what came and what to type.
+    """
+    import pyarrow
+
+    path = Path(path)
+    file = path / FILE if path.is_dir() else path
+    if not file.is_file():
+        came = f"a folder without {FILE}" if path.is_dir() else "nothing there"
+        raise ValueError(
+            f"{path}: wanted a run folder that holds {FILE}, or that file; came: {came}; "
+            f"name a folder that a run has written, for example runs/NAME"
+        )
+    try:
+        frame = pd.read_parquet(file, engine="pyarrow")
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise ValueError(
+            f"{file}: wanted a parquet file; came one that cannot be read as such ({_first_line(error)}); "
+            f"name the {FILE} of a run, or run it again"
+        ) from error
+    missing = [name for name in columns if name not in frame]
+    if missing:
+        raise ValueError(
+            f"{file}: wanted the columns {', '.join(columns)}; came without {', '.join(missing)}; "
+            f"name the {FILE} of a run, or run it again"
+        )
+    return _typed(frame, str(file), columns)
+
+
+def gather(paths: Iterable[str | Path]) -> pd.DataFrame:
+    """Table of several runs. ValueError names every path that cannot be read and every run that came twice."""
+    frames: dict[Path, pd.DataFrame] = {}
+    errors = []
+    for path in dict.fromkeys(Path(path) for path in paths):
+        try:
+            frames[path] = read(path)
+        except ValueError as error:
+            errors.append(str(error))
+    homes: dict[str, list[str]] = {}
+    for path, frame in frames.items():
+        for run in frame["run"].unique():
+            homes.setdefault(run, []).append(str(path))
+    errors += [
+        f"run {run!r}: wanted once; came from {', '.join(found)}; name one of them"
+        for run, found in homes.items()
+        if len(found) > 1
+    ]
+    if errors or not frames:
+        raise ValueError("\n".join(errors) or "no run named: wanted one or more run folders, for example runs/NAME")
+    return _typed(pd.concat(frames.values(), ignore_index=True), "gather", COLUMNS)
+
+
+def flat(nested: object, prefix: str = "") -> dict[str, object]:
+    """Nested dicts and lists as {"regime.stages.1.lr": value}, as the command line spells its keys."""
+    if not isinstance(nested, dict | list):
+        return {prefix: nested}
+    items = nested.items() if isinstance(nested, dict) else enumerate(nested)
+    return {k: v for key, value in items for k, v in flat(value, f"{prefix}.{key}" if prefix else str(key)).items()}
+
+
+def _require_columns(where: str, names: Iterable[str], columns: Columns) -> None:
+    names = list(names)
+    missing = [name for name in columns if name not in names]
+    unknown = [str(name) for name in names if name not in columns]
+    if missing or unknown:
+        faults = [f"missing {', '.join(missing)}"] * bool(missing) + [f"unknown {', '.join(unknown)}"] * bool(unknown)
+        raise ValueError(f"{where}: wanted exactly the columns {', '.join(columns)}; came {'; '.join(faults)}")
+
+
+def _typed(frame: pd.DataFrame, where: str, columns: Columns) -> pd.DataFrame:
+    """Frame with the dtypes of the columns, sorted by all of them; ValueError where a value would have to change."""
+    typed_columns = {}
+    for name, dtype in columns.items():
+        values = frame[name]
+        if dtype == "str":
+            wrong = [value for value in values if not isinstance(value, str)]
+            if wrong:
+                raise ValueError(f"{where}: column {name} wants text; came {wrong[0]}")
+        try:
+            # By way of Int64, because a plain cast to int64 would cut 1.5 down to 1.
+            typed = values.astype("Int64") if dtype == "int64" else values
+            typed_columns[name] = typed.astype(dtype)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{where}: column {name} wants {dtype}; came other values ({_first_line(error)})"
+            ) from error
+    return pd.DataFrame(typed_columns).sort_values(list(columns), kind="stable", ignore_index=True)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,252 @@
+"""Llama, Qwen2 and Qwen3 as transformers writes them: config.json and the names of tensors, both ways."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ablate.model.config import ModelConfig
+from ablate.model.rope import RopeScaling, Stretch
+
+Config = Mapping[str, Any]
+TYPE = "type init=hf:FOLDER, the folder of a Llama, Qwen2 or Qwen3 checkpoint"
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """An architecture of transformers, and what it fixes of a shape. head: width of a head where config.json is
+    silent, 0 for width / heads."""
+
+    name: str
+    qkv_bias: bool = False
+    qk_norm: bool = False
+    head: int = 0
+
+
+# By `model_type`. Seed-Coder is a Llama
+ARCHITECTURES = {
+    "llama": Architecture("LlamaForCausalLM"),
+    "qwen2": Architecture("Qwen2ForCausalLM", qkv_bias=True),
+    "qwen3": Architecture("Qwen3ForCausalLM", qk_norm=True, head=128),
+}
+# Settings of these architectures that are computed here in one way alone: with biases, Llama and Qwen3 have one of the
+# output projection too
+FIXED = {
+    "hidden_act": "silu",
+    "attention_bias": False,
+    "mlp_bias": False,
+    "use_sliding_window": False,
+    "partial_rotary_factor": 1.0,
+    "quantization_config": None,
+}
+FIXED_ROPE = {"partial_rotary_factor": 1.0, "mscale": None, "mscale_all_dim": None, "truncate": True}
+STRETCHES = {"default": Stretch.none, "linear": Stretch.linear, "llama3": Stretch.llama3, "yarn": Stretch.yarn}
+WHOLE = {"embedding.weight": "model.embed_tokens.weight", "norm": "model.norm.weight", "head.weight": "lm_head.weight"}
+LAYER = {
+    "norm_attention": "input_layernorm.weight",
+    "norm_mlp": "post_attention_layernorm.weight",
+    "q.weight": "self_attn.q_proj.weight",
+    "k.weight": "self_attn.k_proj.weight",
+    "v.weight": "self_attn.v_proj.weight",
+    "q.bias": "self_attn.q_proj.bias",
+    "k.bias": "self_attn.k_proj.bias",
+    "v.bias": "self_attn.v_proj.bias",
+    "norm_q": "self_attn.q_norm.weight",
+    "norm_k": "self_attn.k_norm.weight",
+    "out.weight": "self_attn.o_proj.weight",
+    "gate.weight": "mlp.gate_proj.weight",
+    "up.weight": "mlp.up_proj.weight",
+    "down.weight": "mlp.down_proj.weight",
+}
+
+
+def names(shape: ModelConfig) -> dict[str, str]:
+    """transformers' name of every weight of this shape, by ours. Both turn rotary pairs (i, i + D/2), so that no row
+    moves. A tied head has the embedding's name."""
+    absent = {name for name in LAYER if name.endswith(".bias") and not shape.qkv_bias}
+    absent |= set() if shape.qk_norm else {"norm_q", "norm_k"}
+    layer = {ours: theirs for ours, theirs in LAYER.items() if ours not in absent}
+    whole = WHOLE | ({"head.weight": WHOLE["embedding.weight"]} if shape.tied else {})
+    return whole | {
+        f"layers.{i}.{ours}": f"model.layers.{i}.{theirs}"
+        for i in range(shape.layers)
+        for ours, theirs in layer.items()
+    }
+
+
+def config_path(place: Path) -> Path:
+    """The config.json that is meant by it or by its folder."""
+    return place if place.suffix == ".json" and not place.is_dir() else place / "config.json"
+
+
+def read_config(place: Path) -> dict[str, Any]:
+    """A config.json, or that of a folder. Raises ValueError where there is none that can be read."""
+    path = config_path(place)
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        reason = getattr(error, "strerror", None) or "it is no JSON"
+        raise ValueError(
+            f"{path}: wanted a checkpoint's config.json, got none that can be read ({reason}); {TYPE}"
+        ) from None
+    if not isinstance(config, dict):
+        raise ValueError(f"{path}: wanted a checkpoint's config.json, got {type(config).__name__}; {TYPE}")
+    return config
+
+
+def shape_of(place: Path) -> ModelConfig:
+    """The shape that a config.json, or that of a folder, describes.
+
+    Settings of transformers 4 (`rope_theta`, `rope_scaling`) and 5 (`rope_parameters`) are read. Raises ValueError,
+    naming the setting, for what is not computed here and for settings that are absent or no such value.
+    """
+    config = read_config(place)
+    try:
+        return _shape(config)
+    except ValueError as error:
+        raise ValueError(f"{config_path(place)}: {error}") from None
+
+
+def _shape(config: Config) -> ModelConfig:
+    architecture = _architecture(config)
+    _require_fixed(config, FIXED, "")
+    odd = sorted({str(kind) for kind in config.get("layer_types") or ()} - {"full_attention"})
+    if odd:
+        raise ValueError(f"layer_types: wanted full_attention alone, got {', '.join(odd)}; {TYPE}")
+    width, heads = _whole(config, "hidden_size"), _whole(config, "num_attention_heads")
+    # transformers' own default is the number of heads for Llama and 32 for the others, which nobody means
+    kv_heads = heads if architecture is ARCHITECTURES["llama"] else None
+    head = _whole(config, "head_dim", architecture.head)
+    theta, scaling = _rope(config)
+    mask = next((key for key in ("mask_token_id", "mask_id") if config.get(key) is not None), None)
+    if mask and (isinstance(config[mask], bool) or not isinstance(config[mask], int) or config[mask] < 0):
+        raise ValueError(f"{mask}: wanted a token's id, 0 or more, got {config[mask]!r}; {TYPE}")
+    _whole(config, "max_position_embeddings", 1)
+    return ModelConfig(
+        width,
+        _whole(config, "num_hidden_layers"),
+        heads,
+        _whole(config, "num_key_value_heads", kv_heads),
+        hidden=_whole(config, "intermediate_size"),
+        vocabulary=_whole(config, "vocab_size"),
+        tied=bool(config.get("tie_word_embeddings", False)),
+        rope_theta=theta,
+        norm_eps=_number(config, "rms_norm_eps", 1e-6),
+        qkv_bias=architecture.qkv_bias,
+        qk_norm=architecture.qk_norm,
+        head=0 if head * heads == width else head,
+        rope_scaling=scaling,
+        mask_id=config[mask] if mask else -1,
+    )
+
+
+def _architecture(config: Config) -> Architecture:
+    kind, named = config.get("model_type"), config.get("architectures") or []
+    if not isinstance(named, list):
+        raise ValueError(f"architectures: wanted a list of names, got {named!r}; {TYPE}")
+    known = ARCHITECTURES.get(str(kind))
+    if known is None or (named and known.name not in named):
+        wanted = ", ".join(f"{name} ({a.name})" for name, a in ARCHITECTURES.items())
+        raise ValueError(
+            f"unknown architecture: wanted model_type {wanted}, got {kind!r} with "
+            f"architectures {', '.join(map(str, named)) or 'not named'}; {TYPE}"
+        )
+    return known
+
+
+def _rope(config: Config) -> tuple[float, RopeScaling]:
+    """Base and stretch of the rotary frequencies."""
+    given = config.get("rope_scaling") or config.get("rope_parameters") or {}
+    if not isinstance(given, dict) or any(isinstance(value, dict) for value in given.values()):
+        raise ValueError(f"rope_parameters: wanted one set for all layers, got {given!r}; {TYPE}")
+    theta = _number({"rope_theta": config.get("rope_theta"), **given}, "rope_theta", 10_000.0)
+    kind = str(given.get("rope_type") or given.get("type") or "default")
+    if kind not in STRETCHES:
+        raise ValueError(f"rope_type: wanted one of {', '.join(STRETCHES)}, got {kind!r}; {TYPE}")
+    _require_fixed(given, FIXED_ROPE, "rope_parameters.")
+    stretch = STRETCHES[kind]
+    if stretch is Stretch.none:
+        return theta, RopeScaling()
+    factor = _number(given, "factor")
+    if stretch is Stretch.linear:
+        return theta, RopeScaling(stretch, factor)
+    trained = {"original_max_position_embeddings": config.get("max_position_embeddings"), **given}
+    trained |= {key: config[key] for key in trained if key.startswith("original") and config.get(key)}
+    context = _whole(trained, "original_max_position_embeddings")
+    if stretch is Stretch.llama3:
+        low, high = _number(given, "low_freq_factor"), _number(given, "high_freq_factor")
+        return theta, RopeScaling(stretch, factor, context, low, high)
+    low, high = _number(given, "beta_slow", 1.0), _number(given, "beta_fast", 32.0)
+    return theta, RopeScaling(stretch, factor, context, low, high, _number(given, "attention_factor", 0.0))
+
+
+def _require_fixed(config: Config, fixed: Config, where: str) -> None:
+    for key, only in fixed.items():
+        came = config.get(key)
+        if came is not None and came != only:
+            wanted = "nothing" if only is None else json.dumps(only)
+            raise ValueError(
+                f"{where}{key}: wanted {wanted}, which is what is computed here, got {json.dumps(came)[:60]}; {TYPE}"
+            )
+
+
+def _number(config: Config, key: str, default: float | None = None) -> float:
+    value = default if config.get(key) is None else config[key]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{key}: wanted a number, got {value!r}; {TYPE}")
+    return float(value)
+
+
+def _whole(config: Config, key: str, default: int | None = None) -> int:
+    value = default or None if config.get(key) is None else config[key]
+    if key == "head_dim" and value is None:
+        return config["hidden_size"] // config["num_attention_heads"]
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{key}: wanted a whole number of 1 or more, got {value!r}; {TYPE}")
+    return value
+
+
+def config_of(shape: ModelConfig, rows: int, context: int) -> dict[str, Any]:
+    """config.json of this shape, with `rows` of the embedding and a context of as many tokens, in settings that
+    transformers 4 and 5 read. Raises ValueError for a shape that no architecture has."""
+    kind = next((k for k, a in ARCHITECTURES.items() if (a.qkv_bias, a.qk_norm) == (shape.qkv_bias, shape.qk_norm)), "")
+    if not kind or (kind == "llama" and shape.width % shape.heads):
+        raise ValueError(
+            f"model.qkv_bias={shape.qkv_bias}, model.qk_norm={shape.qk_norm}, model.heads={shape.heads}: transformers "
+            "has no architecture with both, nor a Llama whose heads do not divide its width; train another model="
+        )
+    scaling = shape.rope_scaling
+    return {
+        "architectures": [ARCHITECTURES[kind].name],
+        "model_type": kind,
+        "vocab_size": rows,
+        "hidden_size": shape.width,
+        "intermediate_size": shape.hidden,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.heads,
+        "num_key_value_heads": shape.kv_heads,
+        "head_dim": shape.head_width,
+        "hidden_act": "silu",
+        "rms_norm_eps": shape.norm_eps,
+        "tie_word_embeddings": shape.tied,
+        "max_position_embeddings": max(context, math.ceil(scaling.factor * scaling.context)),
+        "rope_theta": shape.rope_theta,
+        "rope_scaling": _rope_scaling(scaling),
+    }
+
+
+def _rope_scaling(scaling: RopeScaling) -> dict[str, Any] | None:
+    if scaling.kind is Stretch.none:
+        return None
+    said = {"rope_type": str(scaling.kind), "factor": scaling.factor}
+    if scaling.kind is Stretch.linear:
+        return said
+    said["original_max_position_embeddings"] = scaling.context
+    if scaling.kind is Stretch.llama3:
+        return said | {"low_freq_factor": scaling.low, "high_freq_factor": scaling.high}
+    said |= {"beta_slow": scaling.low, "beta_fast": scaling.high}
+    return said | ({"attention_factor": scaling.temperature} if scaling.temperature else {})

@@ -1,0 +1,257 @@
+"""Checkpoints of Hugging Face: which files they have, what is in them, and whether a run can begin there.
+
+Weights are read tensor by tensor out of files that are mapped into memory, so that loading takes one copy of the
+network and one tensor beside it.
+
+Shapes: V rows of the embedding, W width.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ablate.core.corpus import Vocabulary
+from ablate.core.storage import digest, file_hash
+from ablate.model.config import ModelConfig
+from ablate.model.hf_config import TYPE, config_path, names, shape_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SAFE, PICKLE = "model.safetensors", "pytorch_model.bin"
+TOKENISER = "tokenizer.json"
+VOCABULARY = "vocabulary.json"  # symbols by id, in a checkpoint of a world, which has no tokenizer
+FLOATS = ("F64", "F32", "F16", "BF16")
+IGNORED = "rotary_emb.inv_freq"  # a table that old checkpoints hold, recomputed here
+
+
+@dataclass(frozen=True)
+class Weights(Mapping[str, "Tensor"]):
+    """A checkpoint's weights by our names, fp32, each read when it is asked for.
+
+    files: where each tensor lies, by transformers' name. rows: of embedding and head, at least as many as the
+    checkpoint has. Rows beyond those are the mean of those: a new token begins as an average one.
+    """
+
+    shape: ModelConfig
+    rows: int
+    files: Mapping[str, Path]
+
+    def __getitem__(self, name: str) -> Tensor:
+        import torch
+
+        theirs = names(self.shape)[name]
+        tensor = _tensor(self.files[theirs], theirs).to(torch.float32)
+        if name not in ("embedding.weight", "head.weight") or len(tensor) == self.rows:
+            return tensor
+        added_VW = tensor.mean(0, keepdim=True).expand(self.rows - len(tensor), -1)
+        return torch.cat([tensor, added_VW])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(names(self.shape))
+
+    def __len__(self) -> int:
+        return len(names(self.shape))
+
+
+def read_weights(folder: Path, shape: ModelConfig, rows: int, pickle: bool = False) -> Weights:
+    """The weights of a checkpoint of this shape, with `rows` rows of embedding and head.
+
+    pickle: are pytorch_model.bin files read where there are no safetensors? Raises ValueError, naming tensor and file,
+    for files that are absent or damaged and for tensors that are missing, left over or of another shape or type.
+    """
+    named = {file: _contents(file) for file in _weight_files(folder, pickle)}
+    files = {name: file for file, content in named.items() for name in content}
+    found = {name: size for content in named.values() for name, size in content.items()}
+    wanted = _sizes(shape, shape_of(folder).vocabulary)
+    missing = sorted(wanted.keys() - found.keys())
+    extra = sorted(name for name in found.keys() - wanted.keys() if not name.endswith(IGNORED))
+    if shape.tied and "lm_head.weight" in extra and _same_head(files):
+        extra.remove("lm_head.weight")
+    if missing or extra:
+        what = f"no tensor {missing[0]}" if missing else f"a tensor {extra[0]}, in {files[extra[0]].name}"
+        more = f" (and {len(missing + extra) - 1} more)" if len(missing + extra) > 1 else ""
+        raise ValueError(
+            f"init: {folder}: wanted the {len(wanted)} tensors of its config.json, got {what}{more}; {TYPE}"
+        )
+    for name, size in wanted.items():
+        if found[name][0] != size or found[name][1] not in FLOATS:
+            raise ValueError(
+                f"init: {files[name]}: tensor {name}: wanted the shape {size} of config.json in floating "
+                f"point, got {found[name][0]} in {found[name][1]}; {TYPE}"
+            )
+    return Weights(shape, rows, files)
+
+
+def _sizes(shape: ModelConfig, rows: int) -> dict[str, tuple[int, ...]]:
+    """ModelConfig of every tensor that a checkpoint must have, by transformers' name."""
+    import torch
+
+    from ablate.model.transformer import Transformer
+
+    with torch.device("meta"):
+        own = Transformer(shape, rows, mask_id=0).state_dict()
+    return {theirs: tuple(own[ours].shape) for ours, theirs in names(shape).items()}
+
+
+def _same_head(files: Mapping[str, Path]) -> bool:
+    """Is a tied checkpoint's own head its embedding?"""
+    head, embedding = (_tensor(files[name], name) for name in ("lm_head.weight", "model.embed_tokens.weight"))
+    return head.shape == embedding.shape and bool((head == embedding).all())
+
+
+def _weight_files(folder: Path, pickle: bool) -> list[Path]:
+    """The files that hold the weights. Raises ValueError where one is missing, or where all are pickles."""
+    for whole in (SAFE, PICKLE) if pickle else (SAFE,):
+        index = folder / f"{whole}.index.json"
+        if (folder / whole).is_file():
+            return [folder / whole]
+        if index.is_file():
+            return _shards(index)
+    if any((folder / name).is_file() for name in (PICKLE, f"{PICKLE}.index.json")):
+        raise ValueError(
+            f"init: {folder}: wanted {SAFE}, got {PICKLE}, a pickle; convert it, or type init_pickle=true "
+            "to read its tensors all the same"
+        )
+    raise ValueError(f"init: {folder}: wanted {SAFE} or {SAFE}.index.json, got neither; {TYPE}")
+
+
+def _shards(index: Path) -> list[Path]:
+    try:
+        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        shards = sorted({index.parent / Path(str(name)).name for name in places.values()})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise ValueError(
+            f"init: {index}: wanted the index of a sharded checkpoint, got a damaged file; {TYPE}"
+        ) from None
+    for shard in shards:
+        if not shard.is_file():
+            raise ValueError(f"init: {index}: wanted the shard {shard.name}, got no such file; {TYPE}")
+    return shards
+
+
+def _contents(file: Path) -> dict[str, tuple[tuple[int, ...], str]]:
+    """ModelConfig and type of every tensor of a file."""
+    if file.suffix == ".bin":
+        short = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+        types = {name: str(tensor.dtype).removeprefix("torch.") for name, tensor in _unpickled(file).items()}
+        return {name: (tuple(t.shape), short.get(types[name], types[name])) for name, t in _unpickled(file).items()}
+    with _opened(file) as content:
+        slices = {name: content.get_slice(name) for name in content.keys()}  # noqa: SIM118, it is no dict
+        return {name: (tuple(part.get_shape()), part.get_dtype()) for name, part in slices.items()}
+
+
+def _tensor(file: Path, name: str) -> Tensor:
+    """One tensor. Files are opened anew for each, since pages once read stay in memory as long as a file is open."""
+    if file.suffix == ".bin":
+        return _unpickled(file)[name]
+    with _opened(file) as content:
+        return content.get_tensor(name)
+
+
+def _opened(file: Path) -> Any:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        return safe_open(file, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"init: {file}: wanted a safetensors file, got a damaged one ({error}); {TYPE}") from None
+
+
+def _unpickled(file: Path) -> dict[str, Tensor]:
+    """The tensors of a pickle, mapped into memory; no code that it might hold is run."""
+    import torch
+
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        return {name: tensor for name, tensor in state.items() if isinstance(tensor, torch.Tensor)}
+    except Exception as error:  # whatever unpickling meets in bytes that torch did not write
+        raise ValueError(
+            f"init: {file}: wanted a file of tensors that torch.save wrote, got other content "
+            f"({type(error).__name__}); {TYPE}"
+        ) from None
+
+
+def folder_of(init: str) -> Path:
+    """The folder that `init` names. Raises ValueError where it names none."""
+    kind, _, path = init.partition(":")
+    if kind != "hf" or not path:
+        raise ValueError(f"init={init}: wanted hf: and the folder of a checkpoint, got another word; {TYPE}")
+    return Path(path).expanduser()
+
+
+def content_hash(init: str, pickle: bool = False) -> str:
+    """Hash of a checkpoint's weights, settings and tokens, wherever it lies. Raises ValueError for one that is not
+    whole."""
+    folder = folder_of(init)
+    shape_of(folder)
+    files = [config_path(folder), *_weight_files(folder, pickle)]
+    files += [path for path in (folder / TOKENISER, folder / VOCABULARY) if path.is_file()]
+    stats = [(file, file.stat()) for file in files]
+    return digest({file.name: _hashed(file, stat.st_size, stat.st_mtime_ns) for file, stat in stats})
+
+
+@functools.lru_cache(maxsize=1000)
+def _hashed(file: Path, size: int, mtime_ns: int) -> str:
+    return file_hash(file)
+
+
+def require_fit(init: str, shape: ModelConfig, vocabulary: Vocabulary) -> None:
+    """Raises ValueError unless a network of this shape on a corpus with this vocabulary can begin where `init` says,
+    which may be nowhere."""
+    if init:
+        _require_same(folder_of(init), shape, vocabulary)
+    if shape.mask_id not in (-1, vocabulary.mask_id):
+        raise ValueError(
+            f"model.mask_id: wanted {vocabulary.mask_id}, as the corpus has it, got {shape.mask_id}; type "
+            "model.mask_id=-1"
+        )
+
+
+def _require_same(folder: Path, shape: ModelConfig, vocabulary: Vocabulary) -> None:
+    """Raises ValueError where shape or tokens are not the checkpoint's."""
+    theirs = shape_of(folder)
+    for field in dataclasses.fields(ModelConfig):
+        wanted, came = getattr(theirs, field.name), getattr(shape, field.name)
+        if wanted != came and field.name not in ("vocabulary", "mask_id"):
+            raise ValueError(f"model.{field.name}: wanted {wanted}, as {folder} has it, got {came}; leave out model=")
+    if shape.vocabulary < theirs.vocabulary:
+        raise ValueError(
+            f"model.vocabulary: wanted {theirs.vocabulary} or more, the rows of {folder}, got "
+            f"{shape.vocabulary}; type model.vocabulary={theirs.vocabulary}"
+        )
+    symbols = _symbols(folder)
+    symbols.pop(vocabulary.mask_id, None)
+    ours = {i: s for i, s in enumerate(vocabulary.symbols) if s and i != vocabulary.mask_id}
+    if ours != symbols:
+        raise ValueError(
+            f"init: the corpus's {len(ours)} tokens are not the {len(symbols)} of {folder}, whose rows would then mean "
+            f"other tokens than they learned; type corpus=python_source, or corpus=text, with corpus.tokenizer={folder}"
+        )
+    if max(ours) >= theirs.vocabulary:
+        raise ValueError(
+            f"init: {folder}: wanted a row for every token, got {theirs.vocabulary} rows for the id {max(ours)}; {TYPE}"
+        )
+
+
+def _symbols(folder: Path) -> dict[int, str]:
+    """The checkpoint's tokens by id: of its tokenizer.json, or of a world's vocabulary."""
+    tokenizer, listed = folder / TOKENISER, folder / VOCABULARY
+    try:
+        if listed.is_file() and not tokenizer.is_file():
+            return {i: symbol for i, symbol in enumerate(json.loads(listed.read_text(encoding="utf-8"))) if symbol}
+        parts = json.loads(tokenizer.read_text(encoding="utf-8"))
+        entries = parts["model"]["vocab"]
+        pairs = ((e[0], i) for i, e in enumerate(entries)) if isinstance(entries, list) else entries.items()
+        added = {token["id"]: token["content"] for token in parts.get("added_tokens") or []}
+        return {i: symbol for symbol, i in pairs} | added
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
+        raise ValueError(
+            f"init: {tokenizer}: wanted the checkpoint's tokenizer, got none that can be read; {TYPE}"
+        ) from None

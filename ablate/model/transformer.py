@@ -1,0 +1,175 @@
+"""The network: a Llama-style Transformer whose attention pattern is an argument of forward.
+
+Shapes: R rows, L positions, W width, H heads, D head width, V vocabulary, N scored outputs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ablate.core.rng import address
+from ablate.model.attention import Form, Pattern, attend, sight
+from ablate.model.chunked_loss import scored_loss
+from ablate.model.config import ModelConfig
+
+if TYPE_CHECKING:
+    from ablate.model.attention import Sight
+
+
+class Transformer(nn.Module):
+    """RMSNorm, rotary positions, SwiGLU, grouped queries (Touvron et al., 2023); biases and norms of queries and keys
+    where the shape says so.
+
+    `mask_id` is read but never predicted: its logit is -inf, and so are those of rows beyond the corpus's `tokens`
+    (as many as `vocabulary` where not given), so that probabilities are over real tokens.
+    """
+
+    def __init__(
+        self, shape: ModelConfig, vocabulary: int, mask_id: int, form: Form = Form.sdpa, tokens: int | None = None
+    ):
+        super().__init__()
+        self.shape, self.mask_id, self.form = shape, mask_id, form
+        self.embedding = nn.Embedding(vocabulary, shape.width)
+        self.layers = nn.ModuleList(Layer(shape, form) for _ in range(shape.layers))
+        self.norm = nn.Parameter(torch.ones(shape.width))
+        self.head = nn.Linear(shape.width, vocabulary, bias=False)
+        self.tokens = vocabulary if tokens is None else tokens
+        self.register_buffer("allowed_V", torch.empty(vocabulary), persistent=False)
+        self.register_buffer("frequencies", torch.empty(shape.head_width // 2), persistent=False)
+        self.register_buffer("signs_D", torch.empty(shape.head_width), persistent=False)
+        self.fill_tables()
+
+    allowed_V: Tensor
+    frequencies: Tensor
+    signs_D: Tensor
+
+    def fill_tables(self) -> None:
+        """Fills what is neither trained nor saved, and ties the head to the embedding where the shape says so; to be
+        called again after memory was given to a network on meta, which parts the two."""
+        if self.shape.tied:
+            self.head.weight = self.embedding.weight
+        self.allowed_V.zero_()
+        self.allowed_V[self.mask_id] = -math.inf
+        self.allowed_V[self.tokens :] = -math.inf
+        self.frequencies.copy_(self.shape.rope_scaling.frequencies(self.shape.rope_theta, self.shape.head_width))
+        self.signs_D.fill_(self.shape.rope_scaling.magnitude)
+        self.signs_D[: self.shape.head_width // 2] *= -1
+
+    def forward(
+        self, tokens_RL: Tensor, pattern: Pattern, scored_N: Tensor | None = None, documents_BL: Tensor | None = None
+    ) -> Tensor:
+        """Logits of all outputs, (R, L, V), or of those whose numbers, counted along rows, are given, (N, V).
+
+        documents_BL: number of each token's document, where attention is limited to documents.
+        Where a pattern has clean rows from whose outputs nothing is read, these have none: R is then the noisy rows.
+        """
+        outputs = self._outputs(tokens_RL, pattern, scored_N, documents_BL)
+        return F.linear(outputs, self.head.weight, self.allowed_V.to(outputs.dtype))
+
+    def score(
+        self,
+        tokens_RL: Tensor,
+        pattern: Pattern,
+        scored_N: Tensor,
+        targets_N: Tensor,
+        coefficient_N: Tensor,
+        documents_BL: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """sum(coefficient * cross-entropy) over the scored outputs, to be differentiated, and the cross-entropies (N,),
+        nats, detached. Logits are made and used a stretch of outputs at a time (see `ablate.model.chunked_loss`)."""
+        outputs_NW = self._outputs(tokens_RL, pattern, scored_N, documents_BL)
+        return scored_loss(outputs_NW, self.head.weight, self.allowed_V, targets_N, coefficient_N)
+
+    def _outputs(
+        self, tokens_RL: Tensor, pattern: Pattern, scored_N: Tensor | None, documents_BL: Tensor | None
+    ) -> Tensor:
+        """Normed outputs of the last layer, (R, L, W) or (N, W)."""
+        positions_L = torch.arange(tokens_RL.shape[1], device=tokens_RL.device)
+        angles_LD = torch.outer(positions_L.float(), self.frequencies).repeat(1, 2)
+        x_RLW = self.embedding(tokens_RL)
+        turn = angles_LD.cos() * self.signs_D[-1], angles_LD.sin() * self.signs_D
+        see = partial(sight, pattern, self.form, tokens_RL.shape[1], tokens_RL.device, documents_BL)
+        last, seen = len(self.layers) - 1, see()
+        for i, layer in enumerate(self.layers):
+            spared = i == last and pattern.draws > 0 and not pattern.clean_outputs
+            seen = see(spared=True) if spared else seen
+            x_RLW = layer(x_RLW, turn, pattern, len(x_RLW) // (pattern.draws + 1) if spared else 0, seen)
+        outputs = x_RLW if scored_N is None else x_RLW.flatten(0, 1).index_select(0, scored_N)
+        return _rms(outputs, self.norm, self.shape)
+
+
+class Layer(nn.Module):
+    """Attention and SwiGLU with pre-norms. Projections are apart: slices of a joint one cost copies on a CPU."""
+
+    def __init__(self, shape: ModelConfig, form: Form):
+        super().__init__()
+        self.shape, self.form = shape, form
+        wide, narrow = shape.heads * shape.head_width, shape.kv_heads * shape.head_width
+        self.norm_attention = nn.Parameter(torch.ones(shape.width))
+        self.norm_mlp = nn.Parameter(torch.ones(shape.width))
+        self.q = nn.Linear(shape.width, wide, bias=shape.qkv_bias)
+        self.k = nn.Linear(shape.width, narrow, bias=shape.qkv_bias)
+        self.v = nn.Linear(shape.width, narrow, bias=shape.qkv_bias)
+        self.norm_q = nn.Parameter(torch.ones(shape.head_width)) if shape.qk_norm else None
+        self.norm_k = nn.Parameter(torch.ones(shape.head_width)) if shape.qk_norm else None
+        self.out = nn.Linear(wide, shape.width, bias=False)
+        self.gate = nn.Linear(shape.width, shape.hidden, bias=False)
+        self.up = nn.Linear(shape.width, shape.hidden, bias=False)
+        self.down = nn.Linear(shape.hidden, shape.width, bias=False)
+
+    def forward(
+        self,
+        x_RLW: Tensor,
+        turn: tuple[Tensor, Tensor],
+        pattern: Pattern,
+        spared: int = 0,
+        seen: Sight = None,
+    ) -> Tensor:
+        """spared: so many of the last rows give keys and values alone, and have no output. seen: see `sight`."""
+        kept = len(x_RLW) - spared
+        y_RLW = _rms(x_RLW, self.norm_attention, self.shape)
+        q_RHLD, k_RHLD, v_RHLD = (
+            project(y).unflatten(-1, (-1, self.shape.head_width)).transpose(1, 2)
+            for project, y in ((self.q, y_RLW[:kept]), (self.k, y_RLW), (self.v, y_RLW))
+        )
+        if self.norm_q is not None and self.norm_k is not None:
+            q_RHLD, k_RHLD = _rms(q_RHLD, self.norm_q, self.shape), _rms(k_RHLD, self.norm_k, self.shape)
+        turned = _rotate(q_RHLD, *turn), _rotate(k_RHLD, *turn)
+        mixed_RHLD = attend(*turned, v_RHLD, pattern, self.form, seen)
+        x_RLW = x_RLW[:kept] + self.out(mixed_RHLD.transpose(1, 2).flatten(-2))
+        y_RLW = _rms(x_RLW, self.norm_mlp, self.shape)
+        return x_RLW + self.down(F.silu(self.gate(y_RLW)) * self.up(y_RLW))
+
+
+@torch.no_grad()
+def initialise(network: Transformer, seed: int, fill: Callable[[Tensor, Tensor], object] = Tensor.copy_) -> None:
+    """Fills the weights: normal, deviation 0.02, residual outputs scaled by 1/sqrt(2 layers) (Radford et al., 2019).
+
+    Each tensor's numbers are addressed by its name, so that a further parameter changes no other. fill(own, whole)
+    copies a whole tensor, or of it the part that a process has.
+    """
+    residual = 0.02 / math.sqrt(2 * network.shape.layers)
+    for name, parameter in network.named_parameters():
+        if parameter.dim() < 2:
+            fill(parameter, torch.zeros(parameter.shape) if name.endswith("bias") else torch.ones(parameter.shape))
+            continue
+        rng = torch.Generator().manual_seed(address(seed, f"weights/{name}") % 2**63)
+        scale = residual if name.endswith(("out.weight", "down.weight")) else 0.02
+        fill(parameter, torch.randn(parameter.shape, generator=rng) * scale)
+
+
+def _rotate(x_RHLD: Tensor, cos_LD: Tensor, sin_LD: Tensor) -> Tensor:
+    """Rotary positions (Su et al., 2021), pairs (i, i + D/2); sin_LD is negative for the first of each pair."""
+    cos_LD, sin_LD = cos_LD.to(x_RHLD.dtype), sin_LD.to(x_RHLD.dtype)
+    return torch.addcmul(x_RHLD * cos_LD, x_RHLD.roll(x_RHLD.shape[-1] // 2, -1), sin_LD)
+
+
+def _rms(x: Tensor, gain: Tensor, shape: ModelConfig) -> Tensor:
+    return F.rms_norm(x, gain.shape, gain.to(x.dtype), shape.norm_eps)  # mixed types have no fused kernel

@@ -1,0 +1,204 @@
+"""Workers: a plan of runs, each a subprocess, claimed through locks on a shared folder.
+
+A claim is an exclusive lock on a file that the subprocess inherits, so it holds as long as the run itself is at work
+and the system frees it when the last of the two dies, however it dies. Any number of processes, on any number of
+machines that share the folder (and lock files on it), may work on one plan.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import IO, Protocol
+
+from ablate.core.storage import lock
+
+ATTEMPTS = 3  # of a run that dies by a signal; one that exits by itself has said why and is not tried again
+POLL = 0.5  # seconds between looks at runs that others have claimed
+
+
+class State(StrEnum):
+    """How far a job has come; `elsewhere`: claimed by another process."""
+
+    waiting = "waiting"
+    running = "running"
+    elsewhere = "elsewhere"
+    done = "done"
+    failed = "failed"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: words of the command line `python SCRIPT word ...`, and the folder that it leaves complete, with the
+    files `leaves` in it."""
+
+    name: str
+    script: Path
+    words: tuple[str, ...]
+    folder: Path
+    leaves: tuple[str, ...] = ()
+
+    @property
+    def command(self) -> list[str]:
+        return [sys.executable, str(self.script), *self.words]
+
+    @property
+    def complete(self) -> bool:
+        """Does the run's manifest say so, and is there what it leaves?"""
+        if not all((self.folder / name).exists() for name in self.leaves):
+            return False
+        try:
+            return json.loads((self.folder / "manifest.json").read_text())["status"] == "complete"
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+
+    @property
+    def log(self) -> Path:
+        """What the run said."""
+        return self.folder.parent / ".logs" / f"{self.folder.name}.log"
+
+    @property
+    def claim(self) -> Path:
+        return self.folder.parent / ".claims" / f"{self.folder.name}.lock"
+
+    def complaint(self) -> str:
+        """The last line that the run said."""
+        lines = self.log.read_text(errors="replace").strip().splitlines() if self.log.exists() else []
+        return lines[-1] if lines else "it said nothing"
+
+
+class Runner(Protocol):
+    """Where a claimed run is carried out: here, or one day on a cluster."""
+
+    def run(self, job: Job, claim: int) -> int:
+        """Carries it out and returns its exit status, negative for the signal that killed it. `claim` is the file
+        descriptor of the locked claim, which must stay open as long as the run is at work."""
+        ...
+
+    def stop(self) -> None:
+        """Asks every run at work to stop."""
+        ...
+
+
+@dataclass
+class LocalRunner:
+    """Subprocesses of this machine."""
+
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    stopped: bool = False
+
+    def __post_init__(self) -> None:
+        self.starting = threading.Lock()
+
+    def run(self, job: Job, claim: int) -> int:
+        job.log.parent.mkdir(parents=True, exist_ok=True)
+        with job.log.open("ab") as log:
+            with self.starting:  # a run is known to `stop`, or not begun after it
+                if self.stopped:
+                    return -signal.SIGINT
+                # in a session of its own: Ctrl-C reaches it through `stop`, once
+                process = subprocess.Popen(
+                    job.command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    pass_fds=(claim,),
+                    start_new_session=True,
+                )
+                self.processes.append(process)
+            return process.wait()
+
+    def stop(self) -> None:
+        with self.starting:
+            self.stopped = True
+            for process in self.processes:
+                process.send_signal(signal.SIGINT)  # nothing happens to one that has ended
+
+
+@dataclass
+class JobQueue:
+    """Workers on one plan, which is worked off in order. `states` tells how far each job has come, `seconds` how long
+    those took that were done here."""
+
+    jobs: Sequence[Job]
+    workers: int = 1
+    runner: Runner = field(default_factory=LocalRunner)
+    states: dict[str, State] = field(init=False)
+    seconds: dict[str, float] = field(default_factory=dict)
+    attempts: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.states = {job.name: State.done if job.complete else State.waiting for job in self.jobs}
+        self.stopped, self.choosing = threading.Event(), threading.Lock()
+
+    def go(self, watch: Callable[[], None] = lambda: None) -> None:
+        """Returns when every job is done or failed; calls `watch` at every look.
+
+        On Ctrl-C asks the runs at work to stop at their checkpoints, waits for them and raises KeyboardInterrupt.
+        """
+        with ThreadPoolExecutor(self.workers) as pool:
+            at_work = [pool.submit(self._work) for _ in range(self.workers)]
+            try:
+                while wait(at_work, POLL).not_done:
+                    watch()
+            except BaseException:
+                self.stopped.set()
+                self.runner.stop()
+                raise
+        watch()
+        for worker in at_work:
+            worker.result()
+
+    def left(self) -> float:
+        """Seconds until the last job ends, by the mean of those done here; nan before the first."""
+        open_jobs = sum(state not in (State.done, State.failed) for state in self.states.values())
+        return open_jobs * sum(self.seconds.values()) / len(self.seconds) / self.workers if self.seconds else math.nan
+
+    def _work(self) -> None:
+        while not self.stopped.is_set():
+            claimed = self._claim()
+            if claimed is not None:
+                with claimed[1]:
+                    self._carry_out(*claimed)
+            elif not {State.waiting, State.elsewhere} & set(self.states.values()):
+                return
+            else:
+                self.stopped.wait(POLL)
+
+    def _claim(self) -> tuple[Job, IO[str]] | None:
+        """The first job that nobody is at, and its locked claim."""
+        with self.choosing:
+            for job in self.jobs:
+                if self.states[job.name] not in (State.waiting, State.elsewhere):
+                    continue
+                handle = lock(job.claim)
+                # looked at behind the lock: else another may have completed it since
+                self.states[job.name] = State.elsewhere if handle is None else State.running
+                if handle is not None and not job.complete:
+                    return job, handle
+                if handle is not None:
+                    self.states[job.name] = State.done
+                    handle.close()
+        return None
+
+    def _carry_out(self, job: Job, claim: IO[str]) -> None:
+        begun = time.monotonic()
+        status = self.runner.run(job, claim.fileno())
+        self.attempts[job.name] += 1
+        if job.complete:
+            self.seconds[job.name] = time.monotonic() - begun
+            self.states[job.name] = State.done
+        else:
+            again = self.stopped.is_set() or (status < 0 and self.attempts[job.name] < ATTEMPTS)
+            self.states[job.name] = State.waiting if again else State.failed

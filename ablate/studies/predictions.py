@@ -1,0 +1,221 @@
+"""Predictions, written before the data, and the verdicts that the rows of a study give on them."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ablate.analysis import statistics
+from ablate.analysis.statistics import Direction, Verdict
+from ablate.core.storage import digest
+from ablate.studies.outcomes import Frame, How, Outcome
+
+# A verdict's row. difference, low, high: arm less other, 95 % interval. p: of a difference of 0. p_equal: of one of the
+# threshold or more. p_holm: of a primary the one that would support it, adjusted over all primaries of the study.
+# detectable: smallest mean difference that as many seeds find with power .8, at the level of the family's first step.
+VERDICTS = {
+    "id": "str",
+    "study": "str",
+    "condition": "str",
+    "claim": "str",
+    "source": "str",
+    "primary": "bool",
+    "outcome": "str",
+    "arm": "str",
+    "other": "str",
+    "direction": "str",
+    "threshold": "float64",
+    "seeds": "int64",
+    "difference": "float64",
+    "low": "float64",
+    "high": "float64",
+    "p": "float64",
+    "p_equal": "float64",
+    "p_holm": "float64",
+    "detectable": "float64",
+    "verdict": "str",
+    "note": "str",
+}
+NUMBERS = [name for name, dtype in VERDICTS.items() if dtype == "float64" and name != "threshold"]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What is expected of one arm against another, and from where.
+
+    direction: of the arm's outcome less the other's. threshold: the smallest difference that would matter, in units of
+    the outcome. primary: one of the study's family, adjusted for each other; others are exploratory.
+    Raises ValueError for a threshold that is not positive, or an arm compared with itself.
+    """
+
+    id: str
+    study: str
+    condition: str
+    claim: str
+    source: str
+    arm: str
+    other: str
+    direction: Direction
+    threshold: float
+    outcome: Outcome = field(default_factory=Outcome)
+    primary: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "direction", Direction(self.direction))
+        if not self.threshold > 0:
+            raise ValueError(
+                f"{self.id}.threshold: wanted the smallest difference that matters, above 0, got "
+                f"{self.threshold}; try {self.id}.threshold=0.1"
+            )
+        if self.arm == self.other:
+            raise ValueError(f"{self.id}: wanted two arms, got {self.arm} twice; name another one in {self.id}.other")
+
+    def fingerprint(self) -> str:
+        """Hash of all that it says."""
+        return digest(dataclasses.asdict(self))
+
+
+def read_predictions(path: Path) -> list[Prediction]:
+    """Predictions of a YAML file, {id: fields}. Raises ValueError saying where, what was wanted and what came."""
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise ValueError(f"{path}: wanted a YAML file of predictions, got {str(error).splitlines()[0]}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: wanted predictions by name, H1: {{...}}, got {type(content).__name__}")
+    return [_prediction(path, str(name), said) for name, said in content.items()]
+
+
+def _prediction(path: Path, name: str, said: object) -> Prediction:
+    wanted = {f.name for f in dataclasses.fields(Prediction)} - {"id"}
+    fields = dict(said) if isinstance(said, dict) else {}
+    unknown = sorted(map(str, fields.keys() - wanted)) or sorted(wanted - fields.keys() - {"outcome", "primary"})
+    if not isinstance(said, dict) or unknown:
+        raise ValueError(
+            f"{path}, {name}: wanted the fields {', '.join(sorted(wanted))}, got wrong or missing "
+            f"{', '.join(unknown) or said!r}; see the other predictions"
+        )
+    try:
+        return Prediction(**{**fields, "id": name, "outcome": Outcome(**fields.get("outcome", {}))})
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}, {name}: {error}") from None
+
+
+def verdicts(predictions: Iterable[Prediction], rows: Frame, questions: Frame) -> list[dict[str, object]]:
+    """A row of VERDICTS for every prediction whose two arms were measured on two seeds or more, and for every primary
+    of a study that has any rows; `note` says "not measured" or nothing.
+
+    rows: of studies, columns `records.STUDY`. questions: columns `outcomes.QUESTIONS`; where they hold the outcome, the
+    interval draws seeds, then questions. Holm's family are all primaries of a study, p = 1 for those not measured.
+    """
+    there = set(rows["study"])
+    asked = [p for p in predictions if p.study in there]
+    family = Counter(p.study for p in asked if p.primary)
+    found = [_row(p, paired(p, rows), questions, family[p.study] if p.primary else 1) for p in asked]
+    for study in family:
+        mine = [row for row in found if row["study"] == study and row["primary"]]
+        for row, p in zip(mine, statistics.holm([_own(row) for row in mine]), strict=True):
+            row["p_holm"] = p
+    for row in found:
+        row["verdict"] = _verdict(row, family[str(row["study"])] if row["primary"] else 1)
+    return [row for row in found if row["seeds"] or row["primary"]]
+
+
+def _own(row: dict[str, Any]) -> float:
+    """p of the claim itself: of a difference, or of there being none; 1 where nothing was measured."""
+    if not row["seeds"]:
+        return 1.0
+    return row["p_equal"] if row["direction"] == Direction.equal else row["p"]
+
+
+def _verdict(row: dict[str, Any], family: int) -> str:
+    if not row["seeds"]:
+        return str(Verdict.undecided)
+    equal = row["direction"] == Direction.equal
+    adjusted = row["p_holm"] if row["primary"] else _own(row)
+    different, negligible = (row["p"], adjusted) if equal else (adjusted, row["p_equal"])
+    return str(
+        statistics.judge(row["direction"], row["difference"] > 0, different, negligible, statistics.ALPHA / family)
+    )
+
+
+def paired(prediction: Prediction, rows: Frame) -> Frame:
+    """The outcome in both arms, columns arm, other, arm_reached and other_reached, by seed; seeds that have both."""
+    rows = rows[(rows["study"] == prediction.study) & (rows["condition"] == prediction.condition)]
+    found: dict[str, dict[int, object]] = {}
+    for side, name in (("arm", prediction.arm), ("other", prediction.other)):
+        for seed, run in rows[rows["arm"] == name].groupby("seed"):
+            if run["run"].nunique() > 1:
+                raise ValueError(
+                    f"study {prediction.study}, {prediction.condition}/{name}, seed {seed}: wanted one "
+                    f"run, got {', '.join(run['run'].unique())}; keep the rows of one"
+                )
+            found.setdefault(side, {})[int(str(seed))] = prediction.outcome.of(run)
+            found.setdefault(f"{side}_reached", {})[int(str(seed))] = prediction.outcome.reached(run)
+    return (
+        pd.DataFrame(found, columns=["arm", "other", "arm_reached", "other_reached"])
+        .dropna()
+        .astype({"arm": float, "other": float})
+    )
+
+
+def _row(prediction: Prediction, pair: Frame, questions: Frame, family: int) -> dict[str, object]:
+    said = {
+        "id": prediction.id,
+        "study": prediction.study,
+        "condition": prediction.condition,
+        "claim": prediction.claim,
+        "source": prediction.source,
+        "primary": prediction.primary,
+        "outcome": prediction.outcome.words,
+        "arm": prediction.arm,
+        "other": prediction.other,
+        "direction": str(prediction.direction),
+        "threshold": float(prediction.threshold),
+        "seeds": len(pair),
+        "verdict": "",
+        "note": "",
+        **dict.fromkeys(NUMBERS, math.nan),
+    }
+    if len(pair) < 2:
+        return {**said, "seeds": 0, "note": "not measured"}
+    differences = (pair["arm"] - pair["other"]).to_numpy()
+    between = statistics.bootstrap(_by_question(prediction, pair, questions) or [[d] for d in differences])
+    measured = {"difference": float(differences.mean()), "low": between.low, "high": between.high}
+    if prediction.outcome.how is How.steps_to:  # censored: neither their spread nor their equality is known
+        n, sides = len(pair), ("arm", "other")
+        scores = statistics.log_rank_scores(
+            [x for side in sides for x in pair[side]], [x for side in sides for x in pair[f"{side}_reached"]]
+        )
+        return {**said, **measured, "p": statistics.sign_flip((scores[:n] - scores[n:]).tolist()), "p_equal": 1.0}
+    effect = statistics.detectable(len(differences), alpha=statistics.ALPHA / family)
+    return {
+        **said,
+        **measured,
+        "p": statistics.sign_flip(differences),
+        "p_equal": statistics.equivalence(differences, prediction.threshold),
+        "detectable": effect * float(np.std(differences, ddof=1)),
+    }
+
+
+def _by_question(prediction: Prediction, pair: Frame, questions: Frame) -> list[list[float]]:
+    """Of every seed the differences question by question; nothing where the outcome is not kept so."""
+    if prediction.outcome != Outcome():
+        return []
+    there = questions[(questions["study"] == prediction.study) & (questions["condition"] == prediction.condition)]
+    table = there.pivot_table(index=["seed", "question"], columns="arm", values="value")
+    if not {prediction.arm, prediction.other} <= set(table):
+        return []
+    differences = (table[prediction.arm] - table[prediction.other]).dropna()
+    parts = [differences.xs(seed, level="seed").tolist() for seed in pair.index if seed in differences.index.levels[0]]
+    return parts if len(parts) == len(pair) and all(parts) else []

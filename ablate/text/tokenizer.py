@@ -1,0 +1,205 @@
+"""Tokenizers: byte-level BPE learned from the text itself, or the one that came with a checkpoint.
+
+A tokenizer is a `tokenizer.json` and two tokens beside it: the separator, which ends documents, and MASK. Neither is
+ever read out of a text: one that spells them keeps all of its bytes.
+
+Shapes: V vocabulary.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ablate.core.corpus import Vocabulary
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+SEPARATOR, MASK = "<|doc|>", "<mask>"
+LONG_WORD = re.compile(r"\S{1000}")
+BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
+BESIDE = ("config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json")
+ENDS = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<|im_end|>", "<eos>", "<|eos|>", "[EOS]")
+MASKS = ("<mask>", "[MASK]", "<|mask|>", "<|mdm_mask|>", "<MASK>", "|<MASK>|")
+
+
+@dataclass(frozen=True)
+class TextTokenizer:
+    """A tokenizer.json, as text, with the names and ids of the separator and of MASK, which it need not know."""
+
+    content: str
+    separator: tuple[str, int]
+    mask: tuple[str, int]
+
+    @functools.cached_property
+    def vocabulary(self) -> Vocabulary:
+        """Symbols up to the largest id in use, and the bytes that each stands for; special tokens stand for none.
+
+        Byte-level: one byte a character. Otherwise: UTF-8, with `▁` for one blank and `<0xNN>` for one byte.
+        """
+        parts = json.loads(self.content)
+        names, special = _names(parts)
+        separator, mask = self.separator, self.mask
+        table = {id: name for name, id in names.items()}
+        table = {**table, separator[1]: separator[0], mask[1]: mask[0]}
+        symbols = tuple(table.get(i, "") for i in range(max(table) + 1))
+        silent = {*special, separator[1], mask[1]}
+        added = {token["id"] for token in parts.get("added_tokens") or []}
+        byte_level = "ByteLevel" in {*_kinds(parts.get("pre_tokenizer")), *_kinds(parts.get("decoder"))}
+        prefix = parts["model"].get("continuing_subword_prefix") or ""
+
+        def size(id: int, symbol: str) -> int:
+            if id in silent:
+                return 0
+            if id in added:
+                return len(symbol.encode())
+            return len(symbol) if byte_level else _bytes_of(symbol.removeprefix(prefix))
+
+        return Vocabulary(symbols, mask_id=mask[1], bytes_V=tuple(size(i, symbol) for i, symbol in enumerate(symbols)))
+
+    def encode(self, texts: list[str]) -> list[list[int]]:
+        """Ids of each text alone: no separator, no template of the checkpoint's."""
+        return [encoding.ids for encoding in _loaded(self).encode_batch_fast(texts, add_special_tokens=False)]
+
+
+def trained(texts: Iterable[str], tokens: int) -> TextTokenizer:
+    """Byte-level BPE of at most `tokens` tokens, the separator included; MASK comes after them."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=tokens - 1, initial_alphabet=alphabet, show_progress=False)
+    # training is quadratic in the length of a word, and base64 or minified text is one word
+    tokenizer.train_from_iterator((LONG_WORD.sub(r"\g<0> ", text) for text in texts), trainer)
+    size = tokenizer.get_vocab_size()
+    return TextTokenizer(tokenizer.to_str(), (SEPARATOR, size), (MASK, size + 1))
+
+
+def given(path: str, separator: str = "", mask: str = "") -> TextTokenizer:
+    """The tokenizer of a tokenizer.json, or of the folder that holds one, with what the files beside it say.
+
+    separator, mask: names of tokens; where empty, the checkpoint's end of text and its MASK, else an id after its last.
+    Raises ValueError for a file that is absent or no tokenizer, and for tokens that it does not have.
+    """
+    file = Path(path).expanduser()
+    file = file / "tokenizer.json" if file.is_dir() else file
+    try:
+        content = file.read_text(encoding="utf-8")
+        names, _ = _names(json.loads(content))
+        if not names:
+            raise ValueError("it has no tokens")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = getattr(error, "strerror", None) or f"it is no tokenizer.json: {str(error).splitlines()[0]}"
+        raise ValueError(
+            f"corpus.tokenizer: wanted a tokenizer.json or its folder, got {file} ({reason}); try corpus.tokenizer=PATH"
+        ) from None
+    said = {name: _said(file.parent / name) for name in BESIDE}
+    end = _named(names, "separator", separator, file) if separator else _end(names, said, file)
+    hole = _named(names, "mask_token", mask, file) if mask else _mask(names, said)
+    if end[1] == hole[1]:
+        raise ValueError(
+            f"corpus.mask_token: wanted another token than the separator, got {hole[0]!r} for both; "
+            "try corpus.separator=TOKEN or corpus.mask_token=TOKEN"
+        )
+    made = TextTokenizer(_settled(content, {end[0], hole[0]}), end, hole)
+    try:
+        _loaded(made)
+    except Exception as error:  # the library raises plain Exceptions
+        raise ValueError(f"corpus.tokenizer: {file} cannot be used ({str(error).splitlines()[0]})") from None
+    return made
+
+
+def _end(names: dict[str, int], said: dict[str, dict[str, Any]], file: Path) -> tuple[str, int]:
+    by_id = {id: name for name, id in names.items()}
+    for place, settings in said.items():
+        value = settings.get("eos_token_id", settings.get("eos_token"))
+        value = value[0] if isinstance(value, list) and value else value
+        value = value.get("content") if isinstance(value, dict) else value
+        if value is None:
+            continue
+        if isinstance(value, int) and value in by_id:
+            return by_id[value], value
+        if isinstance(value, str) and value in names:
+            return value, names[value]
+        raise ValueError(
+            f"corpus.separator: {file.parent / place} names {value!r} as its end of text, which is no "
+            f"token of {file}; try corpus.separator=TOKEN"
+        )
+    found = next((name for name in ENDS if name in names), None)
+    if found is None:
+        raise ValueError(
+            f"corpus.separator: {file} and the files beside it name no end of text; try corpus.separator=TOKEN"
+        )
+    return found, names[found]
+
+
+def _mask(names: dict[str, int], said: dict[str, dict[str, Any]]) -> tuple[str, int]:
+    """The checkpoint's MASK, else one with the next id. Its id may have no token: some checkpoints leave rows free."""
+    config = said["config.json"]
+    id = next((config[key] for key in ("mask_token_id", "mask_id") if isinstance(config.get(key), int)), None)
+    if id is not None:
+        return next((name for name, i in names.items() if i == id), MASK), id
+    found = next((name for name in MASKS if name in names), None)
+    return (found, names[found]) if found else (MASK, max(names.values()) + 1)
+
+
+def _named(names: dict[str, int], field: str, token: str, file: Path) -> tuple[str, int]:
+    if token not in names:
+        raise ValueError(f"corpus.{field}: wanted a token of {file}, got {token!r}; leave it out, or type one of them")
+    return token, names[token]
+
+
+def _said(path: Path) -> dict[str, Any]:
+    """What a checkpoint's settings say; nothing where they are absent. Raises ValueError where they cannot be read."""
+    if not path.exists():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"corpus.tokenizer: {path} cannot be read ({str(error).splitlines()[0]})") from None
+    return content if isinstance(content, dict) else {}
+
+
+def _names(parts: dict[str, Any]) -> tuple[dict[str, int], set[int]]:
+    """Ids by name, added tokens included, and the ids of special tokens."""
+    entries, added = parts["model"]["vocab"], parts.get("added_tokens") or []
+    names = {entry[0]: i for i, entry in enumerate(entries)} if isinstance(entries, list) else dict(entries)
+    names |= {token["content"]: token["id"] for token in added}
+    return names, {token["id"] for token in added if token["special"]}
+
+
+def _settled(content: str, reserved: set[str]) -> str:
+    """The tokenizer.json without truncation and padding; separator and MASK count as special, so no text gives them."""
+    parts = json.loads(content) | {"truncation": None, "padding": None}
+    for token in parts.get("added_tokens") or []:
+        token["special"] = token["special"] or token["content"] in reserved
+    return json.dumps(parts, ensure_ascii=False)
+
+
+def _kinds(part: dict[str, Any] | None) -> Iterator[str]:
+    """Types of a component and of those that it consists of."""
+    if part:
+        yield part["type"]
+        for inner in (*part.get("pretokenizers", ()), *part.get("decoders", ())):
+            yield from _kinds(inner)
+
+
+def _bytes_of(symbol: str) -> int:
+    return 1 if BYTE.fullmatch(symbol) else len(symbol.replace("▁", " ").encode())
+
+
+@functools.lru_cache(maxsize=2)
+def _loaded(tokenizer: TextTokenizer) -> Tokenizer:
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_str(tokenizer.content)
+    tokenizer.encode_special_tokens = True
+    return tokenizer

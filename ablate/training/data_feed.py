@@ -1,0 +1,81 @@
+"""The data feed: micro-batches of the training steps, the same whichever process or worker asks.
+
+Shapes: B rows of this process and micro-batch, L positions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from ablate.core.corpus import Corpus, unscored
+from ablate.core.rng import generator
+from ablate.noise.options import BatchAddress
+
+
+class Batch(NamedTuple):
+    """A micro-batch of one process. scorable: tokens of the whole global batch that can be scored."""
+
+    tokens_BL: Tensor
+    address: BatchAddress
+    scorable: int
+
+
+@dataclass(frozen=True)
+class DataFeed(Dataset):
+    """Micro-batches of the training steps first..first+steps: item i is the same whichever process or worker asks.
+
+    unique: sequences that there are, 0 if every one is fresh; they come in a new order every epoch, their noise anew.
+    """
+
+    corpus: Corpus
+    seed: int
+    batch: int
+    accumulate: int
+    first: int
+    steps: int
+    rank: int = 0
+    world: int = 1
+    unique: int = 0
+    counted: dict[int, int] = field(default_factory=dict, compare=False, repr=False)  # of the last step, see `scorable`
+
+    def __len__(self) -> int:
+        return self.steps * self.accumulate
+
+    def __getitem__(self, i: int) -> Batch:
+        step, part = divmod(i, self.accumulate)
+        size = self.batch // (self.accumulate * self.world)
+        start = (part * self.world + self.rank) * size
+        address = BatchAddress(self.seed, self.first + step, np.arange(start, start + size), self.batch)
+        tokens_BL = self.corpus.batch(self.sequences(address.sample_numbers), self.seed)
+        return Batch(tokens_BL, address, self.scorable(address))
+
+    def scorable(self, address: BatchAddress) -> int:
+        """Tokens of the global batch that can be scored. Where windows hold several documents all of them are read for
+        it: that costs less than an exchange between processes, and is the same for any number of these."""
+        boundary = self.corpus.vocabulary.boundary
+        if boundary is None:
+            return self.batch * (self.corpus.length - 1)
+        if address.step not in self.counted:  # else every micro-batch would read the whole step's sequences
+            everything_BL = self.corpus.batch(self.sequences(address.whole_batch.sample_numbers), self.seed)
+            self.counted.clear()
+            self.counted[address.step] = int((~unscored(everything_BL, boundary)).sum())
+        return self.counted[address.step]
+
+    def sequences(self, addresses: np.ndarray) -> np.ndarray:
+        """Number of the sequence that is read at each address."""
+        if not self.unique:
+            return addresses
+        epochs, places = np.divmod(addresses, self.unique)
+        orders = {e: generator(self.seed, "epoch", e).permutation(self.unique) for e in np.unique(epochs).tolist()}
+        return np.array([orders[e][place] for e, place in zip(epochs.tolist(), places.tolist(), strict=True)])
+
+
+def loader(feed: DataFeed, workers: int) -> DataLoader:
+    """The feed as Lightning wants it: items are whole micro-batches already, the same whichever worker makes them."""
+    context = "spawn" if workers else None  # a fork would copy locks that other threads hold
+    return DataLoader(feed, batch_size=None, shuffle=False, num_workers=workers, multiprocessing_context=context)

@@ -1,0 +1,121 @@
+"""The Lightning module: a wire between the data feed, the training step and the optimizer.
+
+Shapes: B rows of this process and micro-batch, L positions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import warnings
+from typing import Any
+
+import lightning.pytorch as lightning
+import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from torch import Tensor
+
+from ablate.compute.device import Precision, Strategy
+from ablate.compute.optimizer import adamw
+from ablate.compute.train_step import StepResult, clip_gradients
+from ablate.core.corpus import Vocabulary
+from ablate.model.transformer import Transformer
+from ablate.objectives.loss import score
+from ablate.objectives.regime import Stage
+from ablate.training.data_feed import Batch, DataFeed, loader
+from ablate.training.progress import ProgressCallback
+from ablate.training.run_config import Run
+
+
+class TrainingModule(lightning.LightningModule):
+    """Trains one stage. `result` is what the step in progress has measured so far, or the last one."""
+
+    def __init__(self, network: Transformer, stage: Stage, steps: int, done: int, vocabulary: Vocabulary):
+        super().__init__()
+        self.network, self.stage, self.steps, self.done, self.vocabulary = network, stage, steps, done, vocabulary
+        self.optimizer_state: dict[str, Any] | None = None
+        self.result = StepResult.nothing(0)
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        tokens_BL, address, scorable = batch
+        phase = self.stage.phase(self.done + self.trainer.global_step, self.steps)
+        problem = self.stage.objective.pose(tokens_BL, address, self.vocabulary, phase)
+        part = score(self.network, problem, scorable)
+        self.result = dataclasses.replace(self.result, scorable=scorable).plus(part)
+        # Lightning averages over devices and micro-batches; the parts are already divided by the global batch
+        return part.loss * self.trainer.world_size * self.trainer.accumulate_grad_batches
+
+    def transfer_batch_to_device(self, batch: Batch, device: Any, dataloader_idx: int) -> Batch:
+        return batch._replace(tokens_BL=batch.tokens_BL.to(device, non_blocking=True))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        optimizer = adamw(self.network, self.stage)
+        if self.optimizer_state is not None:
+            groups = optimizer.state_dict()["param_groups"]  # moments carry over, the stage's own settings do not
+            optimizer.load_state_dict({**self.optimizer_state, "param_groups": groups})
+        return optimizer
+
+    def configure_model(self) -> None:
+        """Nothing: a sharded network comes sharded; Lightning's strategy for it wants to be told."""
+
+    def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
+        norm = clip_gradients(self.network.parameters(), self.stage.clip_norm)
+        self.result = dataclasses.replace(self.result, gradient_norm=norm)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        if batch_idx % self.trainer.accumulate_grad_batches == 0:
+            self.result = StepResult.nothing(0)
+            rate = self.stage.rate(self.done + self.trainer.global_step, self.steps)
+            for group in self.trainer.optimizers[0].param_groups:
+                group["lr"] = rate
+
+
+def fit(module: TrainingModule, feed: DataFeed, watch: ProgressCallback, run: Run) -> dict[str, Any]:
+    """Trains over the feed; returns the optimizer's state. Raises KeyboardInterrupt where the user stops it."""
+    silence()
+    together = run.strategy is not Strategy.auto
+    here = int(os.environ["LOCAL_WORLD_SIZE"]) if together else 1
+    mixed = run.precision is Precision.bf16 and run.strategy is not Strategy.fsdp  # which casts weights, not products
+    trainer = lightning.Trainer(
+        accelerator=run.device.value,
+        devices=here,
+        num_nodes=feed.world // here,
+        strategy=parallel(run),
+        plugins=None if together else [LightningEnvironment()],
+        precision="bf16-mixed" if mixed else "32-true",
+        max_steps=feed.steps,
+        accumulate_grad_batches=feed.accumulate,
+        callbacks=[watch],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+    )
+    try:
+        trainer.fit(module, train_dataloaders=loader(feed, run.loaders))
+    except SystemExit as stop:  # Lightning turns Ctrl-C into this
+        raise KeyboardInterrupt from stop
+    return trainer.optimizers[0].state_dict()
+
+
+def silence() -> None:
+    """Keeps Lightning's notices on devices, workers and tips off the terminal, where a run shows its own."""
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning.*")
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+
+
+def parallel(run: Run) -> Any:
+    """Lightning's strategy for a resolved run."""
+    from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
+
+    if run.strategy is Strategy.fsdp:
+        return ModelParallelStrategy(data_parallel_size=run.processes, tensor_parallel_size=1)
+    if run.strategy is Strategy.ddp:
+        # else each process has its gradients twice, and sends tables that never change
+        return DDPStrategy(gradient_as_bucket_view=True, broadcast_buffers=False)
+    return run.strategy.value

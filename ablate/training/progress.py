@@ -1,0 +1,71 @@
+"""Training counters, and the callback that keeps and shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import lightning.pytorch as lightning
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ablate.compute.train_step import StepResult
+
+
+@dataclass
+class TrainingCounters:
+    """What training has counted so far; part of the checkpoint. loss_tokens: tokens that were scored."""
+
+    step: int = 0
+    tokens: int = 0
+    loss_tokens: int = 0
+
+
+@dataclass(repr=False)
+class ProgressCallback(lightning.Callback):
+    """Counts steps, shows progress, calls `on_step` with the step's result and the trainer
+    after every step in `pauses` and every multiple of `every`."""
+
+    title: str
+    counters: TrainingCounters
+    every: int
+    pauses: frozenset[int]
+    step_tokens: int
+    on_step: Callable[[StepResult, Any], None]
+    console: Console
+    scored: int = 0  # tokens of this process since the last look
+    bar: Progress = field(default_factory=lambda: Progress(disable=True))
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        fields = TextColumn("loss {task.fields[loss]:.3f}  {task.fields[rate]}  left")
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), fields, TimeRemainingColumn())
+        hidden = not trainer.is_global_zero or not self.console.is_terminal
+        self.bar = Progress(*columns, console=self.console, disable=hidden, auto_refresh=False, transient=True)
+        self.bar.start()
+        left = trainer.max_steps
+        self.task = self.bar.add_task(self.title, total=left, loss=float("nan"), rate="")
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return
+        counters, result = self.counters, pl_module.result
+        self.scored += result.scored
+        counters.step += 1
+        counters.tokens += self.step_tokens
+        if counters.step % self.every == 0:
+            speed = self.bar.tasks[self.task].speed or 0.0
+            rate = f"{speed * self.step_tokens / 1000:.1f}k tok/s"
+            self.bar.update(self.task, completed=trainer.global_step, loss=float(result.loss), rate=rate)
+            self.bar.refresh()
+        if counters.step % self.every == 0 or counters.step in self.pauses:
+            counters.loss_tokens += int(trainer.strategy.reduce(torch.tensor(self.scored), reduce_op="sum"))
+            self.scored = 0
+            self.on_step(result, trainer)
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        self.bar.stop()
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        self.bar.stop()

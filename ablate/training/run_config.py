@@ -1,0 +1,241 @@
+"""A run: one arm, one seed. Base model, stages, probes; what it leaves is whole, checked and resumable."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ablate.compute.device import (
+    Compile,
+    Device,
+    Precision,
+    Recompute,
+    Strategy,
+    require_memory,
+    resolve_compile,
+    resolve_device,
+    resolve_precision,
+    resolve_threads,
+)
+from ablate.core.corpus import Corpus, Domain, Split
+from ablate.core.storage import LATER, WHERE, describe, digest
+from ablate.model.config import ModelConfig
+from ablate.model.hf_weights import content_hash, folder_of, read_weights, require_fit
+from ablate.objectives.autoregressive import Autoregressive
+from ablate.objectives.regime import OptimizerState, Regime, Stage
+from ablate.training.budget import Budget
+
+RANGES = {
+    "seed": (0, 2**63 - 1),
+    "batch": (1, 2**20),
+    "accumulate": (1, 2**20),
+    "threads": (0, 1024),
+    "processes": (0, 2**20),
+    "unique": (0, 2**31),
+    "recompute_every": (1, 2**20),
+    "loaders": (0, 1024),
+}
+CHOICES = {"device": Device, "precision": Precision, "compile": Compile, "strategy": Strategy, "recompute": Recompute}
+# Fields that say by what means it is computed: they change rounding alone, and a run may be resumed under others
+MEANS = ("processes", "strategy", "recompute", "recompute_every", "loaders", "workers")
+
+
+@dataclass
+class Run:
+    """One arm on one seed.
+
+    batch: sequences a step over all devices, in `accumulate` micro-batches. threads: of each process, 0 means by the
+    size of a step. processes: 0 means as many as torchrun started. unique: training sequences of the new domain, which
+    come again in another order every epoch; 0 means that every one is fresh. out: folder of results, derived where
+    empty. cache: folder of base models. draw: the figure at the end? recompute: which activations are recomputed, in
+    each `recompute_every`-th layer. loaders: processes that read batches ahead, 0: the training process itself does.
+    init: "hf:FOLDER" for a base model that is not trained but read from a checkpoint; init_pickle: from pickles too?
+    Raises ValueError for illegal values and combinations.
+    """
+
+    corpus: Any  # a Corpus: a protocol cannot be a configuration's type
+    model: ModelConfig
+    regime: Regime
+    budget: Budget
+    base: Stage = field(default_factory=lambda: Stage(Autoregressive(), lr=2e-3))
+    seed: int = 0
+    batch: int = 64
+    accumulate: int = 1
+    device: Device = Device.auto
+    precision: Precision = Precision.auto
+    compile: Compile = Compile.auto
+    threads: int = 0
+    processes: int = 0
+    unique: int = 0
+    out: str = ""
+    cache: str = "runs/.base"
+    draw: bool = True
+    strategy: Strategy = field(default=Strategy.auto, metadata=LATER)
+    recompute: Recompute = field(default=Recompute.none, metadata=LATER)
+    recompute_every: int = field(default=1, metadata=LATER)
+    loaders: int = field(default=0, metadata=LATER)
+    init: str = field(default="", metadata=LATER)
+    init_pickle: bool = field(default=False, metadata=LATER)
+
+    def __post_init__(self) -> None:
+        self._corpora: dict[tuple[Domain, Split], Corpus] = {}
+        for f in ("device", "precision", "compile", "strategy", "recompute"):
+            setattr(self, f, CHOICES[f](getattr(self, f)))
+        for name, (least, most) in RANGES.items():
+            if not least <= getattr(self, name) <= most:
+                value = getattr(self, name)
+                raise ValueError(
+                    f"{name}: wanted {least}..{most}, got {value}; type {name}={max(least, min(value, most))}"
+                )
+        if self.batch % self.accumulate:
+            raise ValueError(f"accumulate={self.accumulate}: must divide batch={self.batch}; type accumulate=1")
+        if self.base.share != 1 or self.base.optimizer is not OptimizerState.reset:
+            raise ValueError("base.share and base.optimizer have no effect; type base.steps=N or budget.base_tokens=N")
+        if (self.corpus.domain, self.corpus.split) != (Domain.new, Split.train):
+            raise ValueError(
+                f"corpus.domain={self.corpus.domain}, corpus.split={self.corpus.split}: a run sets both itself (it "
+                "trains on general, then new, and is tested on each); leave both out"
+            )
+        for i, stage in enumerate(self.regime.stages):
+            size, length = stage.objective.reading.size, self.corpus.length
+            if size > length:
+                raise ValueError(
+                    f"regime.stages.{i}.objective.size={size}: wanted at most corpus.length, {length} tokens; "
+                    f"type regime.stages.{i}.objective.size={length}, which is masked diffusion"
+                )
+
+    def corpus_for(self, domain: Domain, split: Split) -> Corpus:
+        """The run's corpus under another domain or split; one instance of each, since real text loads its shards."""
+        if (domain, split) not in self._corpora:
+            self._corpora[domain, split] = dataclasses.replace(self.corpus, domain=domain, split=split)
+        return self._corpora[domain, split]
+
+    def steps(self, tokens: int) -> int:
+        """Training steps that see at least `tokens` tokens, at least one."""
+        return max(1, -(-tokens // (self.batch * self.corpus.length)))
+
+    @property
+    def stage_steps(self) -> list[int]:
+        return self.regime.steps(self.steps(self.budget.tokens))
+
+    @property
+    def base_steps(self) -> int:
+        return 0 if self.init else self.base.steps or self.steps(self.budget.base_tokens)
+
+    @property
+    def vocabulary(self) -> int:
+        """Rows of the embedding, MASK's among them. Raises ValueError if the shape has too few for the corpus."""
+        needed = len(self.corpus.vocabulary)
+        if not self.init and 0 < self.model.vocabulary < needed:
+            raise ValueError(
+                f"model.vocabulary={self.model.vocabulary}: wanted {needed} or more, the corpus's tokens, or 0 for "
+                "just as many; type model.vocabulary=0"
+            )
+        return max(self.model.vocabulary, needed)
+
+    def flops_after(self, step: int) -> float:
+        """Of training on the new domain up to this step: of every row that is read, as if it were read whole."""
+        per_row, done, flops = float(self.model.flops(self.corpus.length, self.vocabulary)) * self.corpus.length, 0, 0.0
+        for stage, steps in zip(self.regime.stages, self.stage_steps, strict=True):
+            flops += per_row * self.batch * stage.objective.rows_read * min(max(step - done, 0), steps)
+            done += steps
+        return flops
+
+    @property
+    def flops(self) -> float:
+        """Of training on the new domain."""
+        return self.flops_after(sum(self.stage_steps))
+
+    def pauses(self) -> list[int]:
+        """Steps after which probes are put: evenly spaced ones and every stage's end, in order."""
+        total, ends = sum(self.stage_steps), []
+        for steps in self.stage_steps:
+            ends.append(steps + (ends[-1] if ends else 0))
+        even = [round(total * (i + 1) / self.budget.evaluations) for i in range(self.budget.evaluations)]
+        return sorted({*even, *ends} - {0})
+
+    def resolved(self) -> Run:
+        """The same run with every automatic choice made. Raises ValueError where a choice is not to be had here."""
+        if sum(self.stage_steps) < 1:
+            raise ValueError("regime.stages: wanted at least one step in all, got none; type regime.stages.0.share=1")
+        require_fit(self.init, self.model, self.corpus.vocabulary)
+        if self.init:
+            read_weights(folder_of(self.init), self.model, self.vocabulary, self.init_pickle)  # headers alone
+        self._require_documents()
+        device = resolve_device(self.device)
+        world = self.ranks[1]
+        shares = world if self.strategy is Strategy.fsdp else 1
+        require_memory(self.model.parameters(self.vocabulary), device, shares=shares)
+        if self.processes not in (0, world):
+            raise ValueError(
+                f"processes={self.processes}: wanted as many as torchrun started, got {world}; type torchrun "
+                f"--nproc-per-node {self.processes} experiments/run.py ..."
+            )
+        if self.batch % (self.accumulate * world):
+            raise ValueError(
+                f"batch={self.batch}: wanted a multiple of accumulate={self.accumulate} x {world} processes; type "
+                f"batch={self.accumulate * world}"
+            )
+        if self.strategy is Strategy.fsdp and world == 1 and "RANK" not in os.environ:
+            raise ValueError(
+                "strategy=fsdp: wanted processes that torchrun started, got none; type torchrun "
+                "--nproc-per-node 2 experiments/run.py ..."
+            )
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", world))
+        auto = Strategy.ddp if world > 1 else Strategy.auto
+        return dataclasses.replace(
+            self,
+            strategy=auto if self.strategy is Strategy.auto else self.strategy,
+            device=device,
+            precision=resolve_precision(self.precision, device),
+            compile=resolve_compile(self.compile, device, self.flops),
+            threads=resolve_threads(self.threads, self.flops / sum(self.stage_steps) / world, here),
+            processes=world,
+        )
+
+    def _require_documents(self) -> None:
+        """Raises ValueError for an objective that means whole windows, where attention is limited to documents."""
+        if self.corpus.vocabulary.boundary is None:
+            return
+        stages = {"base": self.base, **{f"regime.stages.{i}": stage for i, stage in enumerate(self.regime.stages)}}
+        for name, stage in stages.items():
+            if setting := stage.objective.of_windows:
+                raise ValueError(
+                    f"{name}.objective.{setting}: it counts the window as a whole, where attention is limited to "
+                    f"documents; leave {setting.partition('=')[0]} out, or type corpus.document_mask=false"
+                )
+
+    @property
+    def ranks(self) -> tuple[int, int]:
+        """This process's rank and the number of processes, as torchrun sets them."""
+        return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+    @cached_property
+    def origin(self) -> str:
+        """Hash of the checkpoint that it begins at; taken once, since a long run may outlive the folder."""
+        return content_hash(self.init, self.init_pickle)
+
+    def fingerprint(self) -> str:
+        """Hash of the configuration apart from where its files lie; of a resolved run, of all that it computes,
+        rounding apart: so any number of processes may go on with what any other number began."""
+        content = {k: v for k, v in describe(self, whole=False).items() if k not in (*WHERE, *MEANS)}
+        content["processes"] = min(self.processes, 1)
+        if self.processes > 1:
+            content["threads"] = resolve_threads(0, self.flops / sum(self.stage_steps), 1)
+        content["corpus"] = {k: v for k, v in content["corpus"].items() if k not in (*WHERE, *MEANS)}
+        if self.init:  # it says where, as the tokenizer there does, and counts as what lies there
+            content["init"] = self.origin
+            content["corpus"].pop("tokenizer", None)
+        return digest(content)
+
+    @property
+    def label(self) -> str:
+        return f"{self.corpus.name}-{self.regime.name}-seed{self.seed}-{self.fingerprint()[:8]}"
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.out or f"runs/{self.label}").expanduser()

@@ -1,0 +1,90 @@
+"""A run's folder: whose it is, what is known of the run, and when it must not be touched."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from ablate.compute.device import attention_form
+from ablate.core.corpus import SPLITS, Domain
+from ablate.core.provenance import code_version, description, packages, source_hash
+from ablate.core.storage import write_bytes
+from ablate.training.run_config import Run
+
+COMPLETE = "complete"
+SECONDS = ("wall_seconds", "cpu_seconds", "evaluation_seconds")
+
+
+class RunError(ValueError):
+    """A run that cannot go on in its folder; the message says what to type."""
+
+
+def new_manifest(run: Run) -> dict[str, Any]:
+    """What is known of a resolved run before its first step."""
+    return {
+        "status": "new",
+        "command": " ".join(sys.argv),
+        "config_fingerprint": run.fingerprint(),
+        "initial_weights": None,
+        **circumstances(run),
+        "attention_form": str(attention_form(run.device, run.precision)),
+        "code": code_version(),
+        "machine": description(),
+        **dict.fromkeys(SECONDS, 0.0),
+    }
+
+
+def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    write_bytes(folder / "manifest.json", json.dumps(manifest, indent=1).encode())
+
+
+def read_manifest(run: Run) -> dict[str, Any] | None:
+    """The manifest in a resolved run's folder; None where the folder is new.
+
+    Raises RunError if the folder is another run's, holds other files, or was begun with other code or data.
+    """
+    folder, path = run.folder, run.folder / "manifest.json"
+    if not path.exists():
+        if folder.is_file() or (folder.is_dir() and any(not p.name.startswith(".") for p in folder.iterdir())):
+            raise RunError(
+                f"out={folder}: wanted a new folder or that of an earlier run, got other files; type out=PATH"
+            )
+        return None
+    try:
+        manifest = json.loads(path.read_text())
+        theirs, status = str(manifest["config_fingerprint"]), manifest["status"]
+        for name in SECONDS:
+            manifest[name] = float(manifest[name])
+        begun = {what: manifest[what] for what in ("data", "source", "packages", "instructions")}
+    except (ValueError, KeyError, TypeError, OSError):
+        raise RunError(
+            f"{path}: wanted the manifest of a run, got a damaged file; delete {folder} or type out=PATH"
+        ) from None
+    if theirs != run.fingerprint():
+        raise RunError(
+            f"out={folder}: wanted the configuration {run.fingerprint()[:8]}, got a folder that holds {theirs[:8]} "
+            "(compare its config.yaml with --cfg job); type out=PATH"
+        )
+    now = circumstances(run)
+    # what a finished run was made with is history, but its data are part of the question that is asked again
+    for what in ("data",) if status == COMPLETE else begun:
+        if begun[what] != now[what]:
+            raise RunError(
+                f"out={folder}: wanted the {what} that it was begun with, got other {what}, which would mix two "
+                "experiments; delete it or type out=PATH"
+            )
+    return manifest
+
+
+def circumstances(run: Run) -> dict[str, Any]:
+    """What, apart from its configuration, determines a run's numbers."""
+    import torch
+
+    return {
+        "data": {f"{d}/{s}": run.corpus_for(d, s).fingerprint() for d in Domain for s in SPLITS},
+        "source": source_hash(run.corpus),
+        "packages": packages(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+    }

@@ -1,0 +1,257 @@
+"""The command line: Hydra composes the nouns; what it refuses is said in one message.
+
+Hydra's own entry point answers --help, --cfg and tab completion. Jobs are composed here, so that every job of a sweep
+is checked before the first one writes anything.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import itertools
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+from hydra import compose, initialize
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ablate.core.storage import describe
+from ablate.noise.schedules import Noise, named
+from ablate.training.run_config import Run
+from ablate.training.run_manifest import RunError, read_manifest
+from experiments.cli.help_text import run_help, shown
+from experiments.cli.places import UsageError, require_place
+from experiments.presets.model_sizes import PREFIX, is_place, model_at
+from experiments.presets.registry import DEFAULTS, GROUPS
+
+HANDED_ON = ("--help", "-h", "--hydra-help", "--cfg", "-c", "--shell-completion", "-sc", "--info", "-i", "--version")
+MULTIRUN = ("-m", "--multirun")
+
+
+@dataclass(frozen=True)
+class Command:
+    """A script: the noun that its keys are the fields of, and the groups that name parts of it."""
+
+    script: str
+    noun: Callable[[], type]  # a function, so that --help and tab completion load no torch
+    groups: tuple[str, ...]
+    help: Callable[[], str]
+    check: Callable[[list[Any]], list[Any]]  # makes every automatic choice; raises ValueError for what cannot be done
+
+    def register(self) -> None:
+        """Puts the nouns into Hydra's store: each one is its own schema."""
+        quiet = [{f"override hydra/{log}": "disabled"} for log in ("job_logging", "hydra_logging")]
+        defaults = ["_self_", *({group: DEFAULTS[group]} for group in self.groups), *quiet]
+        hydra = {
+            "run": {"dir": "."},
+            "output_subdir": None,
+            "help": {"app_name": self.script, "template": self.help().replace("$", "$$")},
+        }
+        extra = [
+            ("defaults", list[Any], field(default_factory=lambda: defaults)),
+            ("hydra", Any, field(default_factory=lambda: hydra)),
+        ]
+        store = ConfigStore.instance()
+        store.store(name=self.script, node=dataclasses.make_dataclass("Schema", extra, bases=(self.noun(),)))
+        for group in self.groups:
+            for name, noun in GROUPS[group].items():
+                store.store(group=group, name=name, node=noun)
+
+
+def main(command: Command, job: Callable[[Any], None]) -> None:
+    """Runs `job` on every noun that the command line asks for; exits with 2 for bad input, 130 for Ctrl-C."""
+    command.register()
+    flags = [a for a in sys.argv[1:] if a.startswith("-")]
+    try:
+        if any(f.split("=")[0] in HANDED_ON for f in flags):
+            _hand_to_hydra(command, flags)
+            return
+        try:
+            asked = command.check(jobs(command, sys.argv[1:]))
+        except ValueError as error:
+            _refuse(error)
+        for one in asked:
+            job(one)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from the last checkpoint, where there is one", file=sys.stderr)
+        sys.exit(130)
+    except (UsageError, RunError, OSError) as error:
+        _refuse(error)
+
+
+def check_runs(asked: list[Run]) -> list[Run]:
+    """Every run asked for, every automatic choice made, before the first one writes anything."""
+    asked = [run.resolved() for run in asked]
+    for run in asked:
+        read_manifest(run)
+    for run in asked:
+        require_place(run.folder, "out")
+        require_place(Path(run.cache).expanduser(), "cache")
+    folders = [str(run.folder) for run in asked]
+    for folder in folders:
+        if folders.count(folder) > 1:
+            raise UsageError(
+                f"{folder}: wanted a folder for each job of the sweep, got two jobs for it; name each "
+                "value once and leave out= out"
+            )
+    return asked
+
+
+def _refuse(error: Exception) -> NoReturn:
+    if os.environ.get("RANK", "0") == "0":  # of several processes one says it
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    sys.exit(2)
+
+
+RUN = Command("run.py", lambda: Run, ("regime", "corpus", "model", "budget"), run_help, check_runs)
+
+
+def jobs(command: Command, arguments: list[str]) -> list[Any]:
+    """Every noun asked for, composed. Raises UsageError or ValueError for the first that is illegal."""
+    for flag in (a for a in arguments if a.startswith("-")):
+        if flag not in MULTIRUN:
+            raise UsageError(f"{flag}: no such option; wanted key=value, -m or --help; type --help")
+    words = [a for a in arguments if not a.startswith("-")]
+    overrides = [_parsed(word) for word in words]
+    sweep = any(a in MULTIRUN for a in arguments)
+    with initialize(version_base="1.3", config_path=None):
+        choices = [_alternatives(override, sweep) for override in overrides]
+        return [_compose(command, list(job)) for job in itertools.product(*choices)]
+
+
+def _parsed(word: str) -> Override:
+    try:
+        return OverridesParser.create().parse_override(word)
+    except HydraException:
+        raise UsageError(
+            f"{word!r}: wanted key=value, such as seed=1 or regime=ar; quote values with special characters"
+        ) from None
+
+
+def _alternatives(override: Override, sweep: bool) -> list[str]:
+    if not override.is_sweep_override():
+        return [override.input_line or ""]
+    if not sweep:
+        raise UsageError(
+            f"{override.input_line}: several values, but no sweep was asked for; type -m {override.input_line}"
+        )
+    try:
+        return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+    except HydraException:
+        raise UsageError(f"{override.input_line}: wanted a list of values or range(a,b); type -m seed=0,1") from None
+
+
+def _compose(command: Command, words: list[str]) -> Any:
+    overrides = [_parsed(word) for word in words]
+    place, begins, overrides = _places(command, overrides)
+    for override in overrides:
+        if override.key_or_group in command.groups:
+            _require_choice(override)
+    groups = [o.input_line for o in overrides if o.key_or_group in command.groups]
+    try:
+        config = compose(command.script, overrides=groups)
+        if place:
+            config.model = model_at(place)
+        if begins and "tokenizer" in config.corpus:
+            config.corpus.tokenizer = begins
+        for override in overrides:
+            if override.key_or_group not in command.groups:
+                _set(config, override)
+        composed = OmegaConf.to_object(config)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UsageError(str(error).splitlines()[0] + "; type --help") from None
+    noun = command.noun()
+    return noun(**{f.name: getattr(composed, f.name) for f in dataclasses.fields(noun)})
+
+
+def _places(command: Command, overrides: list[Override]) -> tuple[str, str, list[Override]]:
+    """Where the model's shape is read, if anywhere; the folder of the checkpoint that a run begins at, if any, which
+    gives shape and tokenizer where none is typed; the overrides that are left."""
+    if "model" not in command.groups:
+        return "", "", overrides
+    typed = {override.key_or_group: override for override in overrides}
+    model, init = (typed[name].value() if name in typed else None for name in ("model", "init"))
+    if is_place(model):
+        overrides = [o for o in overrides if o.key_or_group != "model"]
+    begins = init if isinstance(init, str) and init.startswith(PREFIX) else ""
+    place = model if is_place(model) else begins if model is None else ""
+    return str(place), begins.removeprefix(PREFIX), overrides
+
+
+def _require_choice(override: Override) -> None:
+    """A group takes one of its names."""
+    group, name = override.key_or_group, override.value()
+    if override.is_delete() or override.is_add() or override.package:
+        raise UsageError(f"{override.input_line}: a group takes one of its names; type {group}={DEFAULTS[group]}")
+    if not isinstance(name, str) or name not in GROUPS[group]:
+        near = (difflib.get_close_matches(str(name), GROUPS[group], 1) or [DEFAULTS[group]])[0]
+        raise UsageError(
+            f"{group}={name}: wanted one of {', '.join(GROUPS[group])}; got {str(name)!r}; type {group}={near}"
+        )
+
+
+def _set(config: DictConfig, override: Override) -> None:
+    """Sets a key, which must exist and take the value: its type is the noun's field. Noise is set by name."""
+    if override.is_delete() or override.is_add():
+        raise UsageError(
+            f"{override.input_line}: keys can be set, not added or removed; type {override.key_or_group}=VALUE"
+        )
+    path = override.key_or_group.split(".")
+    node: Any = config
+    for depth, part in enumerate(path):
+        known = _keys(node)
+        if part not in known:
+            where, wanted = ".".join(path[:depth]) or "the command", ", ".join(known) or "nothing"
+            near = difflib.get_close_matches(part, known, 1)
+            typed = f"{'.'.join([*path[:depth], near[0]])}=VALUE" if near else "--help"
+            raise UsageError(
+                f"{override.key_or_group}: {where} has no {part!r}; wanted one of {wanted}; "
+                f"got {override.input_line!r}; type {typed}"
+            )
+        last, old = node, node[_index(node, part)]
+        node = old
+    value, noise = override.value(), isinstance(old, DictConfig) and issubclass(OmegaConf.get_type(old) or dict, Noise)
+    if noise and isinstance(value, str):
+        value = named(value)
+    try:
+        last[_index(last, path[-1])] = value
+    except OmegaConfBaseException as error:
+        reason = str(error).splitlines()[0]
+        key = override.key_or_group
+        example = "linear" if noise else shown(old)
+        raise UsageError(f"{key}: {reason}; got {override.value()!r}; type {key}={example}") from None
+
+
+def _index(node: Any, part: str) -> Any:
+    return int(part) if isinstance(node, ListConfig) else part
+
+
+def _keys(node: Any) -> list[str]:
+    if isinstance(node, ListConfig):
+        return [str(i) for i in range(len(node))]
+    return [str(key) for key in node if key not in ("hydra", "defaults")] if isinstance(node, DictConfig) else []
+
+
+def _hand_to_hydra(command: Command, flags: list[str]) -> None:
+    import hydra
+
+    try:
+        if any(f.split("=")[0] in ("--cfg", "-c") for f in flags):
+            words = [a for a in sys.argv[1:] if not a.startswith("-") and a not in ("job", "hydra", "all")]
+            asked = jobs(command, [*words, *(f for f in flags if f in MULTIRUN)])
+            if "job" in sys.argv and len(asked) == 1:  # Hydra's own way knows no noise by name, and shows no kinds
+                print(yaml.safe_dump(describe(asked[0]), sort_keys=False), end="")
+                return
+        hydra.main(version_base="1.3", config_name=command.script)(lambda config: None)()
+    except (HydraException, ValueError) as error:
+        _refuse(error)

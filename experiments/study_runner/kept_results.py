@@ -1,0 +1,204 @@
+"""What is kept of a study in results/: rows, questions, and a manifest that says how they came about."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from ablate.core import records
+from ablate.core.provenance import description
+from ablate.core.storage import WHERE, describe, digest, locked, write_bytes
+from ablate.studies.control import ControlError
+from ablate.studies.design import Study
+from ablate.studies.job_queue import Job
+from ablate.studies.outcomes import QUESTIONS, by_question
+from experiments.cli.compose import UsageError
+
+if TYPE_CHECKING:
+    from experiments.study_runner.plan_runs import Place, Plan
+
+MANIFEST, BY_QUESTION, LOCK = "manifest.json", "questions.parquet", ".lock"
+# of a run's own manifest
+FROM_RUN = (
+    "config_fingerprint",
+    "initial_weights",
+    "data",
+    "source",
+    "packages",
+    "code",
+    "wall_seconds",
+    "cpu_seconds",
+)
+Finished = tuple["Place", str, dict[str, Any], pd.DataFrame]  # a run's place, label, manifest and rows
+
+
+def identity(study: Study) -> str:
+    """Hash of what a study asks; more seeds and conditions make it longer, not another one."""
+    asked = describe(dataclasses.replace(study, words=[*study.words, *study.last]))
+    return digest({name: asked[name] for name in ("name", "arms", "matched", "factor", "cells", "words")})
+
+
+def earlier(study: Study, folder: Path) -> dict[str, Any]:
+    """The manifest of earlier sittings, its runs those whose rows are there; empty where there was none.
+
+    Raises UsageError where it is another study's, or damaged.
+    """
+    path = folder / MANIFEST
+    if not path.exists():
+        return {}
+    try:
+        manifest = json.loads(path.read_text())
+        theirs, runs, _ = manifest["identity"], manifest["runs"], manifest["predictions"]
+        labels: set[str] = set()
+        if runs:
+            labels = set(records.read(folder, records.STUDY)["run"])
+            records.read(folder / BY_QUESTION, QUESTIONS)
+    except (ValueError, KeyError, TypeError) as damage:
+        raise UsageError(
+            f"{path}: wanted what a study keeps, got damaged files ({damage}); restore them, or type "
+            "results=FOLDER: runs are found again where they are"
+        ) from None
+    if theirs != identity(study):
+        raise UsageError(
+            f"{folder}: holds another study of this name (other arms, words or matching); type "
+            "study.name=NAME or results=FOLDER"
+        )
+    return {**manifest, "runs": {label: known for label, known in runs.items() if label in labels}}
+
+
+def begin(plan: Plan) -> None:
+    """Writes the manifest before the first run: the predictions and the seeds as they are then, for good.
+
+    Raises UsageError where the rows that are kept were made with other settings than the plan's.
+    """
+    with locked(plan.folder / LOCK):
+        known = earlier(plan.study, plan.folder)
+        require_same_runs(plan, known)
+        if known.get("runs") or any(job.complete for job in plan.jobs_at.values()):
+            predictions = known.get("predictions", {})  # what is new was written after data
+        else:
+            predictions = plan.predictions | known.get("predictions", {})
+        if not known or predictions != known["predictions"]:
+            _write(plan, {**known, "predictions": predictions, "seeds": known.get("seeds", plan.study.seeds)})
+
+
+def require_same_runs(plan: Plan, known: dict[str, Any]) -> None:
+    """A place has one run. Raises UsageError where another one's rows are kept: a preset or a default has changed."""
+    there = {(run["condition"], run["arm"], run["seed"]): label for label, run in known.get("runs", {}).items()}
+    for place, run in plan.runs.items():
+        label = there.get(dataclasses.astuple(place), run.label)
+        if label != run.label:
+            raise UsageError(
+                f"{plan.folder}: holds run {label} as {plan.jobs_at[place].name}, which is {run.label} now: its "
+                "settings have changed since (see the manifest's words); type study.name=NAME or results=FOLDER"
+            )
+
+
+def keep(plan: Plan, fresh: Iterable[Finished]) -> None:
+    """Writes rows, questions and manifest of the runs that are complete, beside those that are kept.
+
+    Raises ControlError where the arms of a seed did not begin with the same weights.
+    """
+    with locked(plan.folder / LOCK):
+        known = earlier(plan.study, plan.folder)
+        runs = dict(known.get("runs", {}))
+        frames, questions = _kept(plan.folder, runs)
+        for place, label, manifest, rows in fresh:
+            if label in runs:
+                continue
+            where = {"study": plan.study.name, "condition": place.condition, "arm": place.arm}
+            asked = [{**where, "seed": place.seed, "question": q, "value": v} for q, v in by_question(rows).items()]
+            frames.append(rows[rows["question"].isna()].assign(**where))
+            questions.append(pd.DataFrame(asked, columns=list(QUESTIONS)))
+            runs[label] = {
+                **dataclasses.asdict(place),
+                **{key: manifest[key] for key in FROM_RUN},
+                "words": said(plan.jobs_at[place]),
+            }
+        if len(runs) == len(known.get("runs", {})):
+            return
+        _require_same_start(plan.study, runs)
+        table = pd.concat(frames, ignore_index=True)
+        records.write(table, plan.folder / records.FILE, records.STUDY)
+        records.write(pd.concat(questions, ignore_index=True), plan.folder / BY_QUESTION, QUESTIONS)
+        _write(plan, {**known, "runs": runs, "spent": _spent(plan, known, table)})
+
+
+def _kept(folder: Path, runs: dict[str, dict[str, Any]]) -> tuple[list[pd.DataFrame], list[pd.DataFrame]]:
+    """Rows and questions of these runs alone: a `keep` that was cut off may have left others."""
+    if not runs:
+        return [], []
+    rows, questions = records.read(folder, records.STUDY), records.read(folder / BY_QUESTION, QUESTIONS)
+    places = pd.DataFrame(
+        [[r["condition"], r["arm"], r["seed"]] for r in runs.values()], columns=["condition", "arm", "seed"]
+    )
+    return [rows[rows["run"].isin(list(runs))]], [questions.merge(places)]
+
+
+def _write(plan: Plan, known: dict[str, Any]) -> None:
+    runs = known.get("runs", {})
+    content = {
+        "identity": identity(plan.study),
+        "study": describe(plan.study),
+        "seeds": known["seeds"],
+        "predictions": known["predictions"],
+        "machine": description(),
+        "runs": dict(sorted(runs.items())),
+        "spent": known.get("spent", []),
+        "minutes": sum(run["wall_seconds"] for run in runs.values()) / 60,
+    }
+    write_bytes(plan.folder / MANIFEST, json.dumps(content, indent=1).encode())
+
+
+def said(job: Job) -> list[str]:
+    """The words of a run's command line but for those that say where its files lie."""
+    return [word for word in job.words if word.split("=")[0] not in WHERE]
+
+
+def finished(plan: Plan) -> Iterator[Finished]:
+    """The runs that are complete; what cannot be read of one is said and left out."""
+    for place, job in plan.jobs_at.items():
+        if plan.runs[place].label in plan.kept or not job.complete:
+            continue
+        try:
+            yield (
+                place,
+                plan.runs[place].label,
+                json.loads((job.folder / MANIFEST).read_text()),
+                records.read(job.folder),
+            )
+        except ValueError as damage:
+            print(f"warning: {damage}; delete {job.folder} and type the same command", file=sys.stderr)
+
+
+def _require_same_start(study: Study, runs: dict[str, dict[str, Any]]) -> None:
+    first: dict[tuple[str, int], tuple[str, str]] = {}
+    for run in runs.values():
+        name, weights = first.setdefault((run["condition"], run["seed"]), (run["arm"], run["initial_weights"]))
+        if weights != run["initial_weights"]:
+            raise ControlError(
+                f"study {study.name}, condition {run['condition']}, seed {run['seed']}: wanted the same base weights "
+                f"in every arm, got {weights[:8]} in {name} and {run['initial_weights'][:8]} in {run['arm']}; delete "
+                "the runs that were made on another machine or with other code"
+            )
+
+
+def _spent(plan: Plan, known: dict[str, Any], table: pd.DataFrame) -> list[dict[str, Any]]:
+    """All four quantities of every arm: as planned, and, scored tokens, as counted in training."""
+    counted = table.groupby(["condition", "arm", "run"])["loss_tokens"].max().groupby(["condition", "arm"]).mean()
+    elsewhere = [s for s in known.get("spent", []) if (s["condition"], s["arm"]) not in plan.spent]
+    return elsewhere + [
+        {
+            "condition": condition,
+            "arm": arm,
+            **{str(q): v for q, v in quantities.items()},
+            "supervised_counted": float(counted.get((condition, arm), float("nan"))),
+        }
+        for (condition, arm), quantities in plan.spent.items()
+    ]

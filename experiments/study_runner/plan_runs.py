@@ -1,0 +1,119 @@
+"""From a study to the runs of a plan."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ablate.core import records
+from ablate.studies.control import prove
+from ablate.studies.design import Quantity, Study
+from ablate.studies.job_queue import Job
+from ablate.studies.predictions import Prediction, read_predictions
+from ablate.training.run_config import Run
+from experiments.cli.compose import RUN, UsageError, jobs
+from experiments.study_runner.kept_results import earlier
+from experiments.verdicts import PREDICTIONS
+
+if TYPE_CHECKING:
+    from experiments.study import Assignment
+
+SCRIPT = Path(__file__).parent.parent / "run.py"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run stands in a study."""
+
+    condition: str
+    arm: str
+    seed: int
+
+
+@dataclass
+class Plan:
+    """A study's runs, proved to be controlled. spent: what each arm of a condition will spend. kept: labels of the runs
+    whose rows are in results."""
+
+    study: Study
+    folder: Path
+    runs: dict[Place, Run]
+    jobs_at: dict[Place, Job]
+    spent: dict[tuple[str, str], dict[Quantity, float]]
+    decided: list[Prediction]
+    kept: frozenset[str]
+
+    @property
+    def jobs(self) -> list[Job]:
+        """What is not in results yet. First one arm on every seed: the base models are then trained side by side."""
+        return [job for place, job in self.jobs_at.items() if self.runs[place].label not in self.kept]
+
+    @property
+    def predictions(self) -> dict[str, str]:
+        """Fingerprints of the predictions that the study decides."""
+        return {p.id: p.fingerprint() for p in self.decided}
+
+
+def plan(assignment: Assignment) -> Plan:
+    """Composes every run, proves the control of every condition, and finds what is there already.
+
+    Raises ValueError for what cannot be run, ControlError, which is one, for arms that are not controlled.
+    """
+    RUN.register()
+    study = dataclasses.replace(assignment.study, last=[*assignment.study.last, *assignment.words])
+    folder = Path(assignment.results).expanduser() / study.name
+    runs: dict[Place, Run] = {}
+    spent = {}
+    for condition in assignment.conditions:
+        arms = {}
+        for arm in study.arms:
+            composed = jobs(RUN, study.words_of(condition, arm, study.seeds[0]))
+            if len(composed) != 1:
+                raise UsageError(f"study {study.name}, arm {arm.name}: wanted one run, got {len(composed)}")
+            arms[arm.name] = composed[0].resolved()
+        for name, quantities in prove(study, condition.name, arms).items():
+            spent[condition.name, name] = quantities
+        for name, run in arms.items():
+            for seed in study.seeds:
+                runs[Place(condition.name, name, seed)] = dataclasses.replace(run, seed=seed, out="", draw=False)
+    _require_different(study, runs)
+    jobs_at = _jobs(study, runs, Path(assignment.runs).expanduser())
+    kept = frozenset(earlier(study, folder).get("runs", {}))
+    return Plan(study, folder, runs, jobs_at, spent, decided_by(study), kept)
+
+
+def _jobs(study: Study, runs: dict[Place, Run], home: Path) -> dict[Place, Job]:
+    conditions, arms = ({setting.name: setting for setting in group} for group in (study.conditions, study.arms))
+    found = {}
+    for place, run in runs.items():
+        words = study.words_of(conditions[place.condition], arms[place.arm], place.seed)
+        words += [f"out={home / run.label}", f"cache={home / '.base'}", "draw=false"]
+        name = f"{place.condition}/{place.arm}/seed{place.seed}"
+        found[place] = Job(name, SCRIPT, tuple(words), home / run.label, (records.FILE,))
+    return found
+
+
+def _require_different(study: Study, runs: dict[Place, Run]) -> None:
+    """Raises UsageError where two conditions or arms are one and the same run."""
+    first: dict[str, Place] = {}
+    for place, run in runs.items():
+        other = first.setdefault(run.label, place)
+        if other != place:
+            raise UsageError(
+                f"study {study.name}: {other.condition}/{other.arm} and {place.condition}/{place.arm} are one run, "
+                f"{run.label}; wanted settings that differ: change their words, or regime.name"
+            )
+
+
+def decided_by(study: Study) -> list[Prediction]:
+    """The predictions that the study decides. Raises UsageError for those that are not written down."""
+    known = {p.id: p for p in read_predictions(PREDICTIONS)}
+    for name in study.predictions:
+        if name not in known or known[name].study != study.name:
+            raise UsageError(
+                f"study.predictions: {PREDICTIONS.name} has no {name} of study {study.name}; write "
+                "it first, or type study.predictions=[]"
+            )
+    return [known[name] for name in study.predictions]

@@ -1,0 +1,63 @@
+"""What synthetic worlds share: checks of their fields and sizes, a sampler, and a fingerprint of their law."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import numbers
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ablate.core.rng import uniform
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+WORLD = (-(2**63), 2**63 - 1)  # of the seed of a world's rules
+
+
+def require_range(world: Any, /, **ranges: tuple[int, int]) -> None:
+    """Raises ValueError for the first field that is no whole number in its inclusive range; (False, True) is a flag."""
+    for name, (low, high) in ranges.items():
+        value, flag = getattr(world, name), isinstance(low, bool)
+        right = isinstance(value, bool) if flag else isinstance(value, numbers.Integral) and not isinstance(value, bool)
+        if not right or not low <= value <= high:
+            wanted, near = ("true or false", str(low).lower()) if flag else (f"{low}..{high}", low)
+            near = min(max(value, low), high) if right else near
+            raise ValueError(
+                f"corpus.{name}: wanted {wanted} for {world.name}, got {value!r}; try corpus.{name}={near}"
+            )
+        setattr(world, name, bool(value) if flag else int(value))  # numpy's whole numbers are no JSON
+
+
+MOST_SWEPT = 16_000_000
+ROW_BYTES = 1000  # a clique row as the engine keeps it: tokens, states, weight, and the groups it belongs to
+
+
+def require_rows(world: Any, rows: int, most: int, advice: str, swept: int = 0) -> None:
+    """Raises ValueError, before anything is built, where a world's exact oracle would be too large."""
+    if rows > most:
+        raise ValueError(
+            f"corpus={world.name}: wanted an exact oracle of at most {most} different rows "
+            f"({most * ROW_BYTES / 1e6:.0f} MB), got up to {rows} ({rows * ROW_BYTES / 1e6:.0f} MB); try {advice}"
+        )
+    if swept > MOST_SWEPT:
+        raise ValueError(
+            f"corpus={world.name}: wanted at most {MOST_SWEPT} rows to sweep for a sequence, which takes about a "
+            f"second, got up to {swept}; try {advice}"
+        )
+
+
+def draw(world: Any, indices: Sequence[int] | np.ndarray, seed: int, stream: str) -> Tensor:
+    """(B, L) rows of the world's law by its oracle, exact; row i depends on (seed, stream, indices[i]) alone."""
+    stream = f"{world.name}/{stream}/{world.domain}/{world.split}"
+    return world.oracle.draw(uniform(seed, stream, indices, (world.oracle.draws,)).numpy())
+
+
+def fingerprint(world: Any) -> str:
+    """Hash of the world's name and fields, which determine every sequence of a seed."""
+    fields = {f.name: getattr(world, f.name) for f in dataclasses.fields(world)}
+    return hashlib.sha256(json.dumps([world.name, fields], sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,178 @@
+"""The command line, as typed."""
+
+import itertools
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests import ROOT
+
+RUN = [sys.executable, str(ROOT / "experiments" / "run.py")]
+
+
+def typed(*words, cwd, **environment):
+    return subprocess.run(
+        [*RUN, *words],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "ABLATE_CACHE": str(cwd / "text-cache"), **environment},
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("regime=ar_to_bidlm", ["regime=ar_to_bidlm", "wanted one of ar, ardllm", "type regime=ar_to_bidllm"]),
+        ("corpus=sudoku", ["corpus=sudoku", "arithmetic", "type corpus="]),
+        ("corpus=arithmetic corpus.digit=2", ["corpus.digit", "records, digits", "type corpus.digits="]),
+        ("sead=1", ["sead", "type seed="]),
+        ("seed=abc", ["seed", "Integer", "'abc'", "type seed=0"]),
+        ("seed=-1", ["seed: wanted 0..", "got -1; type seed=0"]),
+        ("corpus=arithmetic corpus.digits=9", ["corpus.digits: wanted 1..8", "got 9", "try corpus.digits=8"]),
+        ("regime.stages.1.objective.attention=sideways", ["causal, full", "'sideways'"]),
+        ("regime.stages.7.steps=3", ["regime.stages", "0, 1"]),
+        ("regime.stages.0.objective.attention=full", ["Autoregressive", "one side only", "regime=bidllm"]),
+        ("regime.stages.0.optimizer=keep", ["weights alone", "regime.stages.0.optimizer=reset"]),
+        ("regime.stages.0.lr=-1", ["lr of a stage: wanted more than 0, got -1", "try regime.stages.0.lr=0.001"]),
+        ("precision=fp8", ["auto, fp32, bf16", "type precision=auto"]),
+        ("device=cuda", ["device=cuda", "type device=cpu"]),
+        ("batch=64 accumulate=3", ["accumulate=3", "divide batch=64"]),
+        ("strategy=fsdp", ["strategy=fsdp", "type torchrun --nproc-per-node 2"]),
+        ("init=hf:nowhere", ["nowhere/config.json", "type init=hf:FOLDER"]),
+        ("model=hf:", ["model=hf:: wanted the folder of a checkpoint", "type model=hf:FOLDER"]),
+        ("model.layers=1000000000", ["model.layers: wanted 1..4096", "try model=tiny"]),
+        ("recompute_every=0", ["recompute_every: wanted 1..", "type recompute_every=1"]),
+        ("processes=2", ["processes=2", "type torchrun --nproc-per-node 2"]),
+        ("seed=0,1", ["type -m seed=0,1"]),
+        ("-m seed=0,1 regime=ar,foo", ["regime=foo"]),
+        ("seed", ["wanted key=value"]),
+        ("--frobnicate", ["no such option", "--help"]),
+        ("+extra=1", ["+extra=1"]),
+        ("corpus.domain=general", ["a run sets both itself"]),
+        ("corpus=text", ["corpus.folder"]),
+        ("--cfg job regime=foo", ["regime=foo"]),
+        ("regime.stages.0.share=1", ["shares", "1 or less, got 1.25926"]),
+        ("regime.stages.0.share=0 regime.stages.1.share=0", ["at least one step", "regime.stages.0.share=1"]),
+        ("base.share=0.5", ["base.share", "type base.steps=N"]),
+        ("out=/proc/nothing/here", ["/proc/nothing"]),
+        ("-m seed=0,1 out=both", ["both: wanted a folder for each job"]),
+        ("-m model=tiny,small model.vocabulary=3", ["model.vocabulary=3"]),
+        ("-m corpus=trace,text", ["corpus.folder"]),
+        ("corpus=text corpus.folder=.", ["no usable document", "corpus.folder=PATH"]),
+        ("-m seed=3,3", ["two jobs"]),
+        ("-m seed=glob(*)", ["list of values"]),
+        ("model=[tiny]", ["wanted one of tiny", "type model=tiny"]),
+        ("+corpus=trace", ["type corpus=trace"]),
+        ("seed=1180591620717411303424", ["seed: wanted 0.."]),
+        ("threads=100000", ["threads: wanted 0..1024"]),
+        ("budget.block_sizes=[1,1]", ["each once", "budget.block_sizes=[1,2,32]"]),
+        ("model.rope_theta=nan", ["model.rope_theta=nan", "type model.rope_theta=10000"]),
+        ("regime.name=../x", ["regime.name", "names a folder"]),
+        ("cache=/proc/foo/x", ["cache=/proc/foo/x", "type cache=PATH"]),
+        ("--cfg job -m seed=0,1", ["--multirun"]),
+        ("budget.tokens=-5", ["budget.tokens: wanted 1..1e+12, got -5", "try budget.tokens="]),
+        ("model.heads=5", ["model.heads=5", "try model.heads=4"]),
+        ("model=2.5b model.layers=400", ["e9 parameters", "GiB", "type model=base"]),
+        ("model.vocabulary=3", ["model.vocabulary=3", "type model.vocabulary=0"]),
+    ],
+)
+def test_bad_input_is_one_message_and_writes_nothing(words, said, tmp_path):
+    import torch
+
+    if "cuda" in words and torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    done = typed(*words.split(), cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr + done.stdout
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert all(part in done.stderr for part in said), done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_names_every_group_and_what_it_holds(tmp_path):
+    from experiments.cli.compose import RUN as COMMAND
+    from experiments.presets.registry import GROUPS
+
+    shown = typed("--help", cwd=tmp_path).stdout
+    for group in COMMAND.groups:
+        assert group in shown
+        assert all(name in shown for name in GROUPS[group])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_cfg_job_prints_nested_overrides(tmp_path):
+    import yaml
+
+    done = typed("--cfg", "job", "corpus=arithmetic", "corpus.digits=2", "regime.stages.1.steps=300", cwd=tmp_path)
+    config = yaml.safe_load(done.stdout)
+    assert config["corpus"]["digits"] == 2
+    assert config["regime"]["stages"][1]["steps"] == 300
+    assert config["regime"]["stages"][0]["steps"] == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tab_completion(tmp_path):
+    from experiments.presets.registry import REGIMES
+
+    def complete(line):
+        line = f"python {RUN[1]} {line}"
+        return typed("-sc", "query=bash", cwd=tmp_path, COMP_LINE=line, COMP_POINT=str(len(line))).stdout.split()
+
+    assert set(complete("regime=ar")) == {f"regime={name}" for name in REGIMES if name.startswith("ar")}
+    assert "corpus.operations=" in complete("corpus.op")
+
+
+def test_every_preset_builds():
+    """Each name of each group composes into a run whose nouns accept it."""
+    from experiments.cli.compose import RUN, jobs
+    from experiments.presets.registry import GROUPS
+
+    RUN.register()
+    for group in RUN.groups:
+        for name in GROUPS[group]:
+            (run,) = jobs(RUN, [f"{group}={name}"])
+            assert sum(run.regime.steps(135)) == 135
+    sweep = jobs(RUN, ["-m", "regime=ar,bidllm", "seed=0,1,2"])
+    assert [(j.regime.name, j.seed) for j in sweep] == [(r, s) for r in ("ar", "bidllm") for s in (0, 1, 2)]
+
+
+def test_every_change_of_objective_has_the_same_warmup():
+    from experiments.presets.registry import REGIMES
+
+    changes = set()
+    for regime in REGIMES.values():
+        previous = None
+        for stage in regime.stages:
+            if stage.objective != previous:
+                changes.add((stage.warmup, stage.optimizer, stage.lr, stage.decay))
+            else:
+                assert (stage.warmup, stage.optimizer) == (0, "keep")
+            previous = stage.objective
+    assert len(changes) == 1
+    for regime in REGIMES.values():  # outputs change what they predict at most once
+        offsets = [stage.objective.offset for stage in regime.stages]
+        assert sum(a != b for a, b in itertools.pairwise(offsets)) <= 1
+
+
+@pytest.mark.slow
+def test_a_sweep_runs_every_arm_and_compare_draws_them(tmp_path):
+    done = typed("-m", "regime=ar_to_bidllm,bidllm", "seed=0,1", "budget=smoke", "threads=1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    folders = sorted(p for p in (tmp_path / "runs").iterdir() if p.name != ".base")
+    assert len(folders) == 4
+    assert all((f / "training_dynamics.png").exists() for f in folders)
+    compare = subprocess.run(
+        [sys.executable, str(ROOT / "experiments" / "compare.py"), *map(str, folders)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert compare.returncode == 0, compare.stderr
+    again = typed("regime=bidllm", "seed=1", "budget=smoke", "threads=1", cwd=tmp_path)
+    assert "complete already" in again.stdout

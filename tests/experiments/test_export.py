@@ -1,0 +1,341 @@
+"""An exported run, loaded by transformers, is the network that was trained; the documented way from end to end."""
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+import synthetic_data
+from ablate.compute.execution import load_weights
+from ablate.core.corpus import Domain, Split
+from ablate.core.storage import describe
+from ablate.decoding.loop import Predictor, decode
+from ablate.model.attention import CAUSAL, Attention
+from ablate.model.config import ModelConfig
+from ablate.model.hf_config import read_config, shape_of
+from ablate.model.rope import RopeScaling, Stretch
+from ablate.objectives.autoregressive import Autoregressive
+from ablate.objectives.block_diffusion import BlockDiffusion
+from ablate.objectives.masked_diffusion import MaskedDiffusion
+from ablate.objectives.regime import Regime, Stage
+from ablate.text.tokenizer import TextTokenizer, trained
+from ablate.training.base_model import base_key, base_weights, build_network
+from ablate.training.budget import Budget
+from ablate.training.checkpoint import final_weights
+from ablate.training.run_config import Run
+from ablate.training.train import train
+from experiments import export
+from experiments.cli import compose
+from experiments.hf_export import finished_run
+from experiments.hf_export.tokenizer_files import tokenizer_files
+from experiments.presets.registry import CORPORA, MODELS, REGIMES
+from tests import ROOT
+
+QUIET = Console(quiet=True)
+TOLERANCE = 1e-5
+BUDGET = Budget(base_tokens=1200, tokens=2400, evaluations=1, questions=2, contexts=4, block_sizes=[1])
+LLAMA, QWEN2 = ModelConfig(16, 2, 4, 2), ModelConfig(16, 2, 2, 2, tied=True, qkv_bias=True)
+QWEN3 = ModelConfig(16, 1, 2, 1, qk_norm=True, head=12, rope_scaling=RopeScaling(Stretch.yarn, 2.0, 8))
+LAST = {
+    "AR": (Autoregressive(), LLAMA),
+    "masked": (MaskedDiffusion(), QWEN2),
+    "masked, causal": (MaskedDiffusion(Attention.causal), LLAMA),
+    "blocks": (BlockDiffusion(4), QWEN3),
+    "right to left": (Autoregressive(Attention.anticausal), LLAMA),
+}
+needs_transformers = pytest.mark.skipif(
+    importlib.util.find_spec("transformers") is None, reason='needs transformers: pip install -e ".[hf]"'
+)
+
+
+def ran(folder, last, shape, **changes):
+    regime = Regime("two", [Stage(Autoregressive(), 0.5, warmup=2), Stage(last, 0.5, warmup=2)])
+    run = Run(
+        corpus=synthetic_data.make("trace", values=4, operations=3, new_operators=4, general_operators=2),
+        model=shape,
+        regime=regime,
+        budget=BUDGET,
+        batch=8,
+        threads=1,
+        device="cpu",
+        out=str(folder / "run"),
+        cache=str(folder / "base"),
+        **changes,
+    ).resolved()
+    train(run, QUIET)
+    return run
+
+
+@pytest.fixture(scope="module", params=LAST)
+def exported(request, tmp_path_factory):
+    """A run, its network, and the folder that it was exported to."""
+    folder = tmp_path_factory.mktemp("exported")
+    run = ran(folder, *LAST[request.param])
+    assert export.main([str(run.folder), f"out={folder / 'out'}"]) == 0
+    network = build_network(run)
+    load_weights(network, final_weights(run.folder))
+    with torch.no_grad():
+        assert float(network.layers[0].norm_mlp.std()) > 0  # it has been trained
+    return run, network.eval(), folder / "out"
+
+
+@pytest.fixture
+def load(tmp_path, monkeypatch):
+    """from_pretrained, whose copies of modelling files go to a folder of the test."""
+    import transformers
+
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    return lambda *a, **k: transformers.AutoModelForCausalLM.from_pretrained(*a, **k).eval()
+
+
+def tokens_of(run):
+    tokens = run.corpus_for(Domain.new, Split.test).batch(range(4), seed=5)
+    noise = torch.rand(tokens.shape, generator=torch.Generator().manual_seed(0)) < 0.3
+    return tokens.masked_fill(noise, run.corpus.vocabulary.mask_id)
+
+
+@needs_transformers
+def test_plain_logits_are_those_of_the_network_read_from_left_to_right(exported, load):
+    run, network, out = exported
+    plain, tokens = load(out), tokens_of(run)
+    assert type(plain).__module__.startswith("transformers.models.")
+    assert plain.dtype == torch.float32
+    with torch.no_grad():
+        ours, theirs = network(tokens, CAUSAL), plain(tokens).logits
+    real = torch.isfinite(network.allowed_V)
+    torch.testing.assert_close(ours[..., real], theirs[..., real], rtol=0, atol=TOLERANCE)
+    assert (out / "modeling_ablate.py").exists() == (run.regime.stages[-1].objective != Autoregressive())
+
+
+@needs_transformers
+def test_own_logits_and_decoding_are_those_of_the_last_stage(exported, load):
+    run, network, out = exported
+    objective = run.regime.stages[-1].objective
+    if objective == Autoregressive():
+        assert "auto_map" not in json.loads((out / "config.json").read_text())
+        return
+    model, predict = load(out, trust_remote_code=True), Predictor(network, objective)
+    assert "ablate" not in {n.split(".")[0] for n in re.findall(r"^(?:import|from) (\S+)", MODELLING, re.M)}
+    tokens, mask = tokens_of(run), run.corpus.vocabulary.mask_id
+    with torch.no_grad():
+        found = model(tokens, attention_mask=torch.ones_like(tokens)).logits.log_softmax(-1)
+    wanted = predict(tokens).clone()
+    assert bool(torch.isinf(found[:, 1:, mask]).all())
+    for logp in (found, wanted):
+        logp[..., mask] = 0
+    torch.testing.assert_close(found[..., : wanted.shape[-1]], wanted, rtol=0, atol=TOLERANCE)
+    for size in (1, 3, 8):
+        prompt = tokens.clone()
+        answer = torch.zeros_like(tokens, dtype=torch.bool)
+        answer[:, -7:] = True
+        decoded = decode(predict, prompt, answer, size, mask)
+        assert torch.equal(model.generate_blocks(prompt[:, :-7], max_new_tokens=7, block_size=size), decoded)
+
+
+MODELLING = (ROOT / "experiments" / "modeling_ablate.py").read_text()
+
+
+@needs_transformers
+def test_own_modelling_refuses_what_it_does_not_do(tmp_path, load):
+    run = ran(tmp_path, MaskedDiffusion(), LLAMA)
+    assert export.main([str(run.folder), f"out={tmp_path / 'out'}"]) == 0
+    model, tokens = load(tmp_path / "out", trust_remote_code=True), torch.ones(2, 6, dtype=torch.int64)
+    for said, call in (
+        ("without padding", lambda: model(tokens, attention_mask=torch.tensor([[0, 1, 1, 1, 1, 1]] * 2))),
+        ("labels", lambda: model(tokens, labels=tokens)),
+        ("block_size of 1 or more", lambda: model.generate_blocks(tokens, 4, 0)),
+        ("got 0 tokens", lambda: model.generate_blocks(tokens[:, :0], 4, 2)),
+    ):
+        with pytest.raises(ValueError, match=said):
+            call()
+
+
+def test_a_run_begins_where_an_earlier_one_ended(tmp_path):
+    first = ran(tmp_path, Autoregressive(), QWEN3)
+    assert export.main([str(first.folder), f"out={tmp_path / 'out'}"]) == 0
+    assert replace(shape_of(tmp_path / "out"), mask_id=-1, vocabulary=0) == QWEN3
+    second = replace(first, init=f"hf:{tmp_path / 'out'}", model=shape_of(tmp_path / "out"), out=str(tmp_path / "two"))
+    second = second.resolved()
+    weights = base_weights(second, QUIET)
+    before = final_weights(first.folder)
+    assert set(weights) == set(before)
+    assert all(torch.equal(weights[name], before[name]) for name in before)
+    assert second.base_steps == 0
+    assert base_key(second) == base_key(replace(second, seed=3))
+    assert second.fingerprint() != first.fingerprint()
+    mark, moved = second.fingerprint(), tmp_path / "moved"
+    (tmp_path / "out").rename(moved)
+    assert replace(second, init=f"hf:{moved}").fingerprint() == mark
+    train(replace(second, init=f"hf:{moved}"), QUIET)
+    manifest = json.loads((tmp_path / "two" / "manifest.json").read_text())
+    assert manifest["status"] == "complete"
+    other = replace(second, init=f"hf:{moved}", corpus=replace(second.corpus, values=5))
+    with pytest.raises(ValueError, match="tokens are not the"):
+        other.resolved()
+
+
+@needs_transformers
+def test_shards_and_other_numbers(tmp_path, load, monkeypatch):
+    run = ran(tmp_path, Autoregressive(), LLAMA)
+    monkeypatch.setattr(export, "SHARD", 4000)
+    for dtype, tolerance in (("float32", TOLERANCE), ("bfloat16", 0.05)):
+        out = tmp_path / dtype
+        assert export.main([str(run.folder), f"out={out}", f"dtype={dtype}"]) == 0
+        assert len(list(out.glob("model-*.safetensors"))) > 1
+        model, tokens = load(out, dtype="auto"), tokens_of(run)
+        assert model.dtype == getattr(torch, dtype)
+        network = build_network(run)
+        load_weights(network, final_weights(run.folder))
+        with torch.no_grad():
+            difference = (network(tokens, CAUSAL) - model(tokens).logits.float())[
+                ..., torch.isfinite(network.allowed_V)
+            ]
+        assert float(difference.abs().max()) < tolerance
+
+
+def test_what_cannot_be_exported_is_refused_and_nothing_is_written(tmp_path, capsys):
+    run = ran(tmp_path, MaskedDiffusion(), LLAMA)
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "config.json").write_text("{}")
+    before = {path: path.read_bytes() for path in foreign.iterdir()}
+    for said, words in (
+        ("wanted a new folder", [str(run.folder), f"out={foreign}"]),
+        ("wanted a new folder", [str(run.folder), f"out={run.folder}"]),
+        ("export.py runs/NAME out=FOLDER", [str(run.folder)]),
+        ("export.py runs/NAME out=FOLDER", [str(run.folder), "out=x", "stage=1"]),
+        ("type dtype=float32", [str(run.folder), "out=x", "dtype=int8"]),
+        ("wanted the folder of a run", [str(foreign), f"out={tmp_path / 'x'}"]),
+        ("wanted a folder that can be written", [str(run.folder), "out=/proc/x"]),
+    ):
+        assert export.main(words) == 2
+        message = capsys.readouterr().err
+        assert said in message
+        assert len(message.splitlines()) == 1
+    assert {path: path.read_bytes() for path in foreign.iterdir()} == before
+    assert not (tmp_path / "x").exists()
+    assert export.main([str(run.folder), f"out={tmp_path / 'x'}"]) == 0
+    assert export.main([str(run.folder), f"out={tmp_path / 'x'}"]) == 0  # its own earlier export
+    manifest = json.loads((run.folder / "manifest.json").read_text())
+    (run.folder / "manifest.json").write_text(json.dumps(manifest | {"data": {"new/train": "other"}}))
+    assert export.main([str(run.folder), f"out={tmp_path / 'x'}"]) == 2
+    assert "the data that it was trained on" in capsys.readouterr().err
+    (run.folder / "manifest.json").write_text(json.dumps(manifest | {"status": "interrupted"}))
+    assert export.main([str(run.folder), f"out={tmp_path / 'x'}"]) == 2
+    assert "wanted a finished run" in capsys.readouterr().err
+    assert export.main(["--help"]) == 0
+
+
+def test_nouns_come_back_from_plain_values():
+    corpora = {name: corpus for name, corpus in CORPORA.items() if name != "noisy"}
+    for group in (REGIMES, corpora, MODELS, {"yarn": QWEN3}):
+        for one in group.values():
+            assert finished_run.noun(json.loads(json.dumps(describe(one)))) == one
+    noisy = synthetic_data.make("noisy", q=0.1)
+    assert finished_run.noun(describe(noisy)) == noisy
+
+
+@needs_transformers
+@pytest.mark.parametrize("gap", [0, 5])
+def test_tokenizers_are_read_as_ours_encode(gap, tmp_path):
+    from transformers import AutoTokenizer
+
+    text = (ROOT / "ablate" / "seeds.py").read_text()
+    own = trained([text], 300)
+    own = TextTokenizer(own.content, own.separator, (own.mask[0], own.mask[1] + gap))
+    for name, content in tokenizer_files(own, 64).items():
+        (tmp_path / name).write_text(json.dumps(content))
+    theirs = AutoTokenizer.from_pretrained(tmp_path)
+    assert theirs(text).input_ids == own.encode([text])[0]
+    assert (theirs.eos_token_id, theirs.mask_token_id) == (own.separator[1], own.mask[1])
+    assert len(theirs) == len(own.vocabulary)
+    assert theirs.decode(own.encode([text])[0]) == text
+    far = TextTokenizer(own.content, own.separator, (own.mask[0], 10**6))
+    assert "mask_token" not in tokenizer_files(far, 64)["tokenizer_config.json"]
+
+
+def typed(*words, cwd):
+    return subprocess.run(
+        [sys.executable, str(ROOT / "experiments" / "run.py"), *words],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "ABLATE_CACHE": str(cwd / "cache")},
+    )
+
+
+def test_places_on_the_command_line(tmp_path):
+    run = ran(tmp_path, MaskedDiffusion(), QWEN3)
+    assert export.main([str(run.folder), f"out={tmp_path / 'out'}"]) == 0
+    compose.RUN.register()
+    init, config = f"init=hf:{tmp_path / 'out'}", tmp_path / "out" / "config.json"
+    shape = shape_of(config)
+    for words in ([init], [f"model={config}"], [f"model=hf:{tmp_path / 'out'}"]):
+        (made,) = compose.jobs(compose.RUN, words)
+        assert made.model == shape
+        assert made.init == (init.removeprefix("init=") if words == [init] else "")
+    swept = compose.jobs(compose.RUN, ["-m", init, "regime=ar,bidllm", "model.layers=3", "corpus=python_source"])
+    assert [(r.regime.name, r.model.layers) for r in swept] == [("ar", 3), ("bidllm", 3)]
+    assert swept[0].corpus.tokenizer == str(tmp_path / "out")
+    (own,) = compose.jobs(compose.RUN, [init, "model=tiny", "corpus=python_source", "corpus.tokenizer=other.json"])
+    assert (own.model, own.corpus.tokenizer) == (MODELS["tiny"], "other.json")
+    shown = typed("--cfg", "job", init, "corpus=python_source", cwd=tmp_path).stdout
+    assert f"tokenizer: {tmp_path / 'out'}" in shown
+    assert "qk_norm: true" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("init=hf:nowhere", ["nowhere/config.json: wanted a checkpoint's config.json", "type init=hf:FOLDER"]),
+        ("init=llama", ["init=llama: wanted hf: and the folder"]),
+        ("model=hf:nowhere", ["nowhere/config.json"]),
+        ("model=nowhere.json", ["nowhere.json: wanted a checkpoint's config.json"]),
+        ("-m model=hf:nowhere,tiny", ["nowhere/config.json"]),
+    ],
+)
+def test_wrong_places_are_one_message(words, said, tmp_path):
+    done = typed(*words.split(), cwd=tmp_path)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert all(part in done.stderr for part in said), done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@needs_transformers
+def test_the_documented_way_from_a_llama_to_diffusion_and_back(tmp_path):
+    """The commands of docs/checkpoints.md, as they stand there."""
+    block = re.search(r"```bash\n(.*?)```", (ROOT / "docs" / "checkpoints.md").read_text(), re.S)
+    assert block is not None
+    commands = block[1].replace("python experiments/", f"python {ROOT}/experiments/")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-e", "-c", commands],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={
+            **os.environ,
+            "PATH": path,
+            "ABLATE_CACHE": str(tmp_path / "cache"),
+            "HF_HOME": str(tmp_path / "hf"),
+            "HF_HUB_OFFLINE": "1",
+        },
+    )
+    assert done.returncode == 0, done.stderr
+    assert "after a base model from hf:tiny-llama" in done.stdout
+    assert "def area(width, height):" in done.stdout
+    before, config = (read_config(tmp_path / name) for name in ("tiny-llama", "tiny-diffusion"))
+    assert config["vocab_size"] == config["mask_token_id"] + 1 == before["vocab_size"] + 1

@@ -1,0 +1,85 @@
+"""Studies as processes: who is killed or stopped loses nothing, and the rows do not show it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from ablate.core import records
+from experiments.presets import studies
+from tests import ROOT
+from tests.experiments.test_study import TINY
+
+STUDY_COMMAND = [
+    sys.executable,
+    str(ROOT / "experiments" / "study.py"),
+    "study=regimes",
+    "study.name=killed",
+    "study.predictions=[]",
+    "study.seeds=[1]",
+    "study.cells=[]",
+    "only=[trace]",
+    "words=[" + ",".join(f"'{word}'" for word in TINY[1:]) + "]",
+]
+
+
+def started(folder, *words):
+    return subprocess.Popen(
+        [*STUDY_COMMAND, f"runs={folder}/runs", f"results={folder}/results", *words],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+    )
+
+
+def runs_of(study_process):
+    """Its subprocesses that are runs."""
+    found = subprocess.run(
+        ["pgrep", "-P", str(study_process.pid), "-f", "run.py"], capture_output=True, text=True, check=False
+    )
+    return [int(pid) for pid in found.stdout.split()]
+
+
+@pytest.mark.slow
+def test_killed_workers_leave_the_same_records(tmp_path):
+    """SIGKILL to a run, then to the whole of one of two processes: the other ends with the rows of an undisturbed
+    study, to the byte."""
+    calm, disturbed = tmp_path / "calm", tmp_path / "disturbed"
+    assert started(calm, "workers=2").wait() == 0
+    one, other = started(disturbed), started(disturbed)
+    while not list(disturbed.glob("runs/trace-*/manifest.json")):
+        time.sleep(0.1)
+    while not (run := runs_of(one)):
+        assert one.poll() is None, "it ended before it was killed"
+        time.sleep(0.05)
+    os.kill(run[0], signal.SIGKILL)
+    time.sleep(2)
+    one.kill()
+    one.wait()
+    assert other.wait() == 0
+    files = [folder / "results" / "killed" / "records.parquet" for folder in (calm, disturbed)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    manifest = json.loads(files[1].with_name("manifest.json").read_text())
+    assert len(manifest["runs"]) == 3
+    assert {spent["arm"] for spent in manifest["spent"]} == set(studies.PAPER)
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(tmp_path):
+    one = started(tmp_path)
+    first = tmp_path / "runs" / ".logs"
+    while len(list(first.glob("*.log"))) < 2:  # the first run is done, the second at work
+        assert one.poll() is None
+        time.sleep(0.1)
+    one.send_signal(signal.SIGINT)
+    assert one.wait(timeout=60) == 130
+    assert not runs_of(one)
+    manifest = json.loads((tmp_path / "results" / "killed" / "manifest.json").read_text())
+    assert 1 <= len(manifest["runs"]) < 3
+    assert started(tmp_path).wait() == 0
+    rows = records.read(tmp_path / "results" / "killed", records.STUDY)
+    assert rows["run"].nunique() == 3

@@ -1,0 +1,143 @@
+"""Workers: a run is done once, whoever dies; what fails says why."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from ablate.core.storage import lock
+from ablate.studies.job_queue import ATTEMPTS, Job, JobQueue, LocalRunner, State
+
+# Stands in for a run: notes that it was at work, and is complete unless told otherwise.
+SCRIPT = """
+import json, os, pathlib, signal, sys, time
+folder, seconds, how = pathlib.Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
+folder.mkdir(parents=True, exist_ok=True)
+with (folder / "begun").open("a") as file: file.write(f"{os.getpid()}\\n")
+if how == "fail": sys.exit("error: wanted more, got less; type more")
+if how == "die" or (how == "die_once" and not (folder / "died").exists()):
+    (folder / "died").touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+time.sleep(seconds)
+(folder / "manifest.json").write_text(json.dumps({"status": "complete"}))
+"""
+CREW = """
+import sys; from pathlib import Path; from ablate.studies.job_queue import JobQueue, Job
+names, seconds, root = sys.argv[3].split(","), sys.argv[2], Path(sys.argv[1])
+JobQueue([Job(n, root / "run.py", (str(root / n), seconds, "well"), root / n) for n in names], 1).go()
+"""
+
+
+@pytest.fixture
+def job(tmp_path):
+    (tmp_path / "run.py").write_text(SCRIPT)
+
+    def make(name, how="well", seconds=0.0):
+        folder = tmp_path / name
+        return Job(name, tmp_path / "run.py", (str(folder), str(seconds), how), folder)
+
+    return make
+
+
+def begun(job):
+    return len((job.folder / "begun").read_text().split())
+
+
+def test_every_job_is_done_once_by_several_workers(job):
+    jobs = [job(f"run{i}", seconds=0.1) for i in range(6)]
+    queue = JobQueue(jobs, 3)
+    queue.go()
+    assert set(queue.states.values()) == {State.done}
+    assert [begun(one) for one in jobs] == [1] * 6
+    assert queue.left() == 0
+
+
+def test_what_is_complete_is_not_run_again(job):
+    jobs = [job("old"), job("new")]
+    JobQueue(jobs[:1]).go()
+    queue = JobQueue(jobs)
+    assert queue.states == {"old": State.done, "new": State.waiting}
+    queue.go()
+    assert [begun(one) for one in jobs] == [1, 1]
+
+
+def test_a_run_that_says_why_it_fails_is_not_tried_again(job):
+    queue = JobQueue([job("bad", "fail"), job("good")])
+    queue.go()
+    assert queue.states == {"bad": State.failed, "good": State.done}
+    assert begun(queue.jobs[0]) == 1
+    assert queue.jobs[0].complaint() == "error: wanted more, got less; type more"
+
+
+def test_a_run_that_is_killed_is_tried_again(job):
+    queue = JobQueue([job("unlucky", "die_once"), job("doomed", "die")])
+    queue.go()
+    assert queue.states == {"unlucky": State.done, "doomed": State.failed}
+    assert [begun(one) for one in queue.jobs] == [2, ATTEMPTS]
+
+
+def test_a_claimed_job_is_left_to_its_holder(job):
+    queue = JobQueue([job("theirs"), job("ours")])
+    held = lock(queue.jobs[0].claim)
+
+    class Releasing(LocalRunner):
+        def run(self, job, claim):
+            status = super().run(job, claim)
+            if job.name == "ours":
+                assert queue.states["theirs"] is State.elsewhere
+                held.close()
+            return status
+
+    queue.runner = Releasing()
+    queue.go()
+    assert set(queue.states.values()) == {State.done}
+
+
+def test_processes_share_a_plan_and_survive_each_other(job, tmp_path):
+    """Two processes, one killed: the run that it had begun is finished by itself or by the other, never by both at
+    once, and nothing is lost."""
+    jobs = [job(f"run{i}", seconds=0.4) for i in range(6)]
+    words = [sys.executable, "-c", CREW, str(tmp_path), "0.4", ",".join(one.name for one in jobs)]
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    one, other = (subprocess.Popen(words, env=environment) for _ in range(2))
+    while not jobs[1].folder.exists():
+        time.sleep(0.02)
+    one.send_signal(signal.SIGKILL)
+    one.wait()
+    assert other.wait(timeout=30) == 0
+    assert all(one.complete for one in jobs)
+    assert [begun(one) for one in jobs] == [1] * 6  # the killed one's run held its claim to its own end
+
+
+def test_the_claim_outlives_the_worker_as_long_as_the_run(job, tmp_path):
+    lone = job("lone")
+    words = [sys.executable, "-c", CREW, str(tmp_path), "1.5", "lone"]
+    worker = subprocess.Popen(words, env={**os.environ, "PYTHONPATH": os.getcwd()})
+    while not lone.folder.exists():
+        time.sleep(0.02)
+    worker.kill()
+    worker.wait()
+    assert lock(lone.claim) is None
+    queue = JobQueue([lone])
+    queue.go()
+    assert queue.states == {"lone": State.done}
+    assert queue.attempts["lone"] == 0
+    assert json.loads((lone.folder / "manifest.json").read_text())["status"] == "complete"
+
+
+def test_ctrl_c_stops_the_runs_and_loses_nothing(job):
+    queue = JobQueue([job("long", seconds=60), job("next")])
+    looks = iter(range(1000))
+
+    def watch():
+        if queue.states["long"] is State.running and next(looks) > 0:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        queue.go(watch)
+    assert queue.states == {"long": State.waiting, "next": State.waiting}
+    assert not queue.jobs[1].folder.exists()

@@ -17,7 +17,8 @@ import synthetic_data
 from ablate.compute.execution import load_weights
 from ablate.core.corpus import Domain, Split
 from ablate.core.storage import describe
-from ablate.decoding.loop import Predictor, decode
+from ablate.decoding.loop import decode
+from ablate.decoding.predictor import Predictor
 from ablate.model.attention import CAUSAL, Attention
 from ablate.model.config import ModelConfig
 from ablate.model.hf_config import read_config, shape_of

@@ -34,7 +34,7 @@ CAPTION = (
     "where these are kept). p: exact sign flips (steps to a level: of log-rank scores); of a predicted equality two "
     "one-sided t-tests. * adjusted by Holm over the study's primaries; others are exploratory and not adjusted. "
     "smallest found: with power .8 by as many seeds, given their spread. A difference shown to be smaller than what "
-    "would matter refutes a prediction."
+    "would matter refutes a prediction. registered: fingerprint of the prediction when its study began."
 )
 
 
@@ -98,6 +98,7 @@ def _of(folder: Path, predictions: list[Prediction]) -> list[dict[str, Any]]:
             "arms by different code": len(code) > 1,
             f"{len(seeds)} seeds were planned": 0 < row["seeds"] < len(seeds),
         }
+        row["registered"] = recorded.get(row["id"], "")
         row["note"] = "; ".join(note for note, holds in notes.items() if holds)
     return found
 
@@ -105,7 +106,19 @@ def _of(folder: Path, predictions: list[Prediction]) -> list[dict[str, Any]]:
 def table(found: pd.DataFrame) -> Table:
     """A line for every prediction."""
     out = Table(title="Verdicts", title_justify="left", caption=CAPTION, caption_justify="left")
-    for name in ("", "study", "claim", "outcome", "seeds", "wanted", "difference", "p", "smallest found", "verdict"):
+    for name in (
+        "",
+        "study",
+        "claim",
+        "outcome",
+        "seeds",
+        "wanted",
+        "difference",
+        "p",
+        "smallest found",
+        "verdict",
+        "registered",
+    ):
         out.add_column(name, justify="left" if name in ("", "study", "claim", "outcome", "verdict") else "right")
     signs = {"higher": "above ", "lower": "below -", "equal": "within ±"}
     for row in found.itertuples():
@@ -121,6 +134,7 @@ def table(found: pd.DataFrame) -> Table:
             p,
             f"{row.detectable:.2g}",
             f"[{COLOURS[str(row.verdict)]}]{row.verdict}[/]" + f"\n{row.note}" * bool(row.note),
+            str(row.registered)[:8],
         )
     return out
 

@@ -20,7 +20,8 @@ from scipy.special import beta, betainc
 from torch import Tensor
 
 from ablate.core.rng import generator, uniform
-from ablate.decoding.loop import Predict, block_index, reveal
+from ablate.decoding.loop import block_index, reveal
+from ablate.decoding.predictor import Predict
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from ablate.core.corpus import Corpus, Domain, Posterior, Query, Split, Stale, unscored
-from ablate.decoding.loop import PROTOCOL, Predict, decode
+from ablate.decoding.loop import PROTOCOL, decode
+from ablate.decoding.predictor import Predict
 from ablate.evaluation.contexts import Blocks, Contexts
 from ablate.evaluation.metrics import (
     cross_entropy_bits,

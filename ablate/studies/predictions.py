@@ -21,6 +21,7 @@ from ablate.studies.outcomes import Frame, How, Outcome
 # A verdict's row. difference, low, high: arm less other, 95 % interval. p: of a difference of 0. p_equal: of one of the
 # threshold or more. p_holm: of a primary the one that would support it, adjusted over all primaries of the study.
 # detectable: smallest mean difference that as many seeds find with power .8, at the level of the family's first step.
+# registered: fingerprint of the prediction as it was when its study began, "" if it was not there yet.
 VERDICTS = {
     "id": "str",
     "study": "str",
@@ -43,6 +44,7 @@ VERDICTS = {
     "detectable": "float64",
     "verdict": "str",
     "note": "str",
+    "registered": "str",
 }
 NUMBERS = [name for name, dtype in VERDICTS.items() if dtype == "float64" and name != "threshold"]
 
@@ -185,6 +187,7 @@ def _row(prediction: Prediction, pair: Frame, questions: Frame, family: int) -> 
         "seeds": len(pair),
         "verdict": "",
         "note": "",
+        "registered": "",
         **dict.fromkeys(NUMBERS, math.nan),
     }
     if len(pair) < 2:

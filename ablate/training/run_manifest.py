@@ -14,6 +14,7 @@ from ablate.core.storage import write_bytes
 from ablate.training.run_config import Run
 
 COMPLETE = "complete"
+LAYOUT = 2  # of a run's folder; 1 was that of before classes and keys were renamed, and had no number
 SECONDS = ("wall_seconds", "cpu_seconds", "evaluation_seconds")
 
 
@@ -25,6 +26,7 @@ def new_manifest(run: Run) -> dict[str, Any]:
     """What is known of a resolved run before its first step."""
     return {
         "status": "new",
+        "layout": LAYOUT,
         "command": " ".join(sys.argv),
         "config_fingerprint": run.fingerprint(),
         "initial_weights": None,
@@ -62,6 +64,11 @@ def read_manifest(run: Run) -> dict[str, Any] | None:
         raise RunError(
             f"{path}: wanted the manifest of a run, got a damaged file; delete {folder} or type out=PATH"
         ) from None
+    if manifest.get("layout") != LAYOUT:
+        raise RunError(
+            f"out={folder}: wanted a run that this version began, got one of an earlier version, which is not resumed; "
+            "type out=PATH"
+        )
     if theirs != run.fingerprint():
         raise RunError(
             f"out={folder}: wanted the configuration {run.fingerprint()[:8]}, got a folder that holds {theirs[:8]} "

@@ -20,7 +20,7 @@ from ablate.compute.train_step import StepResult
 from ablate.core import records
 from ablate.core.corpus import Domain, Split
 from ablate.core.storage import locked
-from ablate.decoding.loop import Predictor
+from ablate.decoding.predictor import Predictor
 from ablate.evaluation.probe import ProbeSet, Row
 from ablate.model.transformer import Transformer
 from ablate.objectives.problem import Objective

@@ -19,6 +19,7 @@ from ablate.studies.design import Study
 from ablate.studies.job_queue import Job
 from ablate.studies.outcomes import QUESTIONS, by_question
 from experiments.cli.places import UsageError
+from experiments.study_runner.registered import registered, registered_labels
 
 if TYPE_CHECKING:
     from experiments.study_runner.plan_runs import Place, Plan
@@ -64,7 +65,7 @@ def earlier(study: Study, folder: Path) -> dict[str, Any]:
             f"{path}: wanted what a study keeps, got damaged files ({damage}); restore them, or type "
             "results=FOLDER: runs are found again where they are"
         ) from None
-    if theirs != identity(study):
+    if theirs not in (identity(study), registered(identity(study))):
         raise UsageError(
             f"{folder}: holds another study of this name (other arms, words or matching); type "
             "study.name=NAME or results=FOLDER"
@@ -92,8 +93,8 @@ def require_same_runs(plan: Plan, known: dict[str, Any]) -> None:
     """A place has one run. Raises UsageError where another one's rows are kept: a preset or a default has changed."""
     there = {(run["condition"], run["arm"], run["seed"]): label for label, run in known.get("runs", {}).items()}
     for place, run in plan.runs.items():
-        label = there.get(dataclasses.astuple(place), run.label)
-        if label != run.label:
+        label = there.get(dataclasses.astuple(place))
+        if label is not None and label not in registered_labels(run):
             raise UsageError(
                 f"{plan.folder}: holds run {label} as {plan.jobs_at[place].name}, which is {run.label} now: its "
                 "settings have changed since (see the manifest's words); type study.name=NAME or results=FOLDER"
@@ -144,7 +145,7 @@ def _kept(folder: Path, runs: dict[str, dict[str, Any]]) -> tuple[list[pd.DataFr
 def _write(plan: Plan, known: dict[str, Any]) -> None:
     runs = known.get("runs", {})
     content = {
-        "identity": identity(plan.study),
+        "identity": known.get("identity", identity(plan.study)),
         "study": describe(plan.study),
         "seeds": known["seeds"],
         "predictions": known["predictions"],
@@ -164,7 +165,7 @@ def said(job: Job) -> list[str]:
 def finished(plan: Plan) -> Iterator[Finished]:
     """The runs that are complete; what cannot be read of one is said and left out."""
     for place, job in plan.jobs_at.items():
-        if plan.runs[place].label in plan.kept or not job.complete:
+        if place in plan.kept or not job.complete:
             continue
         try:
             yield (

@@ -18,6 +18,7 @@ from experiments.cli.run_command import RUN, SCRIPT
 from experiments.presets.predictions_file import PREDICTIONS
 from experiments.study_runner.assignment import Assignment
 from experiments.study_runner.kept_results import earlier
+from experiments.study_runner.registered import registered_labels
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,8 @@ class Place:
 
 @dataclass
 class Plan:
-    """A study's runs, proved to be controlled. spent: what each arm of a condition will spend. kept: labels of the runs
-    whose rows are in results."""
+    """A study's runs, proved to be controlled. spent: what each arm of a condition will spend. kept: places whose rows
+    are in results."""
 
     study: Study
     folder: Path
@@ -40,12 +41,12 @@ class Plan:
     jobs_at: dict[Place, Job]
     spent: dict[tuple[str, str], dict[Quantity, float]]
     decided: list[Prediction]
-    kept: frozenset[str]
+    kept: frozenset[Place]
 
     @property
     def jobs(self) -> list[Job]:
         """What is not in results yet. First one arm on every seed: the base models are then trained side by side."""
-        return [job for place, job in self.jobs_at.items() if self.runs[place].label not in self.kept]
+        return [job for place, job in self.jobs_at.items() if place not in self.kept]
 
     @property
     def predictions(self) -> dict[str, str]:
@@ -77,7 +78,8 @@ def plan(assignment: Assignment) -> Plan:
                 runs[Place(condition.name, name, seed)] = dataclasses.replace(run, seed=seed, out="", draw=False)
     _require_different(study, runs)
     jobs_at = _jobs(study, runs, Path(assignment.runs).expanduser())
-    kept = frozenset(earlier(study, folder).get("runs", {}))
+    known = earlier(study, folder).get("runs", {})
+    kept = frozenset(place for place, run in runs.items() if any(label in known for label in registered_labels(run)))
     return Plan(study, folder, runs, jobs_at, spent, decided_by(study), kept)
 
 

@@ -49,7 +49,7 @@ def progress(plan: Plan, queue: JobQueue) -> Table:
     table = Table(title=f"{plan.study.name}: {left(queue)}", title_justify="left")
     for name in ("condition", "arm", *State):
         table.add_column(name, justify="left" if name in ("condition", "arm") else "right", no_wrap=True)
-    kept = Counter((p.condition, p.arm) for p, run in plan.runs.items() if run.label in plan.kept)
+    kept = Counter((place.condition, place.arm) for place in plan.kept)
     counts = Counter(((*name.split("/")[:2],), state) for name, state in queue.states.items())
     for place in plan.spent:
         numbers = [counts[place, state] + (kept[place] if state is State.done else 0) for state in State]

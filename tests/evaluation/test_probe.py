@@ -9,7 +9,8 @@ import torch
 
 import synthetic_data
 from ablate.core.corpus import Domain, Split
-from ablate.decoding.loop import Predictor, block_index, decode
+from ablate.decoding.loop import block_index, decode
+from ablate.decoding.predictor import Predictor
 from ablate.evaluation.contexts import Blocks, block_contexts
 from ablate.evaluation.probe import Probe
 from ablate.model.config import ModelConfig

@@ -17,7 +17,8 @@ import synthetic_data
 from ablate.compute.execution import load_weights
 from ablate.core.corpus import Domain, Split
 from ablate.core.storage import describe
-from ablate.decoding.loop import Predictor, decode
+from ablate.decoding.loop import decode
+from ablate.decoding.predictor import Predictor
 from ablate.model.attention import CAUSAL, Attention
 from ablate.model.config import ModelConfig
 from ablate.model.hf_config import read_config, shape_of
@@ -33,7 +34,7 @@ from ablate.training.checkpoint import final_weights
 from ablate.training.run_config import Run
 from ablate.training.train import train
 from experiments import export
-from experiments.cli import compose
+from experiments.cli import compose, run_command
 from experiments.hf_export import finished_run
 from experiments.hf_export.tokenizer_files import tokenizer_files
 from experiments.presets.registry import CORPORA, MODELS, REGIMES
@@ -141,7 +142,7 @@ def test_own_logits_and_decoding_are_those_of_the_last_stage(exported, load):
         assert torch.equal(model.generate_blocks(prompt[:, :-7], max_new_tokens=7, block_size=size), decoded)
 
 
-MODELLING = (ROOT / "experiments" / "modeling_ablate.py").read_text()
+MODELLING = (ROOT / "experiments" / "hf_export" / "modeling_ablate.py").read_text()
 
 
 @needs_transformers
@@ -277,17 +278,17 @@ def typed(*words, cwd):
 def test_places_on_the_command_line(tmp_path):
     run = ran(tmp_path, MaskedDiffusion(), QWEN3)
     assert export.main([str(run.folder), f"out={tmp_path / 'out'}"]) == 0
-    compose.RUN.register()
+    run_command.RUN.register()
     init, config = f"init=hf:{tmp_path / 'out'}", tmp_path / "out" / "config.json"
     shape = shape_of(config)
     for words in ([init], [f"model={config}"], [f"model=hf:{tmp_path / 'out'}"]):
-        (made,) = compose.jobs(compose.RUN, words)
+        (made,) = compose.jobs(run_command.RUN, words)
         assert made.model == shape
         assert made.init == (init.removeprefix("init=") if words == [init] else "")
-    swept = compose.jobs(compose.RUN, ["-m", init, "regime=ar,bidllm", "model.layers=3", "corpus=python_source"])
+    swept = compose.jobs(run_command.RUN, ["-m", init, "regime=ar,bidllm", "model.layers=3", "corpus=python_source"])
     assert [(r.regime.name, r.model.layers) for r in swept] == [("ar", 3), ("bidllm", 3)]
     assert swept[0].corpus.tokenizer == str(tmp_path / "out")
-    (own,) = compose.jobs(compose.RUN, [init, "model=tiny", "corpus=python_source", "corpus.tokenizer=other.json"])
+    (own,) = compose.jobs(run_command.RUN, [init, "model=tiny", "corpus=python_source", "corpus.tokenizer=other.json"])
     assert (own.model, own.corpus.tokenizer) == (MODELS["tiny"], "other.json")
     shown = typed("--cfg", "job", init, "corpus=python_source", cwd=tmp_path).stdout
     assert f"tokenizer: {tmp_path / 'out'}" in shown

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ablate.core.corpus import Vocabulary
-from ablate.decoding.loop import Predictor
+from ablate.decoding.predictor import Predictor
 from ablate.model.attention import CAUSAL
 from ablate.noise.options import BatchAddress
 from ablate.noise.schedules import Cos, named

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch.nn.attention.flex_attention import flex_attention
 
 from ablate.core.corpus import Vocabulary, documents, unscored
-from ablate.decoding.loop import Predictor
+from ablate.decoding.predictor import Predictor
 from ablate.model import flex_attention as flex_module
 from ablate.model.attention import CAUSAL, FULL, Attention, Form, Pattern, attend, sight, visible, visible_within
 from ablate.model.config import ModelConfig

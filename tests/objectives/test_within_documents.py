@@ -14,7 +14,7 @@ from rich.console import Console
 from ablate.analysis.gradient_variance import gradient_sums, scored_share
 from ablate.core import records
 from ablate.core.corpus import SPLITS, Domain, Query, Split, Vocabulary, documents, unscored
-from ablate.decoding.loop import Predictor
+from ablate.decoding.predictor import Predictor
 from ablate.evaluation.probe import Probe
 from ablate.model.config import ModelConfig
 from ablate.model.transformer import Transformer, initialise

@@ -194,7 +194,7 @@ def test_a_table_refuses_what_it_holds_impossible():
 
 
 @pytest.mark.parametrize(
-    "context_sampler", [np.full(300, 1 / 300), 1 / np.arange(1, 301) / (1 / np.arange(1, 301)).sum()]
+    "law", [np.full(300, 1 / 300), 1 / np.arange(1, 301) / (1 / np.arange(1, 301)).sum()]
 )
 def test_good_turing_is_unbiased_and_knows_its_error(law):
     visits, runs = 500, 2000

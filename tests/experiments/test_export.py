@@ -142,7 +142,7 @@ def test_own_logits_and_decoding_are_those_of_the_last_stage(exported, load):
         assert torch.equal(model.generate_blocks(prompt[:, :-7], max_new_tokens=7, block_size=size), decoded)
 
 
-MODELLING = (ROOT / "experiments" / "modeling_ablate.py").read_text()
+MODELLING = (ROOT / "experiments" / "hf_export" / "modeling_ablate.py").read_text()
 
 
 @needs_transformers
@@ -250,7 +250,7 @@ def test_nouns_come_back_from_plain_values():
 def test_tokenizers_are_read_as_ours_encode(gap, tmp_path):
     from transformers import AutoTokenizer
 
-    text = (ROOT / "ablate" / "seeds.py").read_text()
+    text = (ROOT / "ablate" / "core" / "rng.py").read_text()
     own = trained([text], 300)
     own = TextTokenizer(own.content, own.separator, (own.mask[0], own.mask[1] + gap))
     for name, content in tokenizer_files(own, 64).items():

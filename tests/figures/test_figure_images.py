@@ -1,6 +1,6 @@
-"""Every figure, from made-up rows, against its picture in tests/baseline.
+"""Every figure, from made-up rows, against its picture in baseline/.
 
-To draw them again: python -m pytest tests/test_figure_images.py --mpl-generate-path=tests/baseline; then look at each.
+To draw them again: python -m pytest tests/figures/test_figure_images.py --mpl-generate-path=tests/figures/baseline; then look at each.
 """
 
 import io
@@ -19,10 +19,9 @@ from matplotlib.ticker import NullFormatter
 
 import paper_figs
 from figures.drawing import figure_rows, sampler_labels, style
-from tests import ROOT
 from tests.figures import example_rows
 
-BASELINE = ROOT / "tests" / "baseline"
+BASELINE = Path(__file__).parent / "baseline"
 DPI = 50  # small files, in which every mark can still be made out
 # Root mean square over pixels, of 255: room for another version's antialiasing. Without words and legends the hinting
 # of letters makes none, and a curve that has moved makes more than three times as much (a test below).

@@ -4,14 +4,17 @@ Cost: seconds, no GPU. Reads the records of several runs (arms and seeds of one 
 the layout of the paper's Figure 2, and prints a table with intervals over seeds.
 """
 
-import argparse
+import os
 import sys
+
+if not __package__:  # started by its path: what is imported is this package's or installed, nothing else
+    sys.path.insert(0, os.path.realpath(f"{__file__}/../.."))
+    __import__("experiments")
+
+import argparse
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-
-if __name__ == "__main__" and not sys.path[0].endswith("site-packages"):
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # `experiments` is a package of this folder
 
 import numpy as np
 import pandas as pd

@@ -6,12 +6,15 @@ quadrature and the objectives' own masks: tables, rows and figures. Exit code 1 
 
 from __future__ import annotations
 
-import argparse
+import os
 import sys
-from pathlib import Path
 
-if __name__ == "__main__" and not sys.path[0].endswith("site-packages"):
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # `experiments` is a package of this folder
+if not __package__:  # started by its path: what is imported is this package's or installed, nothing else
+    sys.path.insert(0, os.path.realpath(f"{__file__}/../.."))
+    __import__("experiments")
+
+import argparse
+from pathlib import Path
 
 import pandas as pd
 from rich.console import Console
@@ -19,7 +22,7 @@ from rich.table import Table
 
 from ablate.analysis.noise_checks import DRAWS, validate, validate_weights
 from ablate.core.storage import write_bytes
-from experiments.cli.compose import UsageError, require_place
+from experiments.cli.places import UsageError, require_place
 from experiments.reports.clean_context_share import shares
 from figures.drawing import style
 from figures.noise import clean_context, empty_blocks

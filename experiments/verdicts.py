@@ -7,14 +7,17 @@ study began is marked.
 
 from __future__ import annotations
 
+import os
+import sys
+
+if not __package__:  # started by its path: what is imported is this package's or installed, nothing else
+    sys.path.insert(0, os.path.realpath(f"{__file__}/../.."))
+    __import__("experiments")
+
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
-
-if __name__ == "__main__" and not sys.path[0].endswith("site-packages"):
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # `experiments` is a package of this folder
 
 import pandas as pd
 from rich.console import Console
@@ -23,8 +26,8 @@ from rich.table import Table
 from ablate.core import records
 from ablate.studies.outcomes import QUESTIONS
 from ablate.studies.predictions import VERDICTS, Prediction, read_predictions, verdicts
+from experiments.presets.predictions_file import PREDICTIONS
 
-PREDICTIONS = Path(__file__).parent / "presets" / "predictions.yaml"
 COLOURS = {"supported": "green", "refuted": "red", "undecided": "yellow"}
 CAPTION = (
     "difference: mean over seeds of the arm less the other, 95 % interval by bootstrap over seeds (then questions, "

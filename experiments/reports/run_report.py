@@ -43,12 +43,12 @@ def summary(rows: pd.DataFrame, metric: str) -> Table:
     for name in marks:
         table.add_column(name, justify="right", min_width=6)
     wanted = rows[(rows["metric"] == metric) & rows["contexts"].isin(["decode", "block"])]
-    for law, note in {
+    for (domain, split), note in {
         ("new", "test"): "",
         ("new", "train"): " (train split)",
         ("general", "test"): " (general)",
     }.items():
-        part = wanted[(wanted["domain"] == law[0]) & (wanted["split"] == law[1])]
+        part = wanted[(wanted["domain"] == domain) & (wanted["split"] == split)]
         for size, group in sorted(part.groupby("block_size"), reverse=True):
             at = group.set_index(["stage", "step"])["value"]
             table.add_row(f"{size}{note}", *(f"{at[mark]:.3f}" for mark in marks.values()))

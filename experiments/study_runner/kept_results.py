@@ -18,7 +18,7 @@ from ablate.studies.control import ControlError
 from ablate.studies.design import Study
 from ablate.studies.job_queue import Job
 from ablate.studies.outcomes import QUESTIONS, by_question
-from experiments.cli.compose import UsageError
+from experiments.cli.places import UsageError
 from experiments.study_runner.registered import registered, registered_labels
 
 if TYPE_CHECKING:

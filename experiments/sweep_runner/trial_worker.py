@@ -12,7 +12,6 @@ import os
 import shlex
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -27,13 +26,11 @@ from optuna.trial import TrialState
 
 from ablate.core import records
 from ablate.core.storage import lock
-from ablate.studies.job_queue import ATTEMPTS, POLL, Job
+from ablate.studies.job_queue import ATTEMPTS, POLL, Job, LocalRunner
 from ablate.studies.outcomes import How, Outcome
-from experiments.cli.compose import RUN
+from experiments.cli.run_command import RUN
 from experiments.sweep_runner.feasible_space import Fitted
 from experiments.sweep_runner.trial_storage import clear, lock_of, open_study, pruner_of, sampler_of, standing
-
-PATIENCE = 15  # seconds for a run to stop at Ctrl-C before it is killed
 
 
 class FailedTrialError(Exception):
@@ -110,6 +107,10 @@ class Worker:
 
     def pause(self) -> None:
         time.sleep(POLL)
+        self.require_going()
+
+    def require_going(self) -> None:
+        """Raises SystemExit where it was stopped or its parent is gone."""
         parent = multiprocessing.parent_process()
         if self.stopped or (parent is not None and not parent.is_alive()):
             raise SystemExit(130)
@@ -155,40 +156,20 @@ class Worker:
 
     def _run(self, job: Job, look: Callable[[], None]) -> None:
         """Carries out a run or waits for whoever is at it. Raises FailedTrialError where it exits incomplete."""
+
+        def meanwhile() -> None:
+            self.require_going()
+            look()
+
         while (claim := lock(job.claim)) is None:
             self.pause()
         with claim:
-            for _ in range(ATTEMPTS):
-                if job.complete or self._carry_out(job, claim, look) >= 0:  # negative: killed by a signal
+            for _ in range(ATTEMPTS):  # negative: killed by a signal
+                if job.complete or LocalRunner().run(job, claim.fileno(), meanwhile) >= 0:
                     break
         if not job.complete:
             raise FailedTrialError(job.complaint())
         look()
-
-    def _carry_out(self, job: Job, claim: IO[str], look: Callable[[], None]) -> int:
-        job.log.parent.mkdir(parents=True, exist_ok=True)
-        with job.log.open("ab") as log:
-            process = subprocess.Popen(
-                job.command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                pass_fds=(claim.fileno(),),
-                start_new_session=True,
-            )
-        try:
-            while process.poll() is None:
-                self.pause()
-                look()
-            return process.returncode
-        finally:
-            if process.poll() is None:
-                process.send_signal(signal.SIGINT)
-                try:
-                    process.wait(PATIENCE)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
 
 
 def command(job: Job) -> str:

@@ -95,7 +95,7 @@ def test_bad_input_is_one_message_and_writes_nothing(words, said, tmp_path):
 
 
 def test_help_names_every_group_and_what_it_holds(tmp_path):
-    from experiments.cli.compose import RUN as COMMAND
+    from experiments.cli.run_command import RUN as COMMAND
     from experiments.presets.registry import GROUPS
 
     shown = typed("--help", cwd=tmp_path).stdout
@@ -129,7 +129,8 @@ def test_tab_completion(tmp_path):
 
 def test_every_preset_builds():
     """Each name of each group composes into a run whose nouns accept it."""
-    from experiments.cli.compose import RUN, jobs
+    from experiments.cli.compose import jobs
+    from experiments.cli.run_command import RUN
     from experiments.presets.registry import GROUPS
 
     RUN.register()

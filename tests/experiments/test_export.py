@@ -33,7 +33,7 @@ from ablate.training.budget import Budget
 from ablate.training.checkpoint import final_weights
 from ablate.training.train import train
 from experiments import export
-from experiments.cli import compose
+from experiments.cli import compose, run_command
 from experiments.hf_export import finished_run
 from experiments.hf_export.tokenizer_files import tokenizer_files
 from experiments.presets.registry import CORPORA, MODELS, REGIMES
@@ -229,9 +229,9 @@ def test_nouns_come_back_from_plain_values():
     corpora = {name: corpus for name, corpus in CORPORA.items() if name != "noisy"}
     for group in (REGIMES, corpora, MODELS, {"yarn": QWEN3}):
         for one in group.values():
-            assert finished_run.noun(json.loads(json.dumps(describe(one)))) == one
+            assert finished_run.config_of(json.loads(json.dumps(describe(one)))) == one
     noisy = synthetic_data.make("noisy", q=0.1)
-    assert finished_run.noun(describe(noisy)) == noisy
+    assert finished_run.config_of(describe(noisy)) == noisy
 
 
 @needs_transformers
@@ -267,17 +267,17 @@ def typed(*words, cwd):
 def test_places_on_the_command_line(tmp_path):
     run = ran(tmp_path, MaskedDiffusion(), QWEN3)
     assert export.main([str(run.folder), f"out={tmp_path / 'out'}"]) == 0
-    compose.RUN.register()
+    run_command.RUN.register()
     init, config = f"init=hf:{tmp_path / 'out'}", tmp_path / "out" / "config.json"
     shape = shape_of(config)
     for words in ([init], [f"model={config}"], [f"model=hf:{tmp_path / 'out'}"]):
-        (made,) = compose.jobs(compose.RUN, words)
+        (made,) = compose.jobs(run_command.RUN, words)
         assert made.model == shape
         assert made.init == (init.removeprefix("init=") if words == [init] else "")
-    swept = compose.jobs(compose.RUN, ["-m", init, "regime=ar,bidllm", "model.layers=3", "corpus=python_source"])
+    swept = compose.jobs(run_command.RUN, ["-m", init, "regime=ar,bidllm", "model.layers=3", "corpus=python_source"])
     assert [(r.regime.name, r.model.layers) for r in swept] == [("ar", 3), ("bidllm", 3)]
     assert swept[0].corpus.tokenizer == str(tmp_path / "out")
-    (own,) = compose.jobs(compose.RUN, [init, "model=tiny", "corpus=python_source", "corpus.tokenizer=other.json"])
+    (own,) = compose.jobs(run_command.RUN, [init, "model=tiny", "corpus=python_source", "corpus.tokenizer=other.json"])
     assert (own.model, own.corpus.tokenizer) == (MODELS["tiny"], "other.json")
     shown = typed("--cfg", "job", init, "corpus=python_source", cwd=tmp_path).stdout
     assert f"tokenizer: {tmp_path / 'out'}" in shown

@@ -14,8 +14,8 @@ from ablate.core import records
 from ablate.core.corpus import Split
 from ablate.training.checkpoint import write_config
 from experiments import knowledge
-from experiments.cli import compose
-from experiments.presets.registry import CORPORA, context_samplers
+from experiments.cli import entry
+from experiments.presets.corpus_presets import CORPORA, context_samplers
 
 SMALL = "corpus=arithmetic corpus.chain=2 rows=32 questions=8 rates=[0.5]"
 LEFT = {"records.parquet", "config.yaml"} | {
@@ -32,7 +32,7 @@ def typed(monkeypatch, tmp_path, capsys):
         monkeypatch.setattr(sys, "argv", [knowledge.__file__, *words.split()])
         code = 0
         try:
-            compose.main(knowledge.SURVEY, knowledge.job)
+            entry.main(knowledge.SURVEY, knowledge.job)
         except SystemExit as left:
             code = left.code
         return code, *capsys.readouterr()

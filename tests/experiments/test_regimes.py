@@ -11,7 +11,8 @@ from ablate.objectives.autoregressive import Autoregressive
 from ablate.objectives.block_diffusion import BlockDiffusion
 from ablate.objectives.masked_diffusion import MaskedDiffusion
 from ablate.objectives.regime import MaskWarmup, Stage
-from experiments.cli.compose import RUN, jobs
+from experiments.cli.compose import jobs
+from experiments.cli.run_command import RUN
 from experiments.presets.registry import REGIMES
 from tests.builders import address
 

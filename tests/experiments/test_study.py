@@ -19,11 +19,13 @@ from ablate.studies.design import Quantity, Setting, Study
 from ablate.studies.outcomes import QUESTIONS, Outcome
 from ablate.studies.predictions import Prediction, verdicts
 from ablate.training.train import train
-from experiments.cli.compose import RUN, UsageError, jobs
+from experiments.cli.compose import jobs
+from experiments.cli.places import UsageError
+from experiments.cli.run_command import RUN
 from experiments.presets import studies
 from experiments.presets.followup_studies import STUDIES
-from experiments.study import Assignment
 from experiments.study_runner import kept_results, plan_runs
+from experiments.study_runner.assignment import Assignment
 from tests import ROOT
 from tests.studies.test_outcomes import RUN as ROW
 

@@ -31,7 +31,6 @@ from ablate.text.tokenizer import TextTokenizer, trained
 from ablate.training.base_model import base_key, base_weights, build_network
 from ablate.training.budget import Budget
 from ablate.training.checkpoint import final_weights
-from ablate.training.run_config import Run
 from ablate.training.train import train
 from experiments import export
 from experiments.cli import compose, run_command
@@ -39,6 +38,7 @@ from experiments.hf_export import finished_run
 from experiments.hf_export.tokenizer_files import tokenizer_files
 from experiments.presets.registry import CORPORA, MODELS, REGIMES
 from tests import ROOT
+from tests.builders import tiny_run
 
 QUIET = Console(quiet=True)
 TOLERANCE = 1e-5
@@ -59,18 +59,7 @@ needs_transformers = pytest.mark.skipif(
 
 def ran(folder, last, shape, **changes):
     regime = Regime("two", [Stage(Autoregressive(), 0.5, warmup=2), Stage(last, 0.5, warmup=2)])
-    run = Run(
-        corpus=synthetic_data.make("trace", values=4, operations=3, new_operators=4, general_operators=2),
-        model=shape,
-        regime=regime,
-        budget=BUDGET,
-        batch=8,
-        threads=1,
-        device="cpu",
-        out=str(folder / "run"),
-        cache=str(folder / "base"),
-        **changes,
-    ).resolved()
+    run = tiny_run(folder, model=shape, regime=regime, budget=BUDGET, **changes).resolved()
     train(run, QUIET)
     return run
 
@@ -250,7 +239,7 @@ def test_nouns_come_back_from_plain_values():
 def test_tokenizers_are_read_as_ours_encode(gap, tmp_path):
     from transformers import AutoTokenizer
 
-    text = (ROOT / "ablate" / "seeds.py").read_text()
+    text = (ROOT / "ablate" / "core" / "rng.py").read_text()
     own = trained([text], 300)
     own = TextTokenizer(own.content, own.separator, (own.mask[0], own.mask[1] + gap))
     for name, content in tokenizer_files(own, 64).items():

@@ -69,7 +69,7 @@ def _compose(command: Command, words: list[str]) -> Any:
     for override in overrides:
         if override.key_or_group in command.groups:
             _require_choice(override)
-    groups = [o.input_line for o in overrides if o.key_or_group in command.groups]
+    groups = [o.input_line or "" for o in overrides if o.key_or_group in command.groups]
     try:
         config = compose(command.script, overrides=groups)
         if place:
@@ -120,6 +120,7 @@ def _set(config: DictConfig, override: Override) -> None:
         )
     path = override.key_or_group.split(".")
     node: Any = config
+    last, old = node, node
     for depth, part in enumerate(path):
         known = _keys(node)
         if part not in known:

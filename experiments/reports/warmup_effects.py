@@ -117,11 +117,11 @@ def effects(measured: Frame) -> Frame:
     for quantity, part in measured.groupby("quantity", sort=False):
         ratio = bool(part["ratio"].iloc[0])
         values = part.pivot_table(index="seed", columns="regime", values="value")
-        scaled = np.log(values) if ratio else values
+        scaled: Frame = np.log(values) if ratio else values
         named = {str(arm): scaled[arm].dropna() for arm in scaled}
         for effect, signs in EFFECTS.items():
             if set(signs) <= set(scaled):
-                named[effect] = sum(sign * scaled[arm] for arm, sign in signs.items()).dropna()
+                named[effect] = scaled[list(signs)].mul(pd.Series(signs)).sum(axis=1, skipna=False).dropna()
         for name, numbers in named.items():
             if not len(numbers):
                 continue

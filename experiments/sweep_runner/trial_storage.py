@@ -60,7 +60,7 @@ def open_study(search: Search) -> optuna.Study:
                 study_name=search.title,
                 storage=storage,
                 load_if_exists=True,
-                directions=["minimize"] * len(search.objectives),
+                directions=["minimize" for _ in search.objectives],
             )
             _claim(study, search)
     except (*FAULTS, RuntimeError) as error:  # the last: tables of another version of Optuna

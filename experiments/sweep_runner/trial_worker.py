@@ -21,7 +21,6 @@ from typing import IO, Any
 
 import numpy as np
 import optuna
-import pandas as pd
 from optuna.trial import TrialState
 
 from ablate.core import records
@@ -31,6 +30,8 @@ from ablate.studies.outcomes import How, Outcome
 from experiments.cli.run_command import RUN
 from experiments.sweep_runner.feasible_space import Fitted
 from experiments.sweep_runner.trial_storage import clear, lock_of, open_study, pruner_of, sampler_of, standing
+
+Frame = Any  # a pandas frame, whose columns no type checker knows
 
 
 class FailedTrialError(Exception):
@@ -53,7 +54,7 @@ class Reporter:
         if (folder / records.FILE).exists():  # after the first probe
             self.tell(records.read(folder))
 
-    def tell(self, rows: pd.DataFrame) -> None:
+    def tell(self, rows: Frame) -> None:
         """Reports every probe that is new. Raises TrialPruned where the trial is to stop."""
         steps = [step for step in sorted(self.outcome.curve(rows)["step"].unique()) if step > 0]
         for step in steps[self.told :]:
@@ -64,11 +65,11 @@ class Reporter:
             if resource < self.last and self.trial.should_prune():
                 raise optuna.TrialPruned
 
-    def next_seed(self, rows: pd.DataFrame) -> None:
+    def next_seed(self, rows: Frame) -> None:
         self.before, self.told = [*self.before, number(self.outcome, rows)], 0
 
 
-def number(outcome: Outcome, rows: pd.DataFrame) -> float:
+def number(outcome: Outcome, rows: Frame) -> float:
     """An outcome. Raises FailedTrialError where it was not measured or is no number."""
     value = outcome.of(rows)
     if value is None or np.isnan(value):

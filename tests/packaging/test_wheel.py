@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from experiments.__main__ import MODULES
+from experiments.sweep_runner.search import quoted
 from tests import ROOT
 from tests.experiments.test_study import TINY
 
@@ -85,7 +86,7 @@ def test_a_run_by_either_name(typed, installed, tmp_path):
 
 
 def test_a_study_and_a_sweep_start_their_runs(typed, tmp_path):
-    words = f"words=[{','.join(TINY)},regime.stages.0.warmup=1,regime.stages.1.warmup=1]"
+    words = f"words=[{','.join(map(quoted, TINY))}]"
     done = typed("study", "study=rates", "study.name=tiny", "only=[trace-ar]", "study.seeds=[1]", words)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "results" / "tiny" / "records.parquet").exists()

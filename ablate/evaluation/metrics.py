@@ -86,15 +86,6 @@ class UncertaintyBands:
             )
 
 
-@dataclass(frozen=True)
-class RegimeShares:
-    """Shares of the contexts, by regime, with the thresholds and the alphabet that they depend on."""
-
-    shares: dict[str, float]
-    thresholds: UncertaintyBands
-    alphabet: int
-
-
 def regimes(k1_B: Tensor, thresholds: UncertaintyBands, alphabet: int) -> dict[str, Tensor]:
     """Which contexts have small, moderate and large K_1, bool (B,). Raises ValueError where the regimes overlap."""
     noise_from = thresholds.noise_share * alphabet
@@ -106,12 +97,6 @@ def regimes(k1_B: Tensor, thresholds: UncertaintyBands, alphabet: int) -> dict[s
     reasoning_B = k1_B <= thresholds.reasoning * (1 + ROUNDING)
     noise_B = k1_B >= noise_from * (1 - ROUNDING)
     return {"reasoning": reasoning_B, "correlation": ~(reasoning_B | noise_B), "noise": noise_B}
-
-
-def regime_shares(k1_B: Tensor, weight_B: Tensor, thresholds: UncertaintyBands, alphabet: int) -> RegimeShares:
-    """Weighted shares of contexts by regime."""
-    found, total = regimes(k1_B, thresholds, alphabet), float(weight_B.sum())
-    return RegimeShares({name: float(weight_B[m].sum()) / total for name, m in found.items()}, thresholds, alphabet)
 
 
 @dataclass(frozen=True)

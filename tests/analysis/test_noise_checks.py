@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import pytest
 from scipy import integrate, special
 from scipy.stats import binomtest, norm

@@ -19,7 +19,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import NullFormatter
 
 import paper_figs
-from figures.drawing import figure_rows, sampler_labels, style
+from figures.drawing import figure_rows, sampler_labels
 from tests import ROOT
 from tests.figures import example_rows
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ablate.model import chunked_loss
 from ablate.core.corpus import Vocabulary
+from ablate.model import chunked_loss
 from ablate.model.attention import CAUSAL
 from tests.builders import network
 

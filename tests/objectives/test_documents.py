@@ -236,6 +236,8 @@ def test_flex_stays_compiled_for_every_kind_of_mask():
             seen = sight(pattern, Form.flex, 13, q.device, documents(windows(13), END)[:batch])
             with torch.inference_mode(frozen), torch.no_grad():
                 kernel(q.clone(), q, q, block_mask=seen)
+            if counters["unimplemented"]:
+                break
         assert bool(counters["unimplemented"]) is not raised
     reset()
 

@@ -37,9 +37,9 @@ def ids(o):
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=ids)
 def test_mean_token_weight_is_one(objective):
     """Each scorable position is charged a mean weight of 1: within 5 standard errors over steps."""
-    tokens = torch.zeros(64, 9, dtype=torch.long)
+    tokens = torch.zeros(512, 9, dtype=torch.long)
     means_SL = torch.stack(
-        [objective.pose(tokens, address(64, step), VOCABULARY).weight_RL.mean(0) for step in range(1500)]
+        [objective.pose(tokens, address(512, step), VOCABULARY).weight_RL.mean(0) for step in range(190)]
     )
     scored_SL = means_SL.roll(-objective.offset, dims=1)[:, 1:]  # where outputs predict tokens 1 to 8
     error_L = scored_SL.std(0) / math.sqrt(len(scored_SL))
@@ -123,7 +123,7 @@ def test_feeds_of_several_processes_are_the_one_feed():
     whole = DataFeed(corpus, 1, 8, 1, 5, 2)[1]
     parts = [DataFeed(corpus, 1, 8, 2, 5, 2, rank, 2)[2 + part] for part in range(2) for rank in range(2)]
     assert torch.equal(whole.tokens_BL, torch.cat([part.tokens_BL for part in parts]))
-    assert np.array_equal(whole.rows.sample_numbers, np.concatenate([part.rows.sample_numbers for part in parts]))
+    assert np.array_equal(whole.address.sample_numbers, np.concatenate([part.address.sample_numbers for part in parts]))
     assert {part.scorable for part in parts} == {whole.scorable} == {8 * (corpus.length - 1)}
 
 
@@ -135,7 +135,7 @@ def test_a_finite_list_comes_whole_and_in_another_order_every_epoch():
     assert len({tuple(epoch) for epoch in numbers}) == 4
     assert np.array_equal(feed.sequences(np.arange(20, 30)), numbers.ravel()[20:30]), "an address, not a history"
     assert torch.equal(feed[1][0], corpus.batch(numbers.ravel()[8:16], 1))
-    assert np.array_equal(feed[1][1].addresses, np.arange(8, 16)), "the noise is anew in every epoch"
+    assert np.array_equal(feed[1].address.sample_numbers, np.arange(8, 16)), "the noise is anew in every epoch"
     assert torch.equal(DataFeed(corpus, 1, 8, 1, 0, 6)[1][0], corpus.batch(np.arange(8, 16), 1))
 
 

@@ -226,10 +226,10 @@ def test_probes_ask_for_nothing_that_is_given():
     probe_set = Probe(Domain.new, Split.train, (1, 4), contexts=16, bounds=(3,)).prepare(corpus, 0)
     tokens_BL = corpus.queries(16, 0).tokens_BL
     unscored_BL = unscored(tokens_BL, END)
-    for paper in probe_set.papers:
-        hidden_BL = paper.contexts.inputs_BL == MASK
-        assert not (paper.contexts.weight_BL > 0)[unscored_BL].any()
-        assert not paper.scored_BL[unscored_BL].any()
+    for one in probe_set.context_sets:
+        hidden_BL = one.contexts.inputs_BL == MASK
+        assert not (one.contexts.weight_BL > 0)[unscored_BL].any()
+        assert not one.scored_BL[unscored_BL].any()
         for hidden_L, unscored_L in zip(hidden_BL.tolist(), unscored_BL.tolist(), strict=True):
             scored = 0
             for i in range(1, L):  # hidden exactly where what is scored last before it is hidden
@@ -251,9 +251,9 @@ def test_contexts_count_windows_by_their_scored_tokens():
     """With a model for which every token costs what its place says, the mean over contexts is that over tokens."""
     corpus = Packed()
     probe_set = Probe(Domain.new, Split.train, (1,), contexts=4000, bounds=()).prepare(corpus, 0)
-    paper = next(p for p in probe_set.papers if p.name == "ar")
-    costs_BL = documents(paper.contexts.targets_BL, END).double()
-    found, wanted = paper.contexts.mean(costs_BL), float(costs_BL[paper.scored_BL].mean())
+    (one,) = (s for s in probe_set.context_sets if s.name == "ar")
+    costs_BL = documents(one.contexts.targets_BL, END).double()
+    found, wanted = one.contexts.mean(costs_BL), float(costs_BL[one.scored_BL].mean())
     assert found == pytest.approx(wanted, abs=5 * float(costs_BL.std()) / math.sqrt(4000))
 
 
@@ -265,7 +265,7 @@ def make(tmp_path, objective, **changes):
 
 @pytest.mark.parametrize("objective", REFUSED, ids=name)
 def test_objectives_of_whole_windows_are_refused(tmp_path, objective):
-    with pytest.raises(ValueError, match=r"regime.stages.1.objective.(law|denominator|weight)=.*documents"):
+    with pytest.raises(ValueError, match=r"regime.stages.1.objective.(mask_sampling|denominator|weight)=.*documents"):
         make(tmp_path, objective).resolved()
     with pytest.raises(ValueError, match=r"base.objective"):
         make(tmp_path, MaskedDiffusion(), base=Stage(objective)).resolved()

@@ -31,6 +31,8 @@ from figures.noise import clean_context, empty_blocks
 from figures.paper import paper_training_dynamics, paper_warmup
 
 HOME = Path(__file__).parent
+if not (HOME / "results").is_dir():  # installed: rows are not part of the package, the current folder may have some
+    HOME = Path()
 OUT = HOME / "figures" / "out"
 RESULTS = HOME / "results"
 MOST = 4  # processes that draw
@@ -151,6 +153,10 @@ examples:
   python paper_figs.py --from results/confounds          those of another study
   python paper_figs.py --survey runs/knowledge-A         those of a survey
 """
+NO_RESULTS = (
+    "paper_figs: {folder}: wanted the folder of committed rows, got none: it is not part of the installed package; "
+    "type --results FOLDER, that of a checkout, or make rows here: ablate study study=regimes"
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -163,6 +169,8 @@ def main(arguments: list[str] | None = None) -> int:
         given = _given(asked.runs, asked.survey)
         fed = [name for name, drawing in FIGURES.items() if drawing.rows and drawing.rows.option in given]
         names = asked.names or fed or list(FIGURES)
+        if not given and not Path(asked.results).is_dir() and any(FIGURES[name].rows for name in names):
+            print(NO_RESULTS.format(folder=asked.results), file=sys.stderr)
         desk = Desk(Path(asked.results), given)
         missing = {name: faults for name in names if (faults := desk.missing(FIGURES[name]))}
         if asked.names and missing:
@@ -188,6 +196,7 @@ def at_work(tasks: list[Task]) -> Iterator[list[Path]]:
     if workers < 2:
         yield from map(write, tasks)
         return
+    os.environ["PYTHONSAFEPATH"] = "1"  # the processes find nothing in the current folder that stands in for a package
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         yield from pool.map(write, tasks)
 

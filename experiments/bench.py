@@ -5,17 +5,20 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
+if not __package__:  # started by its path: what is imported is this package's or installed, nothing else
+    sys.path.insert(0, os.path.realpath(f"{__file__}/../.."))
+    __import__("experiments")
+
 import argparse
 import json
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if __name__ == "__main__" and not sys.path[0].endswith("site-packages"):
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # `experiments` is a package of this folder
-
-from experiments.benchmarks.options import add_train, place, positive
+from experiments.benchmarks.bench_options import add_train, place, positive
 from experiments.benchmarks.timing import in_fresh_process, surroundings
 
 if TYPE_CHECKING:

@@ -4,17 +4,20 @@ Cost: seconds, no GPU. Reads the records of several runs (arms and seeds of one 
 the layout of the paper's Figure 2, and prints a table with intervals over seeds.
 """
 
-import argparse
+import os
 import sys
+
+if not __package__:  # started by its path: what is imported is this package's or installed, nothing else
+    sys.path.insert(0, os.path.realpath(f"{__file__}/../.."))
+    __import__("experiments")
+
+import argparse
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-
-if __name__ == "__main__" and not sys.path[0].endswith("site-packages"):
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # `experiments` is a package of this folder
+from typing import Any
 
 import numpy as np
-import pandas as pd
 import yaml
 from rich.console import Console
 from rich.table import Table
@@ -26,6 +29,7 @@ from ablate.studies.outcomes import last, mean_over_training
 from figures.drawing import arms, style
 from figures.learning import excess_bits, training_dynamics
 
+Frame = Any  # a pandas frame or one row of it, whose columns no type checker knows
 ARM = {"regime", "seed", "out", "cache"}  # what may differ between the runs of one picture
 NOTHING = "–"
 CAPTION = (
@@ -42,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         # `runs/*` names our own folder too, from the second time on.
         runs = [run for run in asked.runs if run.resolve() != out.resolve()]
-        rows = records.gather(runs)
+        rows: Frame = records.gather(runs)
         require_one_question(runs)
         metric = training_dynamics.headline(rows)
         drawn = {"compare": training_dynamics.draw(rows, metric=metric)}
@@ -85,9 +89,9 @@ def require_one_question(runs: list[Path]) -> None:
                 )
 
 
-def table(rows: pd.DataFrame, metric: str) -> Table:
+def table(rows: Frame, metric: str) -> Table:
     """What each regime reached on the new domain's test split: a line per measurement, a column per regime."""
-    chosen = arms.select(rows, metric, "new", "test")
+    chosen: Frame = arms.select(rows, metric, "new", "test")
     regimes = list(style.looks(chosen["regime"]))
     corpus = chosen["corpus"].iloc[0]
     result = Table(title=f"{metric.replace('_', ' ')} on {corpus}, new domain, test split", title_justify="left")
@@ -119,23 +123,23 @@ def table(rows: pd.DataFrame, metric: str) -> Table:
     return result
 
 
-def baseline(run: pd.DataFrame) -> float | None:
+def baseline(run: Frame) -> float | None:
     """Value of the base model, before any step on the new domain."""
     values = run.loc[run["stage"] < 0, "value"]
     return float(values.mean()) if len(values) else None
 
 
-def before_switch(run: pd.DataFrame) -> float | None:
+def before_switch(run: Frame) -> float | None:
     """Last value of the first stage, None for a run without a second one."""
     return last(run[run["stage"] == 0]) if (run["stage"] > 0).any() else None
 
 
-def at_end(run: pd.DataFrame, step: int) -> float | None:
+def at_end(run: Frame, step: int) -> float | None:
     """Value after this step, None for a run that has not come so far."""
     return last(run[(run["stage"] >= 0) & (run["step"] == step)])
 
 
-def steps_cell(part: pd.DataFrame) -> str:
+def steps_cell(part: Frame) -> str:
     """Runs of one regime that reached the threshold and the Kaplan-Meier median of the first step at which they did."""
     trained = part[part["stage"] >= 0]
     reached = trained[trained["value"] >= THRESHOLD].groupby("run")["step"].min()
@@ -149,7 +153,7 @@ def steps_cell(part: pd.DataFrame) -> str:
     return f"{count}\nmedian {below[0]:.0f}" if len(below) else f"{count}\nmedian > {trained['step'].max()}"
 
 
-def _cell(part: pd.DataFrame, measure: Callable[[pd.DataFrame], float | None]) -> str:
+def _cell(part: Frame, measure: Callable[[Frame], float | None]) -> str:
     """Mean over the seeds of one regime, with its interval where there are enough of them."""
     values = [measure(run) for _, run in part.groupby("seed")]
     found = [value for value in values if value is not None]
@@ -165,7 +169,7 @@ def _name(key: tuple[str, int]) -> str:
     return f"block {size}" if size else {"ar": "AR contexts", "random": "random masks"}.get(contexts, contexts)
 
 
-def _of(rows: pd.DataFrame, regime: str) -> pd.DataFrame:
+def _of(rows: Frame, regime: str) -> Frame:
     return rows[rows["regime"] == regime]
 
 

@@ -8,20 +8,23 @@ Seconds to minutes, no GPU. See docs/checkpoints.md.
 
 from __future__ import annotations
 
-import json
+import os
 import sys
+
+if not __package__:  # started by its path: what is imported is this package's or installed, nothing else
+    sys.path.insert(0, os.path.realpath(f"{__file__}/../.."))
+    __import__("experiments")
+
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-if __name__ == "__main__" and not sys.path[0].endswith("site-packages"):
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # `experiments` is a package of this folder
 
 from ablate.core.storage import whole_folder
 from ablate.model.hf_config import ARCHITECTURES, config_of, names, read_config
 from ablate.model.hf_weights import SAFE, VOCABULARY, folder_of
 from ablate.training.run_manifest import RunError
-from experiments.cli.compose import UsageError, require_place
+from experiments.cli.places import UsageError, require_place
 from experiments.hf_export import finished_run, model_card
 from experiments.hf_export.finished_run import Finished
 from experiments.hf_export.tokenizer_files import tokenizer_files

@@ -7,21 +7,25 @@ predicts that learning them costs. See --help.
 
 from __future__ import annotations
 
-import math
+import os
 import sys
-from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-if __name__ == "__main__" and not sys.path[0].endswith("site-packages"):
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # `experiments` is a package of this folder
+if not __package__:  # started by its path: what is imported is this package's or installed, nothing else
+    sys.path.insert(0, os.path.realpath(f"{__file__}/../.."))
+    __import__("experiments")
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from ablate.core.storage import WHERE, describe
-from experiments.cli.compose import Command, UsageError, main, require_place
-from experiments.cli.help_text import survey_help
-from experiments.presets.registry import context_samplers
+from experiments.cli.command import Command
+from experiments.cli.entry import main
+from experiments.cli.help_text import groups, keys
+from experiments.cli.places import UsageError, require_place
+from experiments.presets.corpus_presets import context_samplers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +35,24 @@ if TYPE_CHECKING:
 
 NOTHING = "–"
 CONFIG = "config.yaml"
+
+
+def survey_help() -> str:
+    """The same of the survey."""
+    from ablate.analysis.corpus_survey import Survey
+
+    lines = [
+        "What a corpus asks before any training: K(c) by context sampler, visits, predicted cost.",
+        "",
+    ]
+    lines += ["  python experiments/knowledge.py [corpus=NAME] [key=value ...]", ""]
+    lines += [*groups("corpus"), keys(Survey)]
+    lines += [
+        "Every field of a config is a key too: corpus.digits=8  corpus.split=test  thresholds.reasoning=2",
+        "-m corpus=a,b   every combination, one after the other",
+        "--cfg job       print the configuration and stop",
+    ]
+    return "\n".join(lines)
 
 
 def job(survey: Survey) -> None:
@@ -94,7 +116,7 @@ def _holds(survey: Survey) -> bool:
 
 
 def table(rows: pd.DataFrame) -> Table:
-    """A line a sampler: K_1 and P(K=1) of all tokens and of answers, contexts and how far they reach, predicted costs."""
+    """A line a sampler: K_1 and P(K=1) of all tokens and of answers, contexts and their reach, predicted costs."""
     from rich.table import Table
 
     from ablate.core.records import INFERENCE
@@ -106,10 +128,10 @@ def table(rows: pd.DataFrame) -> Table:
         show_edge=False,
         pad_edge=False,
         caption="K_1: 2^entropy, valid tokens; P(K=1): only one is valid; of all scored tokens, then of answers. "
-        "contexts: different ones among the questions, after deleting what does not matter; unseen: share of the sampler "
-        "not among them (Good-Turing). cost: bits a token, all tokens, that a table pays which has learned from one "
-        "half of the questions and is asked the other, of the same sampler; in brackets, times AR's. AR met: share of "
-        "AR's answers whose context the sampler's own half shows.",
+        "contexts: different ones among the questions, after deleting what does not matter; unseen: share of the "
+        "sampler not among them (Good-Turing). cost: bits a token, all tokens, that a table pays which has "
+        "learned from one half of the questions and is asked the other, of the same sampler; in brackets, times AR's. "
+        "AR met: share of AR's answers whose context the sampler's own half shows.",
         caption_justify="left",
     )
     columns = [

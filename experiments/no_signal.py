@@ -6,12 +6,16 @@ quadrature and the objectives' own masks: tables, rows and figures. Exit code 1 
 
 from __future__ import annotations
 
-import argparse
+import os
 import sys
-from pathlib import Path
 
-if __name__ == "__main__" and not sys.path[0].endswith("site-packages"):
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # `experiments` is a package of this folder
+if not __package__:  # started by its path: what is imported is this package's or installed, nothing else
+    sys.path.insert(0, os.path.realpath(f"{__file__}/../.."))
+    __import__("experiments")
+
+import argparse
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from rich.console import Console
@@ -20,11 +24,12 @@ from rich.table import Table
 from ablate.analysis.block_loss_checks import validate_blocks
 from ablate.analysis.noise_checks import DRAWS, validate, validate_weights
 from ablate.core.storage import write_bytes
-from experiments.cli.compose import UsageError, require_place
+from experiments.cli.places import UsageError, require_place
 from experiments.reports.clean_context_share import shares
 from figures.drawing import style
 from figures.noise import clean_context, empty_blocks
 
+Frame = Any  # a pandas frame or one row of it, whose columns no type checker knows
 LEVEL = 1e-3  # of Holm-adjusted p-values, below which an estimate contradicts its closed form
 QUADRATURE = 1e-8
 MOST = 10_000_000
@@ -35,11 +40,12 @@ def main(arguments: list[str] | None = None) -> int:
     asked = _parser().parse_args(arguments)
     try:
         require_place(asked.out, "--out")
-        rows = pd.DataFrame(validate(draws=asked.draws, seed=asked.seed))
+        rows: Frame = pd.DataFrame(validate(draws=asked.draws, seed=asked.seed))
         weights = pd.DataFrame(validate_weights(draws=asked.draws, seed=asked.seed))
         blocks = pd.DataFrame(validate_blocks(draws=asked.draws, seed=asked.seed))
         clean = pd.DataFrame(shares(draws=asked.draws, seed=asked.seed))
-        tables = {"no_signal": rows, "token_weights": weights, "block_losses": blocks, "clean_share": clean}
+        tables: dict[str, Frame] = {"no_signal": rows, "token_weights": weights, "block_losses": blocks}
+        tables["clean_share"] = clean
         for name, frame in tables.items():
             write_bytes(asked.out / f"{name}.csv", frame.to_csv(index=False).encode())
         drawn = {"no_signal": empty_blocks.draw(rows), "clean_share": clean_context.draw(clean)}
@@ -58,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
     return int(least < LEVEL or off > QUADRATURE)
 
 
-def table(rows: pd.DataFrame) -> Table:
+def table(rows: Frame) -> Table:
     """A line per schedule, a column per block size: closed form, and the estimate below it."""
     out = Table(
         title=f"P(no masked token in a block of B), {rows['draws'].iloc[0]:,} blocks drawn each",
@@ -78,7 +84,7 @@ def table(rows: pd.DataFrame) -> Table:
     return out
 
 
-def _cell(row: pd.Series) -> str:
+def _cell(row: Frame) -> str:
     mark = "!" if row["p_holm"] < LEVEL else ""
     return f"{_number(row['closed_form'])} {_number(row['estimate'])}{mark}"
 
@@ -87,7 +93,7 @@ def _number(value: float) -> str:
     return f"{value:.4f}" if value >= 5e-4 or value == 0 else f"{value:.0e}"
 
 
-def weights_table(rows: pd.DataFrame) -> Table:
+def weights_table(rows: Frame) -> Table:
     """Mean weight of a token after the atom clip, by guard and weight: a column per block size."""
     out = Table(
         title="Mean weight of a token, rates clipped at 1/B: exact, then drawn ± standard error",

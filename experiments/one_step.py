@@ -10,22 +10,25 @@ as its gradient is there, so that gradients never lie there all at once; clippin
 
 from __future__ import annotations
 
+import os
+import sys
+
+if not __package__:  # started by its path: what is imported is this package's or installed, nothing else
+    sys.path.insert(0, os.path.realpath(f"{__file__}/../.."))
+    __import__("experiments")
+
 import math
 import resource
-import sys
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-if __name__ == "__main__" and not sys.path[0].endswith("site-packages"):
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # `experiments` is a package of this folder
 
 from ablate.model.config import ModelConfig
 from ablate.objectives.autoregressive import Autoregressive
 from ablate.objectives.regime import Stage
-from experiments.cli.compose import Command, main
-from experiments.cli.help_text import one_step_help
+from experiments.cli.command import Command
+from experiments.cli.entry import main
+from experiments.cli.help_text import groups, keys
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,6 +72,14 @@ class OneStep:
     @property
     def mask_id(self) -> int:
         return self.vocabulary - 1
+
+
+def one_step_help() -> str:
+    """The same of one step."""
+    lines = ["One real optimisation step of any shape on the CPU, in bf16: about 8 bytes a parameter.", ""]
+    lines += ["  python experiments/one_step.py model=2.5b [length=N] [key=value ...]", ""]
+    lines += [*groups("model"), keys(OneStep)]
+    return "\n".join(lines)
 
 
 def check(asked: list[OneStep]) -> list[OneStep]:

@@ -6,19 +6,24 @@ storage; FLOPs are counted; days follow from the share of the processor's peak t
 
 from __future__ import annotations
 
-import json
+import os
 import sys
+
+if not __package__:  # started by its path: what is imported is this package's or installed, nothing else
+    sys.path.insert(0, os.path.realpath(f"{__file__}/../.."))
+    __import__("experiments")
+
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if __name__ == "__main__" and not sys.path[0].endswith("site-packages"):
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # `experiments` is a package of this folder
-
 from ablate.compute.training_plan import GB, Plan
 from ablate.core.storage import describe, write_bytes
-from experiments.cli.compose import Command, UsageError, main, require_place
-from experiments.cli.help_text import plan_help
+from experiments.cli.command import Command
+from experiments.cli.entry import main
+from experiments.cli.help_text import groups, keys
+from experiments.cli.places import UsageError, require_place
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -43,6 +48,22 @@ LINES: tuple[tuple[str, str, Callable[[dict[str, Any]], float]], ...] = (
     ("1000 processed tokens a second", ".1f", lambda s: s["processed_tokens_per_second"] / 1e3),
     ("days", ".2f", lambda s: s["days"]),
 )
+
+
+def plan_help() -> str:
+    """The same of the plan of a training."""
+    from ablate.compute.training_plan import Plan
+
+    lines = ["What a training takes before it starts: parameters, memory, FLOPs, tokens a second, days.", ""]
+    lines += ["  python experiments/plan.py [model=NAME] [regime=NAME] [gpus=N] [key=value ...]", ""]
+    lines += [
+        *groups("regime", "model"),
+        keys(Plan),
+        "Every field of a config is a key too: regime.stages.1.objective.draws=2  model.layers=32",
+        "-m gpus=8,64 strategy=ddp,fsdp   every combination, one after the other",
+        "--cfg job                        print the configuration and stop",
+    ]
+    return "\n".join(lines)
 
 
 def job(plan: Plan) -> None:
@@ -128,10 +149,10 @@ def notes(plan: Plan, stages: list[dict[str, Any]]) -> str:
         f"as MFU counts: {FORMULA}.",
         "computed: products and pairs that see each other, of outputs that are scored, forward and backward.",
     ]
-    anew = max(stage["flops"]["made_anew_per_clean_token"] for stage in stages)
-    if anew:
+    again = max(stage["flops"]["made_anew_per_clean_token"] for stage in stages)
+    if again:
         lines.append(
-            f"recomputed in the backward pass: up to {anew / 1e9:.2f} GFLOP a clean token more, which MFU does "
+            f"recomputed in the backward pass: up to {again / 1e9:.2f} GFLOP a clean token more, which MFU does "
             "not count: the one stated has to allow for it."
         )
     lines.append(

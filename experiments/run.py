@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from pathlib import Path
 
-if __name__ == "__main__" and not sys.path[0].endswith("site-packages"):
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # `experiments` is a package of this folder
+if not __package__:  # started by its path: what is imported is this package's or installed, nothing else
+    sys.path.insert(0, os.path.realpath(f"{__file__}/../.."))
+    __import__("experiments")
 
 from ablate.training.run_config import Run
-from experiments.cli.compose import RUN, main
+from experiments.cli.entry import main
+from experiments.cli.run_command import RUN
 
 
 def job(run: Run) -> None:

@@ -2,52 +2,47 @@
 
 from __future__ import annotations
 
-import signal
+import os
 import sys
+
+if not __package__:  # started by its path: what is imported is this package's or installed, nothing else
+    sys.path.insert(0, os.path.realpath(f"{__file__}/../.."))
+    __import__("experiments")
+
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
-if __name__ == "__main__" and not sys.path[0].endswith("site-packages"):
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # `experiments` is a package of this folder
+from experiments.cli.command import Command
+from experiments.cli.entry import main
+from experiments.cli.help_text import keys
+from experiments.cli.places import UsageError, require_place
+from experiments.presets.registry import GROUPS
+from experiments.study_runner.assignment import Assignment
 
-from ablate.studies.design import Setting, Study
-from experiments.cli.compose import Command, UsageError, main, require_place
-from experiments.cli.help_text import study_help
 
-
-@dataclass
-class Assignment:
-    """A study, and how it is worked off.
-
-    workers: processes at work at once, each on one run. only: names of the conditions to run, all where empty. words:
-    of every run, after all others; they make it another study than the one that ships: give it a study.name.
-    runs: folder of the runs, shared by all studies and by every process that works on one. results: folder of what
-    studies found. Raises ValueError for values out of range.
-    """
-
-    study: Study
-    workers: int = 1
-    only: list[str] = field(default_factory=list)
-    words: list[str] = field(default_factory=list)
-    runs: str = "runs"
-    results: str = "results"
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.workers <= 1024:
-            raise ValueError(f"workers: wanted 1..1024, got {self.workers}; type workers=2")
-        known = [condition.name for condition in self.study.conditions]
-        for name in self.only:
-            if name not in known:
-                raise ValueError(
-                    f"only: study {self.study.name} has the conditions {', '.join(known)}; got {name}; "
-                    f"type only=[{known[0]}]"
-                )
-
-    @property
-    def conditions(self) -> list[Setting]:
-        return [c for c in self.study.conditions if not self.only or c.name in self.only]
+def study_help() -> str:
+    """The studies that ship, each with question, command and cost."""
+    lines = ["A controlled study: arms that differ in one declared factor, paired by seed.", ""]
+    lines += ["  python experiments/study.py [study=NAME] [workers=N] [key=value ...]", ""]
+    for name, study in GROUPS["study"].items():
+        runs = len(study.arms) * len(study.conditions) * len(study.seeds)
+        lines += [
+            f"{name}: {study.question}",
+            f"    python experiments/study.py study={name} workers=2",
+            f"    arms {', '.join(arm.name for arm in study.arms)}",
+            f"    conditions {', '.join(c.name for c in study.conditions)}; {len(study.seeds)} seeds; "
+            f"{runs} runs, {study.cost}",
+            "",
+        ]
+    lines += [
+        keys(Assignment),
+        "Every field of a study is a key too: study.seeds=[1,2]  study.name=mine",
+        "\"words=['budget=smoke']\"   further words for every run (another study: type study.name=mine as well)",
+        "only=[trace]           some conditions; results are added to those of the others",
+    ]
+    return "\n".join(lines)
 
 
 def check(asked: list[Assignment]) -> list[Assignment]:

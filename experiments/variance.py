@@ -5,13 +5,16 @@ Command: `python experiments/variance.py` (see --help). Cost: two minutes on one
 
 from __future__ import annotations
 
+import os
 import sys
+
+if not __package__:  # started by its path: what is imported is this package's or installed, nothing else
+    sys.path.insert(0, os.path.realpath(f"{__file__}/../.."))
+    __import__("experiments")
+
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-if __name__ == "__main__" and not sys.path[0].endswith("site-packages"):
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # `experiments` is a package of this folder
 
 from ablate.core.storage import describe, digest
 from ablate.model.config import ModelConfig
@@ -23,9 +26,11 @@ from ablate.objectives.masked_diffusion import MaskedDiffusion
 from ablate.objectives.problem import Objective
 from ablate.training.budget import Budget
 from ablate.training.run_config import Run
-from experiments.cli.compose import Command, UsageError, main, require_place
-from experiments.cli.help_text import variance_help
-from experiments.presets.registry import REGIMES
+from experiments.cli.command import Command
+from experiments.cli.entry import main
+from experiments.cli.help_text import groups, keys
+from experiments.cli.places import UsageError, require_place
+from experiments.presets.regimes import REGIMES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,6 +108,19 @@ class VarianceStudy:
         return Run(
             self.corpus, self.model, REGIMES["ar"], self.budget, seed=self.seed, threads=self.threads, cache=self.cache
         )
+
+
+def variance_help() -> str:
+    """The same of the gradient's variance."""
+    lines = ["Variance of the gradient at the base model, per schedule: which data, which mask rate, which mask.", ""]
+    lines += ["  python experiments/variance.py [corpus=NAME] [model=NAME] [budget=NAME] [key=value ...]", ""]
+    lines += [*groups("corpus", "model", "budget"), keys(VarianceStudy)]
+    lines += [
+        "Every field of a config is a key too: corpus.operations=12  budget.base_tokens=3000000",
+        "-m seed=0,1     every combination, one after the other",
+        "--cfg job       print the configuration and stop",
+    ]
+    return "\n".join(lines)
 
 
 def job(study: VarianceStudy) -> None:

@@ -7,24 +7,27 @@ study began is marked.
 
 from __future__ import annotations
 
+import os
+import sys
+
+if not __package__:  # started by its path: what is imported is this package's or installed, nothing else
+    sys.path.insert(0, os.path.realpath(f"{__file__}/../.."))
+    __import__("experiments")
+
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
-if __name__ == "__main__" and not sys.path[0].endswith("site-packages"):
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # `experiments` is a package of this folder
-
-import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
 from ablate.core import records
 from ablate.studies.outcomes import QUESTIONS
 from ablate.studies.predictions import VERDICTS, Prediction, read_predictions, verdicts
+from experiments.presets.predictions_file import PREDICTIONS
 
-PREDICTIONS = Path(__file__).parent / "presets" / "predictions.yaml"
+Frame = Any  # a pandas frame or one row of it, whose columns no type checker knows
 COLOURS = {"supported": "green", "refuted": "red", "undecided": "yellow"}
 CAPTION = (
     "difference: mean over seeds of the arm less the other, 95 % interval by bootstrap over seeds (then questions, "
@@ -59,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def collect(results: Path, path: Path) -> pd.DataFrame:
+def collect(results: Path, path: Path) -> Frame:
     """Verdicts on every prediction whose study has results. ValueError for what cannot be read, and where nothing was
     measured."""
     predictions = read_predictions(path)
@@ -84,7 +87,9 @@ def _of(folder: Path, predictions: list[Prediction]) -> list[dict[str, Any]]:
         raise ValueError(
             f"{folder}/manifest.json: wanted the manifest of a study, got a damaged file; restore it"
         ) from None
-    found = verdicts(predictions, rows[rows["seed"].isin(seeds)], questions[questions["seed"].isin(seeds)])
+    found: list[dict[str, Any]] = verdicts(
+        predictions, rows[rows["seed"].isin(seeds)], questions[questions["seed"].isin(seeds)]
+    )
     now = {p.id: p.fingerprint() for p in predictions}
     for row in found:
         code = {s for c, a, s in sources if c == row["condition"] and a in (row["arm"], row["other"])}
@@ -100,7 +105,7 @@ def _of(folder: Path, predictions: list[Prediction]) -> list[dict[str, Any]]:
     return found
 
 
-def table(found: pd.DataFrame) -> Table:
+def table(found: Frame) -> Table:
     """A line for every prediction."""
     out = Table(title="Verdicts", title_justify="left", caption=CAPTION, caption_justify="left")
     for name in (

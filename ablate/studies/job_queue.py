@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -25,7 +26,8 @@ from typing import IO, Protocol
 from ablate.core.storage import lock
 
 ATTEMPTS = 3  # of a run that dies by a signal; one that exits by itself has said why and is not tried again
-POLL = 0.5  # seconds between looks at runs that others have claimed
+POLL = 0.5  # seconds between looks at runs, those that others have claimed included
+PATIENCE = 15  # seconds for a run to stop when asked, before it is killed
 
 
 class State(StrEnum):
@@ -51,7 +53,8 @@ class Job:
 
     @property
     def command(self) -> list[str]:
-        return [sys.executable, str(self.script), *self.words]
+        # -P: neither the current folder nor the script's may stand in for a package of the same name
+        return [sys.executable, "-P", str(self.script), *self.words]
 
     @property
     def complete(self) -> bool:
@@ -101,29 +104,53 @@ class LocalRunner:
     def __post_init__(self) -> None:
         self.starting = threading.Lock()
 
-    def run(self, job: Job, claim: int) -> int:
+    def run(self, job: Job, claim: int, look: Callable[[], None] = lambda: None) -> int:
+        """Carries out the run and returns its exit status; calls `look` meanwhile. What `look` raises stops the run."""
+        process = self._start(job, claim)
+        if process is None:
+            return -signal.SIGINT
+        try:
+            while process.poll() is None:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(POLL)
+                look()
+            return process.returncode
+        finally:
+            _end(process)
+
+    def _start(self, job: Job, claim: int) -> subprocess.Popen[bytes] | None:
         job.log.parent.mkdir(parents=True, exist_ok=True)
-        with job.log.open("ab") as log:
-            with self.starting:  # a run is known to `stop`, or not begun after it
-                if self.stopped:
-                    return -signal.SIGINT
-                # in a session of its own: Ctrl-C reaches it through `stop`, once
-                process = subprocess.Popen(
-                    job.command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    pass_fds=(claim,),
-                    start_new_session=True,
-                )
-                self.processes.append(process)
-            return process.wait()
+        with job.log.open("ab") as log, self.starting:  # a run is known to `stop`, or not begun after it
+            if self.stopped:
+                return None
+            # in a session of its own: Ctrl-C reaches it through `stop`, once
+            process = subprocess.Popen(
+                job.command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                pass_fds=(claim,),
+                start_new_session=True,
+            )
+            self.processes.append(process)
+            return process
 
     def stop(self) -> None:
         with self.starting:
             self.stopped = True
             for process in self.processes:
                 process.send_signal(signal.SIGINT)  # nothing happens to one that has ended
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Stops a run that is still at work: it is asked, and killed where it does not listen."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 @dataclass

@@ -79,8 +79,12 @@ def pool(workers: int) -> Iterator[Pool]:
         yield Pool(1)
         return
     # there are as many workers as there should be threads
-    surroundings = {**os.environ, "TOKENIZERS_PARALLELISM": "false", "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-c", "from ablate.text.process_pool import serve; serve()"]
+    surroundings = {
+        **os.environ,
+        "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+    }
+    command = [sys.executable, "-P", "-c", "from ablate.text.process_pool import serve; serve()"]
     started: list[Worker] = []
     idle: SimpleQueue[Worker] = SimpleQueue()
     threads = ThreadPoolExecutor(workers)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,9 +29,9 @@ from ablate.training.lightning_module import TrainingModule, fit
 from ablate.training.progress import ProgressCallback, TrainingCounters
 from ablate.training.run_config import Run
 from experiments.benchmarks.timing import middle, spread
-from experiments.cli.compose import RUN, jobs
+from experiments.cli.compose import jobs
+from experiments.cli.run_command import RUN, SCRIPT
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 # Bounds that a change of code must not break. Share of the bare loop's speed; seconds; seconds
 LEAST_SPEED, MOST_FIRST_STEP, MOST_HELP = 0.85, 6.0, 2.0
 
@@ -43,7 +43,7 @@ def default_job(threads: int = 0) -> Run:
 
 
 def overhead(rounds: int, steps: int, threads: int) -> dict[str, Any]:
-    """The default job's loop (Lightning, ProgressCallback, a logged row every few steps; no probes) beside the bare loop."""
+    """The default job's loop (Lightning, progress, a logged row every few steps; no probes) beside the bare loop."""
     job = default_job(threads)
     torch.set_num_threads(job.threads)
     network = build_network(job)
@@ -119,11 +119,13 @@ def answers(times: int, threads: int) -> dict[str, list[float]]:
     """Seconds from starting Python to the end of the first training step, and to the end of --help, `times` each."""
     code = f"from experiments.benchmarks.run_speed import first_step; first_step({threads})"
     first, helped = [], []
+    python = [sys.executable, "-P"]
+    surroundings = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     for _ in range(times):
         start = time.time()  # the one clock that two processes share
-        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+        done = subprocess.run([*python, "-c", code], env=surroundings, stdout=subprocess.PIPE, text=True, check=True)
         first.append(float(done.stdout.split()[-1]) - start)
-    command = [sys.executable, str(ROOT / "experiments" / "run.py"), "--help"]
+    command = [*python, str(SCRIPT), "--help"]
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(times):
             start = time.time()

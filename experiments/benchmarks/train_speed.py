@@ -212,9 +212,8 @@ def compete(contest: Contest, around: dict[str, Any], in_process: Measure = in_n
 def over_dense(rows: list[dict[str, Any]]) -> float | None:
     """Tokens a second of the block pass over those of the same with a dense mask, each at its own micro-step."""
     found = {row["contestant"]: row.get("clean_tokens_per_second") for row in rows}
-    if not found.get(BLOCK) or not found.get(DENSE):
-        return None
-    return found[BLOCK]["median"] / found[DENSE]["median"]
+    block, dense = found.get(BLOCK), found.get(DENSE)
+    return block["median"] / dense["median"] if block and dense else None
 
 
 def place(machine: dict[str, Any]) -> Path:

@@ -1,7 +1,7 @@
-"""The command line: Hydra composes the nouns; what it refuses is said in one message.
+"""Configs out of what was typed: Hydra composes the groups, keys are set one by one, and every refusal is one message.
 
-Hydra's own entry point answers --help, --cfg and tab completion. Jobs are composed here, so that every job of a sweep
-is checked before the first one writes anything.
+Jobs are composed here and not by Hydra's entry point, so that every job of a sweep is checked before the first one
+writes anything.
 """
 
 from __future__ import annotations
@@ -9,115 +9,27 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import itertools
-import os
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-import yaml
 from hydra import compose, initialize
-from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ablate.core.storage import describe
 from ablate.noise.schedules import Noise, named
-from ablate.training.run_config import Run
-from ablate.training.run_manifest import RunError, read_manifest
-from experiments.cli.help_text import run_help, shown
-from experiments.cli.places import UsageError, require_place
+from experiments.cli.command import Command
+from experiments.cli.help_text import shown
+from experiments.cli.places import UsageError
 from experiments.presets.model_sizes import PREFIX, is_place, model_at
 from experiments.presets.registry import DEFAULTS, GROUPS
 
-HANDED_ON = ("--help", "-h", "--hydra-help", "--cfg", "-c", "--shell-completion", "-sc", "--info", "-i", "--version")
 MULTIRUN = ("-m", "--multirun")
 
 
-@dataclass(frozen=True)
-class Command:
-    """A script: the noun that its keys are the fields of, and the groups that name parts of it."""
-
-    script: str
-    noun: Callable[[], type]  # a function, so that --help and tab completion load no torch
-    groups: tuple[str, ...]
-    help: Callable[[], str]
-    check: Callable[[list[Any]], list[Any]]  # makes every automatic choice; raises ValueError for what cannot be done
-
-    def register(self) -> None:
-        """Puts the nouns into Hydra's store: each one is its own schema."""
-        quiet = [{f"override hydra/{log}": "disabled"} for log in ("job_logging", "hydra_logging")]
-        defaults = ["_self_", *({group: DEFAULTS[group]} for group in self.groups), *quiet]
-        hydra = {
-            "run": {"dir": "."},
-            "output_subdir": None,
-            "help": {"app_name": self.script, "template": self.help().replace("$", "$$")},
-        }
-        extra = [
-            ("defaults", list[Any], field(default_factory=lambda: defaults)),
-            ("hydra", Any, field(default_factory=lambda: hydra)),
-        ]
-        store = ConfigStore.instance()
-        store.store(name=self.script, node=dataclasses.make_dataclass("Schema", extra, bases=(self.noun(),)))
-        for group in self.groups:
-            for name, noun in GROUPS[group].items():
-                store.store(group=group, name=name, node=noun)
-
-
-def main(command: Command, job: Callable[[Any], None]) -> None:
-    """Runs `job` on every noun that the command line asks for; exits with 2 for bad input, 130 for Ctrl-C."""
-    command.register()
-    flags = [a for a in sys.argv[1:] if a.startswith("-")]
-    try:
-        if any(f.split("=")[0] in HANDED_ON for f in flags):
-            _hand_to_hydra(command, flags)
-            return
-        try:
-            asked = command.check(jobs(command, sys.argv[1:]))
-        except ValueError as error:
-            _refuse(error)
-        for one in asked:
-            job(one)
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the last checkpoint, where there is one", file=sys.stderr)
-        sys.exit(130)
-    except (UsageError, RunError, OSError) as error:
-        _refuse(error)
-
-
-def check_runs(asked: list[Run]) -> list[Run]:
-    """Every run asked for, every automatic choice made, before the first one writes anything."""
-    asked = [run.resolved() for run in asked]
-    for run in asked:
-        read_manifest(run)
-    for run in asked:
-        require_place(run.folder, "out")
-        require_place(Path(run.cache).expanduser(), "cache")
-    folders = [str(run.folder) for run in asked]
-    for folder in folders:
-        if folders.count(folder) > 1:
-            raise UsageError(
-                f"{folder}: wanted a folder for each job of the sweep, got two jobs for it; name each "
-                "value once and leave out= out"
-            )
-    return asked
-
-
-def _refuse(error: Exception) -> NoReturn:
-    if os.environ.get("RANK", "0") == "0":  # of several processes one says it
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-    sys.exit(2)
-
-
-RUN = Command("run.py", lambda: Run, ("regime", "corpus", "model", "budget"), run_help, check_runs)
-
-
 def jobs(command: Command, arguments: list[str]) -> list[Any]:
-    """Every noun asked for, composed. Raises UsageError or ValueError for the first that is illegal."""
+    """Every config asked for, composed. Raises UsageError or ValueError for the first that is illegal."""
     for flag in (a for a in arguments if a.startswith("-")):
         if flag not in MULTIRUN:
             raise UsageError(f"{flag}: no such option; wanted key=value, -m or --help; type --help")
@@ -157,7 +69,7 @@ def _compose(command: Command, words: list[str]) -> Any:
     for override in overrides:
         if override.key_or_group in command.groups:
             _require_choice(override)
-    groups = [o.input_line for o in overrides if o.key_or_group in command.groups]
+    groups = [o.input_line or "" for o in overrides if o.key_or_group in command.groups]
     try:
         config = compose(command.script, overrides=groups)
         if place:
@@ -170,8 +82,8 @@ def _compose(command: Command, words: list[str]) -> Any:
         composed = OmegaConf.to_object(config)
     except (HydraException, OmegaConfBaseException) as error:
         raise UsageError(str(error).splitlines()[0] + "; type --help") from None
-    noun = command.noun()
-    return noun(**{f.name: getattr(composed, f.name) for f in dataclasses.fields(noun)})
+    config_type = command.config()
+    return config_type(**{f.name: getattr(composed, f.name) for f in dataclasses.fields(config_type)})
 
 
 def _places(command: Command, overrides: list[Override]) -> tuple[str, str, list[Override]]:
@@ -201,13 +113,14 @@ def _require_choice(override: Override) -> None:
 
 
 def _set(config: DictConfig, override: Override) -> None:
-    """Sets a key, which must exist and take the value: its type is the noun's field. Noise is set by name."""
+    """Sets a key, which must exist and take the value: its type is that of the config's field. Noise is set by name."""
     if override.is_delete() or override.is_add():
         raise UsageError(
             f"{override.input_line}: keys can be set, not added or removed; type {override.key_or_group}=VALUE"
         )
     path = override.key_or_group.split(".")
     node: Any = config
+    last, old = node, node
     for depth, part in enumerate(path):
         known = _keys(node)
         if part not in known:
@@ -240,18 +153,3 @@ def _keys(node: Any) -> list[str]:
     if isinstance(node, ListConfig):
         return [str(i) for i in range(len(node))]
     return [str(key) for key in node if key not in ("hydra", "defaults")] if isinstance(node, DictConfig) else []
-
-
-def _hand_to_hydra(command: Command, flags: list[str]) -> None:
-    import hydra
-
-    try:
-        if any(f.split("=")[0] in ("--cfg", "-c") for f in flags):
-            words = [a for a in sys.argv[1:] if not a.startswith("-") and a not in ("job", "hydra", "all")]
-            asked = jobs(command, [*words, *(f for f in flags if f in MULTIRUN)])
-            if "job" in sys.argv and len(asked) == 1:  # Hydra's own way knows no noise by name, and shows no kinds
-                print(yaml.safe_dump(describe(asked[0]), sort_keys=False), end="")
-                return
-        hydra.main(version_base="1.3", config_name=command.script)(lambda config: None)()
-    except (HydraException, ValueError) as error:
-        _refuse(error)

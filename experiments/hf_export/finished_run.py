@@ -1,4 +1,4 @@
-"""A finished run read back from its folder: its nouns out of config.yaml, and what its manifest says."""
+"""A finished run read back from its folder: its configs out of config.yaml, and what its manifest says."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ablate.objectives.masked_diffusion import MaskedDiffusion
 from ablate.objectives.problem import Objective
 from ablate.objectives.regime import MaskWarmup, Regime, Stage
 from ablate.training.run_manifest import COMPLETE, RunError
-from experiments.presets.registry import CORPORA
+from experiments.presets.corpus_presets import CORPORA
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def read(folder: Path) -> Finished:
         config = yaml.safe_load((folder / "config.yaml").read_text())
         manifest = json.loads((folder / "manifest.json").read_text())
         status, trained_on = manifest["status"], manifest["data"]
-        corpus, regime, shape = (noun(config[name], name) for name in ("corpus", "regime", "model"))
+        corpus, regime, shape = (config_of(config[name], name) for name in ("corpus", "regime", "model"))
     except (OSError, yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise RunError(
@@ -66,15 +66,15 @@ def read(folder: Path) -> Finished:
     return Finished(folder, corpus, shape, regime, config, manifest)
 
 
-def noun(value: Any, name: str = "") -> Any:
-    """A noun out of what `store.describe` made of it. Raises KeyError, TypeError or ValueError for what is none."""
+def config_of(value: Any, name: str = "") -> Any:
+    """A config out of what `store.describe` made of it. Raises KeyError, TypeError or ValueError for others."""
     if isinstance(value, list):
-        return [noun(one) for one in value]
+        return [config_of(one) for one in value]
     if not isinstance(value, dict):
         return value
     if name == "rope_scaling":  # its own `kind` stands where others have the name of their class
         return RopeScaling(**value)
-    fields = {key: noun(one, key) for key, one in value.items() if key != "kind"}
+    fields = {key: config_of(one, key) for key, one in value.items() if key != "kind"}
     return {kind.__name__: kind for kind in _kinds()}[value["kind"]](**fields)
 
 

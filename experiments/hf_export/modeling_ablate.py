@@ -17,13 +17,16 @@ Shapes: B sequences, L positions, V rows of the embedding.
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
+Network: Any = LlamaForCausalLM  # whose signature differs between versions of transformers
 
-class DiffusionForCausalLM(LlamaForCausalLM):
+
+class DiffusionForCausalLM(Network):
     """The network as its last stage of training reads it, and the decoding that it was measured with."""
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, **options):

@@ -141,7 +141,7 @@ TWIN_SUPERVISED = twin(
 
 CONFOUNDS = Study(
     name="confounds",
-    question="Which of what AR and masked diffusion change at once makes the difference: attention, law of masks, or "
+    question="Which of what AR and masked diffusion change at once makes the difference: attention, mask sampling, or "
     "the number of supervised tokens? (exploratory)",
     arms=[
         arm(name)

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from scipy.stats import binomtest, norm
 
-from ablate.noise.closed_forms import clean_context_share
 from ablate.analysis.statistics import holm
+from ablate.noise.closed_forms import clean_context_share
 from ablate.noise.masking import layout_of
 from ablate.noise.options import BatchAddress, Clip, Strata
 from ablate.noise.schedules import named
@@ -94,7 +94,7 @@ def _ratio(clean_B: np.ndarray, weight_B: np.ndarray, exact: float) -> dict[str,
     total = float(weight_B.sum())
     estimate = float(weight_B @ clean_B) / total if total else math.nan
     error = float(np.linalg.norm(weight_B * (clean_B - estimate))) / total if total else math.nan
-    many = exact * np.count_nonzero(weight_B) >= ENOUGH  # a normal law of fewer would cry wolf
+    many = exact * np.count_nonzero(weight_B) >= ENOUGH  # a normal distribution of fewer would cry wolf
     p = float(2 * norm.sf(abs(estimate - exact) / error)) if many and error else math.nan
     half = float(norm.isf(0.025)) * error
     return {"estimate": estimate, "low": estimate - half, "high": estimate + half, "p_value": p}

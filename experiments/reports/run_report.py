@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
-import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
 from ablate.core import records
+
+Frame = Any  # a pandas frame or one row of it, whose columns no type checker knows
 
 
 def report(folder: Path, console: Console) -> None:
@@ -32,7 +34,7 @@ def report(folder: Path, console: Console) -> None:
         console.print(f"  {folder / name}", soft_wrap=True)
 
 
-def summary(rows: pd.DataFrame, metric: str) -> Table:
+def summary(rows: Frame, metric: str) -> Table:
     """Held-out new domain by block size: baseline, before and after the switch, at the end; forgetting below, and the
     unclipped bound over whole sequences by block size."""
     from figures.drawing import arms
@@ -43,12 +45,12 @@ def summary(rows: pd.DataFrame, metric: str) -> Table:
     for name in marks:
         table.add_column(name, justify="right", min_width=6)
     wanted = rows[(rows["metric"] == metric) & rows["contexts"].isin(["decode", "block"])]
-    for law, note in {
+    for (domain, split), note in {
         ("new", "test"): "",
         ("new", "train"): " (train split)",
         ("general", "test"): " (general)",
     }.items():
-        part = wanted[(wanted["domain"] == law[0]) & (wanted["split"] == law[1])]
+        part = wanted[(wanted["domain"] == domain) & (wanted["split"] == split)]
         for size, group in sorted(part.groupby("block_size"), reverse=True):
             at = group.set_index(["stage", "step"])["value"]
             table.add_row(f"{size}{note}", *(f"{at[mark]:.3f}" for mark in marks.values()))
@@ -62,7 +64,7 @@ def summary(rows: pd.DataFrame, metric: str) -> Table:
     return table
 
 
-def moments(rows: pd.DataFrame) -> dict[str, tuple[int, int]]:
+def moments(rows: Frame) -> dict[str, tuple[int, int]]:
     """(stage, step) of the baseline, of both sides of each switch and of the end, in order."""
     probed = rows[rows["contexts"] != ""]
     stages = sorted(set(probed["stage"]) - {-1})

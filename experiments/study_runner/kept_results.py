@@ -18,12 +18,13 @@ from ablate.studies.control import ControlError
 from ablate.studies.design import Study
 from ablate.studies.job_queue import Job
 from ablate.studies.outcomes import QUESTIONS, by_question
-from experiments.cli.compose import UsageError
+from experiments.cli.places import UsageError
 from experiments.study_runner.registered import registered, registered_labels
 
 if TYPE_CHECKING:
     from experiments.study_runner.plan_runs import Place, Plan
 
+Frame = Any  # a pandas frame or one row of it, whose columns no type checker knows
 MANIFEST, BY_QUESTION, LOCK = "manifest.json", "questions.parquet", ".lock"
 # of a run's own manifest
 FROM_RUN = (
@@ -36,7 +37,7 @@ FROM_RUN = (
     "wall_seconds",
     "cpu_seconds",
 )
-Finished = tuple["Place", str, dict[str, Any], pd.DataFrame]  # a run's place, label, manifest and rows
+Finished = tuple["Place", str, dict[str, Any], Frame]  # a run's place, label, manifest and rows
 
 
 def identity(study: Study) -> str:
@@ -131,7 +132,7 @@ def keep(plan: Plan, fresh: Iterable[Finished]) -> None:
         _write(plan, {**known, "runs": runs, "spent": _spent(plan, known, table)})
 
 
-def _kept(folder: Path, runs: dict[str, dict[str, Any]]) -> tuple[list[pd.DataFrame], list[pd.DataFrame]]:
+def _kept(folder: Path, runs: dict[str, dict[str, Any]]) -> tuple[list[Frame], list[Frame]]:
     """Rows and questions of these runs alone: a `keep` that was cut off may have left others."""
     if not runs:
         return [], []
@@ -190,7 +191,7 @@ def _require_same_start(study: Study, runs: dict[str, dict[str, Any]]) -> None:
             )
 
 
-def _spent(plan: Plan, known: dict[str, Any], table: pd.DataFrame) -> list[dict[str, Any]]:
+def _spent(plan: Plan, known: dict[str, Any], table: Frame) -> list[dict[str, Any]]:
     """All four quantities of every arm: as planned, and, scored tokens, as counted in training."""
     counted = table.groupby(["condition", "arm", "run"])["loss_tokens"].max().groupby(["condition", "arm"]).mean()
     elsewhere = [s for s in known.get("spent", []) if (s["condition"], s["arm"]) not in plan.spent]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ablate.core import records
 from ablate.studies.control import prove
@@ -13,15 +12,13 @@ from ablate.studies.design import Quantity, Study
 from ablate.studies.job_queue import Job
 from ablate.studies.predictions import Prediction, read_predictions
 from ablate.training.run_config import Run
-from experiments.cli.compose import RUN, UsageError, jobs
+from experiments.cli.compose import jobs
+from experiments.cli.places import UsageError
+from experiments.cli.run_command import RUN, SCRIPT
+from experiments.presets.predictions_file import PREDICTIONS
+from experiments.study_runner.assignment import Assignment
 from experiments.study_runner.kept_results import earlier
 from experiments.study_runner.registered import registered_labels
-from experiments.verdicts import PREDICTIONS
-
-if TYPE_CHECKING:
-    from experiments.study import Assignment
-
-SCRIPT = Path(__file__).parent.parent / "run.py"
 
 
 @dataclass(frozen=True)

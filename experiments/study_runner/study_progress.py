@@ -75,7 +75,7 @@ def reporter(queue: JobQueue, console: Console) -> Callable[[], None]:
 def left(queue: JobQueue) -> str:
     """How many runs are done, and in how many minutes the last one should be."""
     if not queue.states:
-        return "every run is in results already; results=FOLDER makes them anew"
+        return "every run is in results already; results=FOLDER recomputes them"
     done = sum(state is State.done for state in queue.states.values())
     seconds = queue.left()
     when = "" if math.isnan(seconds) else f", {seconds / 60:.1f} min left"

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ablate.studies.job_queue import Job
 from ablate.studies.search_space import Parameter, Point
 from ablate.training.run_config import Run
-from experiments.cli.compose import RUN, UsageError, jobs
-
-if TYPE_CHECKING:
-    from experiments.sweep import Search
-
-SCRIPT = Path(__file__).parent.parent / "run.py"
+from experiments.cli.compose import jobs
+from experiments.cli.places import UsageError
+from experiments.cli.run_command import RUN, SCRIPT
+from experiments.sweep_runner.search import Search
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from experiments.sweep_runner.sweep_results import STATES, complaint, per_seed, 
 from experiments.sweep_runner.trial_storage import place, standing
 
 if TYPE_CHECKING:
-    from experiments.sweep import Search
     from experiments.sweep_runner.feasible_space import Fitted
+    from experiments.sweep_runner.search import Search
 
 SHOWN = 5  # best trials
 

@@ -18,7 +18,7 @@ from ablate.core.storage import write_bytes
 from experiments.sweep_runner.trial_storage import identity, place, standing
 
 if TYPE_CHECKING:
-    from experiments.sweep import Search
+    from experiments.sweep_runner.search import Search
 
 STATES = {TrialState.COMPLETE: "complete", TrialState.FAIL: "failed", TrialState.PRUNED: "pruned"}
 IMPORTANCE = {"sweep": "str", "parameter": "str", "importance": "float64", "low": "float64", "high": "float64"}

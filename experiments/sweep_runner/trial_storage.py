@@ -24,10 +24,10 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from ablate.core.rng import address
 from ablate.core.storage import describe, lock, locked
-from experiments.cli.compose import UsageError
+from experiments.cli.places import UsageError
 
 if TYPE_CHECKING:
-    from experiments.sweep import Search
+    from experiments.sweep_runner.search import Search
 
 HEARTBEAT, GRACE = 15, 90  # seconds between signs of life, and after the last one
 CONNECT = 10  # seconds for a database to answer
@@ -60,7 +60,7 @@ def open_study(search: Search) -> optuna.Study:
                 study_name=search.title,
                 storage=storage,
                 load_if_exists=True,
-                directions=["minimize"] * len(search.objectives),
+                directions=["minimize" for _ in search.objectives],
             )
             _claim(study, search)
     except (*FAULTS, RuntimeError) as error:  # the last: tables of another version of Optuna

@@ -12,7 +12,6 @@ import os
 import shlex
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -22,18 +21,17 @@ from typing import IO, Any
 
 import numpy as np
 import optuna
-import pandas as pd
 from optuna.trial import TrialState
 
 from ablate.core import records
 from ablate.core.storage import lock
-from ablate.studies.job_queue import ATTEMPTS, POLL, Job
+from ablate.studies.job_queue import ATTEMPTS, POLL, Job, LocalRunner
 from ablate.studies.outcomes import How, Outcome
-from experiments.cli.compose import RUN
+from experiments.cli.run_command import RUN
 from experiments.sweep_runner.feasible_space import Fitted
 from experiments.sweep_runner.trial_storage import clear, lock_of, open_study, pruner_of, sampler_of, standing
 
-PATIENCE = 15  # seconds for a run to stop at Ctrl-C before it is killed
+Frame = Any  # a pandas frame, whose columns no type checker knows
 
 
 class FailedTrialError(Exception):
@@ -56,7 +54,7 @@ class Reporter:
         if (folder / records.FILE).exists():  # after the first probe
             self.tell(records.read(folder))
 
-    def tell(self, rows: pd.DataFrame) -> None:
+    def tell(self, rows: Frame) -> None:
         """Reports every probe that is new. Raises TrialPruned where the trial is to stop."""
         steps = [step for step in sorted(self.outcome.curve(rows)["step"].unique()) if step > 0]
         for step in steps[self.told :]:
@@ -67,11 +65,11 @@ class Reporter:
             if resource < self.last and self.trial.should_prune():
                 raise optuna.TrialPruned
 
-    def next_seed(self, rows: pd.DataFrame) -> None:
+    def next_seed(self, rows: Frame) -> None:
         self.before, self.told = [*self.before, number(self.outcome, rows)], 0
 
 
-def number(outcome: Outcome, rows: pd.DataFrame) -> float:
+def number(outcome: Outcome, rows: Frame) -> float:
     """An outcome. Raises FailedTrialError where it was not measured or is no number."""
     value = outcome.of(rows)
     if value is None or np.isnan(value):
@@ -110,6 +108,10 @@ class Worker:
 
     def pause(self) -> None:
         time.sleep(POLL)
+        self.require_going()
+
+    def require_going(self) -> None:
+        """Raises SystemExit where it was stopped or its parent is gone."""
         parent = multiprocessing.parent_process()
         if self.stopped or (parent is not None and not parent.is_alive()):
             raise SystemExit(130)
@@ -155,40 +157,20 @@ class Worker:
 
     def _run(self, job: Job, look: Callable[[], None]) -> None:
         """Carries out a run or waits for whoever is at it. Raises FailedTrialError where it exits incomplete."""
+
+        def meanwhile() -> None:
+            self.require_going()
+            look()
+
         while (claim := lock(job.claim)) is None:
             self.pause()
         with claim:
-            for _ in range(ATTEMPTS):
-                if job.complete or self._carry_out(job, claim, look) >= 0:  # negative: killed by a signal
+            for _ in range(ATTEMPTS):  # negative: killed by a signal
+                if job.complete or LocalRunner().run(job, claim.fileno(), meanwhile) >= 0:
                     break
         if not job.complete:
             raise FailedTrialError(job.complaint())
         look()
-
-    def _carry_out(self, job: Job, claim: IO[str], look: Callable[[], None]) -> int:
-        job.log.parent.mkdir(parents=True, exist_ok=True)
-        with job.log.open("ab") as log:
-            process = subprocess.Popen(
-                job.command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                pass_fds=(claim.fileno(),),
-                start_new_session=True,
-            )
-        try:
-            while process.poll() is None:
-                self.pause()
-                look()
-            return process.returncode
-        finally:
-            if process.poll() is None:
-                process.send_signal(signal.SIGINT)
-                try:
-                    process.wait(PATIENCE)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
 
 
 def command(job: Job) -> str:

@@ -16,11 +16,12 @@ from rich.console import Console
 from rich.live import Live
 
 from ablate.core.storage import locked
+from ablate.studies.job_queue import PATIENCE
 from experiments.sweep_runner import sweep_results
 from experiments.sweep_runner.feasible_space import Fitted
 from experiments.sweep_runner.sweep_report import progress, story
 from experiments.sweep_runner.trial_storage import FAULTS, clear, fault, standing
-from experiments.sweep_runner.trial_worker import PATIENCE, Worker, work
+from experiments.sweep_runner.trial_worker import Worker, work
 
 POLL = 1.0  # seconds between looks at the storage
 

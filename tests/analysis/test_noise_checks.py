@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import pytest
 from scipy import integrate, special
 from scipy.stats import binomtest, norm
@@ -20,8 +19,9 @@ from ablate.noise.closed_forms import (
     ramp_no_signal_probability,
     weight_tail,
 )
-from ablate.noise.options import BatchAddress, Guard
+from ablate.noise.options import Guard
 from ablate.noise.schedules import AtomClip, Cos, Interval, Linear, named
+from tests.builders import address
 
 SIZES = (1, 2, 3, 4, 8, 16, 32, 64, 512, 4096)
 
@@ -135,7 +135,7 @@ def test_variance_of_the_loss_is_that_of_drawn_masks(noise, guard, weight):
     from ablate.noise.options import Strata
 
     corruption = Corruption(noise, guard=Guard(guard), weight=weight, strata=Strata.none)
-    (masks,) = corruption.masks(layout_of(4, 8), BatchAddress(1, 0, np.arange(200_000), 200_000))
+    (masks,) = corruption.masks(layout_of(4, 8), address(200_000, seed=1))
     loss = masks.weight_BL[:, 4:].mean(1).numpy()
     squares = (loss - loss.mean()) ** 2
     error = squares.std() / math.sqrt(len(loss))

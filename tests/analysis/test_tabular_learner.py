@@ -204,9 +204,7 @@ def test_a_table_refuses_what_it_holds_impossible():
         table.excess([[0.5, 0.5, 0]], 10)
 
 
-@pytest.mark.parametrize(
-    "p_C", [np.full(300, 1 / 300), 1 / np.arange(1, 301) / (1 / np.arange(1, 301)).sum()]
-)
+@pytest.mark.parametrize("p_C", [np.full(300, 1 / 300), 1 / np.arange(1, 301) / (1 / np.arange(1, 301)).sum()])
 def test_good_turing_is_unbiased_and_knows_its_error(p_C):
     visits, runs = 500, 2000
     counts = generator(0, "good-turing", int(1e6 * p_C[0])).multinomial(visits, p_C, size=runs)

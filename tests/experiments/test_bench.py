@@ -15,7 +15,7 @@ from ablate.model.config import ModelConfig
 from ablate.model.transformer import Transformer, initialise
 from experiments import bench
 from experiments.benchmarks import llama_peer, oracle_speed, run_speed, step_speed
-from experiments.cli import compose
+from experiments.cli import compose, run_command
 
 needs_transformers = pytest.mark.skipif(
     importlib.util.find_spec("transformers") is None, reason='needs transformers: pip install -e ".[hf]"'
@@ -100,7 +100,7 @@ def test_bare_loop_and_lightning_loop_do_the_same_steps():
 def test_the_job_takes_the_threads_that_a_run_takes(monkeypatch):
     monkeypatch.setattr("os.cpu_count", lambda: 64)
     job = run_speed.default_job()
-    assert job == compose.jobs(compose.RUN, ["device=cpu"])[0].resolved()
+    assert job == compose.jobs(run_command.RUN, ["device=cpu"])[0].resolved()
     assert job.threads < 64  # by the size of its steps, not every core
     assert run_speed.default_job(7).threads == 7
 

@@ -7,12 +7,14 @@ import sys
 
 import pytest
 
+from experiments import run
+from experiments.cli import run_command
 from tests import ROOT
 
 RUN = [sys.executable, str(ROOT / "experiments" / "run.py")]
 
 
-def typed(*words, cwd, **environment):
+def started(*words, cwd, **environment):
     return subprocess.run(
         [*RUN, *words],
         cwd=cwd,
@@ -80,25 +82,32 @@ def typed(*words, cwd, **environment):
         ("model.vocabulary=3", ["model.vocabulary=3", "type model.vocabulary=0"]),
     ],
 )
-def test_bad_input_is_one_message_and_writes_nothing(words, said, tmp_path):
+def test_bad_input_is_one_message_and_writes_nothing(words, said, typed, tmp_path):
     import torch
 
     if "cuda" in words and torch.cuda.is_available():
         pytest.skip("this machine has a CUDA device")
-    done = typed(*words.split(), cwd=tmp_path)
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr + done.stdout
-    assert done.stderr.startswith("error: ")
+    code, out, error = typed(run_command.RUN, run.job, *words.split())
+    assert (code, out) == (2, "")
+    assert error.startswith("error: ")
+    assert len(error.splitlines()) == 1
+    assert all(part in error for part in said), error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_process_refuses_in_the_same_way(tmp_path):
+    done = started("regime=ar_to_bidlm", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: regime=ar_to_bidlm: wanted one of ar, ardllm")
     assert len(done.stderr.splitlines()) == 1
-    assert all(part in done.stderr for part in said), done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
 def test_help_names_every_group_and_what_it_holds(tmp_path):
-    from experiments.cli.compose import RUN as COMMAND
+    from experiments.cli.run_command import RUN as COMMAND
     from experiments.presets.registry import GROUPS
 
-    shown = typed("--help", cwd=tmp_path).stdout
+    shown = started("--help", cwd=tmp_path).stdout
     for group in COMMAND.groups:
         assert group in shown
         assert all(name in shown for name in GROUPS[group])
@@ -108,7 +117,7 @@ def test_help_names_every_group_and_what_it_holds(tmp_path):
 def test_cfg_job_prints_nested_overrides(tmp_path):
     import yaml
 
-    done = typed("--cfg", "job", "corpus=arithmetic", "corpus.digits=2", "regime.stages.1.steps=300", cwd=tmp_path)
+    done = started("--cfg", "job", "corpus=arithmetic", "corpus.digits=2", "regime.stages.1.steps=300", cwd=tmp_path)
     config = yaml.safe_load(done.stdout)
     assert config["corpus"]["digits"] == 2
     assert config["regime"]["stages"][1]["steps"] == 300
@@ -121,7 +130,7 @@ def test_tab_completion(tmp_path):
 
     def complete(line):
         line = f"python {RUN[1]} {line}"
-        return typed("-sc", "query=bash", cwd=tmp_path, COMP_LINE=line, COMP_POINT=str(len(line))).stdout.split()
+        return started("-sc", "query=bash", cwd=tmp_path, COMP_LINE=line, COMP_POINT=str(len(line))).stdout.split()
 
     assert set(complete("regime=ar")) == {f"regime={name}" for name in REGIMES if name.startswith("ar")}
     assert "corpus.operations=" in complete("corpus.op")
@@ -129,7 +138,8 @@ def test_tab_completion(tmp_path):
 
 def test_every_preset_builds():
     """Each name of each group composes into a run whose nouns accept it."""
-    from experiments.cli.compose import RUN, jobs
+    from experiments.cli.compose import jobs
+    from experiments.cli.run_command import RUN
     from experiments.presets.registry import GROUPS
 
     RUN.register()
@@ -161,7 +171,7 @@ def test_every_change_of_objective_has_the_same_warmup():
 
 @pytest.mark.slow
 def test_a_sweep_runs_every_arm_and_compare_draws_them(tmp_path):
-    done = typed("-m", "regime=ar_to_bidllm,bidllm", "seed=0,1", "budget=smoke", "threads=1", cwd=tmp_path)
+    done = started("-m", "regime=ar_to_bidllm,bidllm", "seed=0,1", "budget=smoke", "threads=1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     folders = sorted(p for p in (tmp_path / "runs").iterdir() if p.name != ".base")
     assert len(folders) == 4
@@ -174,5 +184,5 @@ def test_a_sweep_runs_every_arm_and_compare_draws_them(tmp_path):
         check=False,
     )
     assert compare.returncode == 0, compare.stderr
-    again = typed("regime=bidllm", "seed=1", "budget=smoke", "threads=1", cwd=tmp_path)
+    again = started("regime=bidllm", "seed=1", "budget=smoke", "threads=1", cwd=tmp_path)
     assert "complete already" in again.stdout

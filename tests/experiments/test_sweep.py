@@ -10,12 +10,13 @@ import pytest
 
 from ablate.studies.search_space import Range, Space
 from experiments import sweep
-from experiments.cli.compose import RUN, jobs
-from experiments.cli.help_text import sweep_help
+from experiments.cli.compose import jobs
+from experiments.cli.run_command import RUN
 from experiments.presets import search_spaces
-from experiments.sweep import Search
+from experiments.sweep import sweep_help
 from experiments.sweep_runner import sweep_results, trial_storage
 from experiments.sweep_runner.feasible_space import fit
+from experiments.sweep_runner.search import Search
 
 
 @pytest.mark.parametrize(

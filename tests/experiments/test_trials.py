@@ -21,11 +21,11 @@ import pytest
 
 from ablate.studies.outcomes import Outcome
 from ablate.studies.search_space import Choices, Space
-from experiments.cli.compose import UsageError
+from experiments.cli.places import UsageError
 from experiments.presets import search_spaces
-from experiments.sweep import Search
 from experiments.sweep_runner import sweep_results, trial_storage, trial_worker
 from experiments.sweep_runner.feasible_space import fit
+from experiments.sweep_runner.search import Search
 from tests import ROOT
 from tests.experiments.postgres import server
 

@@ -17,7 +17,7 @@ from experiments.presets.followup_studies import STUDIES
 from tests import ROOT
 from tests.studies.test_outcomes import RUN
 
-SHIPPED = ROOT / "experiments" / "predictions.yaml"
+SHIPPED = ROOT / "experiments" / "presets" / "predictions.yaml"
 NONE = pd.DataFrame(columns=list(QUESTIONS))
 
 

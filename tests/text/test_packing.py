@@ -12,7 +12,7 @@ import torch
 from ablate.core.corpus import SPLITS, Domain, unscored
 from ablate.text.corpora import Packing, Text
 from ablate.text.packing import Tokens, Windows
-from tests.docs.prose import fill
+from tests.text.prose import fill
 
 END = 99
 

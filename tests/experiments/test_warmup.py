@@ -1,55 +1,36 @@
-"""The warmup study: its arms differ in one thing, its effects are those of a 2x2, its rows are drawn."""
-
-import subprocess
-import sys
+"""The report of the warmup study: its arms differ in one thing, its effects are those of a 2x2, its rows are drawn."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-import synthetic_data
 from ablate.core.storage import describe
-from ablate.objectives.block_diffusion import BlockDiffusion
 from ablate.objectives.regime import MaskWarmup
-from experiments.presets.registry import BUDGETS, MODELS
-from experiments.reports.warmup_effects import effects, outcomes
-from experiments.warmup import ARMS, REFERENCE, WarmupStudy
+from experiments import warmup
+from experiments.cli.compose import jobs
+from experiments.cli.run_command import RUN
+from experiments.presets.studies import WARMUP
+from experiments.reports.warmup_effects import ARMS, COLUMNS, effects, of_study, outcomes
 from figures.learning import warmup_dynamics
 from figures.paper import paper_warmup
 from tests import ROOT
 
-
-def study(**fields):
-    return WarmupStudy(synthetic_data.make("trace"), MODELS["tiny"], BUDGETS["smoke"], **fields)
+GRID = {"none": (False, False), "cap": (True, False), "drop": (False, True), "both": (True, True)}
 
 
 def test_arms_differ_in_the_warmup_alone():
-    runs = {run.regime.name: run for run in study(seeds=[3]).runs()}
-    assert set(runs) == {*ARMS, REFERENCE}
-    plain = describe(runs["none"].regime.stages[0])
-    for arm, (cap, drop) in ARMS.items():
-        stage = describe(runs[arm].regime.stages[0])
-        found = stage.pop("mask_warmup")
-        assert stage == {k: v for k, v in plain.items() if k != "mask_warmup"}
-        wanted = MaskWarmup(0.1 if cap or drop else 0.0, cap=cap, drop_weight=drop)
-        assert found == describe(wanted)
-    for run in runs.values():
-        assert (run.seed, run.budget.every, run.corpus) == (3, 1, runs["none"].corpus)
-    assert isinstance(study(block=4).objective, BlockDiffusion)
-
-
-@pytest.mark.parametrize(
-    ("fields", "said"),
-    [
-        ({"seeds": []}, "seeds"),
-        ({"seeds": [1, 1]}, "each once"),
-        ({"share": 1.0}, "share: wanted"),
-        ({"block": -1}, "block: wanted"),
-    ],
-)
-def test_nonsense_is_refused(fields, said):
-    with pytest.raises(ValueError, match=said):
-        study(**fields)
+    RUN.register()
+    stages = {}
+    for arm in WARMUP.arms:
+        (run,) = jobs(RUN, WARMUP.words_of(WARMUP.conditions[0], arm, 3))
+        stages[arm.name] = [describe(stage) for stage in run.regime.stages]
+    assert {name.split("_")[0] for name in stages} == {*ARMS} == {*GRID}
+    plain = stages.pop("none")
+    for name, (first, second) in stages.items():
+        ingredient, share = name.split("_")
+        cap, drop = GRID[ingredient]
+        assert second.pop("mask_warmup") == describe(MaskWarmup(float(share), cap=cap, drop_weight=drop))
+        assert [first, second] == [plain[0], {k: v for k, v in plain[1].items() if k != "mask_warmup"}]
 
 
 def measured(effect, ratio, seeds=6, noise=0.0):
@@ -57,7 +38,7 @@ def measured(effect, ratio, seeds=6, noise=0.0):
     rows = []
     for seed in range(seeds):
         own = rng.normal()
-        for arm, (cap, drop) in ARMS.items():
+        for arm, (cap, drop) in GRID.items():
             value = own + effect["cap"] * cap + effect["drop"] * drop + effect["both"] * cap * drop
             value += noise * rng.normal()
             rows.append(
@@ -88,7 +69,7 @@ def test_effects_are_those_that_were_put_in(ratio):
 
 def rows_of_a_study(steps=40):
     rng, rows = np.random.default_rng(0), []
-    for arm in (*ARMS, REFERENCE):
+    for arm in (*ARMS, "ar"):
         for seed in (0, 1, 2):
             common = {
                 "run": f"{arm}-{seed}",
@@ -129,24 +110,33 @@ def test_figures_are_drawn():
     assert len(paper_warmup.draw().axes) == 6
 
 
-@pytest.mark.slow
-def test_a_study_runs_resumes_and_writes(tmp_path):
-    words = [
-        "budget=smoke",
-        "budget.tokens=60000",
-        "seeds=[0]",
-        "share=0.5",
-        f"out={tmp_path / 'study'}",
-        f"cache={tmp_path / 'base'}",
-    ]
-    command = [sys.executable, str(ROOT / "experiments" / "warmup.py"), *words]
-    first = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert first.returncode == 0, first.stderr
-    assert "first norm per scored token, median" in first.stdout
-    written = (tmp_path / "study" / "effects.csv").read_bytes()
-    again = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert again.stdout.count("complete already") == len(ARMS) + 1
-    assert (tmp_path / "study" / "effects.csv").read_bytes() == written
-    wrong = subprocess.run([*command, "-m", "share=0.1,0.2"], capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert wrong.returncode == 2
-    assert "one study" in wrong.stderr
+def in_study(rows, share):
+    """The same rows as those of a study, whose arms say how long the warmup is."""
+    names = {arm: arm if arm in ("none", "ar") else f"{arm}_{share:g}" for arm in (*ARMS, "ar")}
+    return rows.assign(condition="trace", arm=rows["regime"].map(names))
+
+
+def test_steps_count_from_the_switch_and_lengths_are_apart():
+    first = rows_of_a_study().query("regime != 'ar'").assign(value=lambda rows: rows["value"] * 7)
+    both = pd.concat([first, rows_of_a_study().assign(stage=1, step=lambda rows: rows["step"] + 40)])
+    late, early = (of_study(in_study(rows.query("regime != 'ar'"), 0.5)) for rows in (both, rows_of_a_study()))
+    pd.testing.assert_frame_equal(late, early)
+    assert list(late) == list(COLUMNS)
+    assert (late["end"].unique(), late["steps"].unique()) == (20, 40)
+    with pytest.raises(ValueError, match="study=warmup"):
+        of_study(in_study(rows_of_a_study().query("regime != 'cap'"), 0.5))
+
+
+def test_the_command_reads_the_committed_study(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    out = tmp_path / "effects.csv"
+    assert warmup.main(["--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "trace: warmup of 31 of 312 steps, 4 seed(s)" in said
+    assert "first norm per scored token, median" in said
+    written = pd.read_csv(out)
+    assert sorted(written["end"].unique()) == [31, 94]
+    monkeypatch.chdir(tmp_path)
+    assert warmup.main([]) == 2
+    assert "results/warmup" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [out]

@@ -1,0 +1,42 @@
+"""What a command is: the config that it is typed as, the groups that name parts of it, its help, its check."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+
+from experiments.presets.registry import DEFAULTS, GROUPS
+
+
+@dataclass(frozen=True)
+class Command:
+    """A script: the config whose fields are its keys, and the groups that name parts of it."""
+
+    script: str
+    config: Callable[[], type]  # a function, so that --help and tab completion load no torch
+    groups: tuple[str, ...]
+    help: Callable[[], str]
+    check: Callable[[list[Any]], list[Any]]  # makes every automatic choice; raises ValueError for what cannot be done
+
+    def register(self) -> None:
+        """Puts the configs into the store of Hydra: each is its own schema."""
+        quiet = [{f"override hydra/{log}": "disabled"} for log in ("job_logging", "hydra_logging")]
+        defaults = ["_self_", *({group: DEFAULTS[group]} for group in self.groups), *quiet]
+        hydra = {
+            "run": {"dir": "."},
+            "output_subdir": None,
+            "help": {"app_name": self.script, "template": self.help().replace("$", "$$")},
+        }
+        extra = [
+            ("defaults", list[Any], field(default_factory=lambda: defaults)),
+            ("hydra", Any, field(default_factory=lambda: hydra)),
+        ]
+        store = ConfigStore.instance()
+        store.store(name=self.script, node=dataclasses.make_dataclass("Schema", extra, bases=(self.config(),)))
+        for group in self.groups:
+            for name, config in GROUPS[group].items():
+                store.store(group=group, name=name, node=config)

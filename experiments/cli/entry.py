@@ -1,0 +1,61 @@
+"""How a command starts and ends: Hydra answers --help, --cfg and tab completion; all else is checked and run."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import yaml
+from hydra.errors import HydraException
+
+from ablate.core.storage import describe
+from ablate.training.run_manifest import RunError
+from experiments.cli.command import Command
+from experiments.cli.compose import MULTIRUN, jobs
+from experiments.cli.places import UsageError
+
+HANDED_ON = ("--help", "-h", "--hydra-help", "--cfg", "-c", "--shell-completion", "-sc", "--info", "-i", "--version")
+
+
+def main(command: Command, job: Callable[[Any], None]) -> None:
+    """Runs `job` on every config that the command line asks for; exits with 2 for bad input, 130 for Ctrl-C."""
+    command.register()
+    flags = [a for a in sys.argv[1:] if a.startswith("-")]
+    try:
+        if any(f.split("=")[0] in HANDED_ON for f in flags):
+            _hand_to_hydra(command, flags)
+            return
+        try:
+            asked = command.check(jobs(command, sys.argv[1:]))
+        except ValueError as error:
+            _refuse(error)
+        for one in asked:
+            job(one)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from the last checkpoint, where there is one", file=sys.stderr)
+        sys.exit(130)
+    except (UsageError, RunError, OSError) as error:
+        _refuse(error)
+
+
+def _refuse(error: Exception) -> NoReturn:
+    if os.environ.get("RANK", "0") == "0":  # of several processes one says it
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _hand_to_hydra(command: Command, flags: list[str]) -> None:
+    import hydra
+
+    try:
+        if any(f.split("=")[0] in ("--cfg", "-c") for f in flags):
+            words = [a for a in sys.argv[1:] if not a.startswith("-") and a not in ("job", "hydra", "all")]
+            asked = jobs(command, [*words, *(f for f in flags if f in MULTIRUN)])
+            if "job" in sys.argv and len(asked) == 1:  # Hydra's own way knows no noise by name, and shows no kinds
+                print(yaml.safe_dump(describe(asked[0]), sort_keys=False), end="")
+                return
+        hydra.main(version_base="1.3", config_name=command.script)(lambda config: None)()
+    except (HydraException, ValueError) as error:
+        _refuse(error)

@@ -233,7 +233,7 @@ def _patterns(size: int) -> list[Row]:
 
 
 def _decoders(survey: Survey, sizes: list[int]) -> list[Row]:
-    """Can a classifier tell what a confident decoder meets from what training in blocks of that size shows?
+    """How well a classifier tells a confident decoder's contexts from those of training in blocks of that size.
 
     The decoder's model is the oracle itself, so no error of a model is mixed in.
     """

@@ -82,7 +82,7 @@ class Vocabulary:
 
     @classmethod
     def unnamed(cls, tokens: int, mask_id: int | None = None, boundary: int | None = None) -> Vocabulary:
-        """So many tokens without symbols; MASK is the last one where not said."""
+        """A vocabulary of `tokens` tokens without symbols. MASK is the last one where mask_id is None."""
         return cls(("",) * tokens, tokens - 1 if mask_id is None else mask_id, boundary=boundary)
 
     def __len__(self) -> int:

@@ -44,7 +44,7 @@ CAUSAL, FULL = Pattern(Attention.causal), Pattern(Attention.full)
 
 
 def visible(pattern: Pattern, length: int) -> Tensor:
-    """(L, L) bool: may query i (row) see key j (column) of the same row? The reference that every form must equal.
+    """(L, L) bool: query i (row) sees key j (column) of the same row. The reference that every form must equal.
 
     For a pattern of noisy and clean rows it is (M, M), M = (draws + 1) L: the copies of a sequence, then itself.
     """

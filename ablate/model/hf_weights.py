@@ -101,7 +101,7 @@ def _sizes(shape: ModelConfig, rows: int) -> dict[str, tuple[int, ...]]:
 
 
 def _same_head(files: Mapping[str, Path]) -> bool:
-    """Is a tied checkpoint's own head its embedding?"""
+    """Whether the head stored in a tied checkpoint equals its embedding."""
     head, embedding = (_tensor(files[name], name) for name in ("lm_head.weight", "model.embed_tokens.weight"))
     return head.shape == embedding.shape and bool((head == embedding).all())
 

@@ -201,7 +201,7 @@ def loss_variance(schedule: Noise, block_size: int, guard: Guard = Guard.none, w
 
 
 def _heavy(noise: Noise, guard: Guard, weight: str) -> bool:
-    """Has the weight 1/u no second moment (and, with a guard that masks at rates near 0 all the same, no first)?
+    """Whether the weight 1/u has no second moment (and no first, with a guard that still masks at rates near 0).
 
     At t near 0 let u ~ t^p. Without a guard E[w^2 N^2] ~ int slope^2 / u dt, finite for paths of p > 1 and rates that
     stay above 0; with one int slope^2 / u^2 dt, finite for the latter alone.

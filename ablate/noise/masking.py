@@ -39,7 +39,7 @@ class Layout:
 
     @cached_property
     def open_L(self) -> Tensor:
-        """May the token be hidden?"""
+        """(L,) bool: tokens that may be hidden."""
         return torch.arange(self.length) > 0
 
     @cached_property

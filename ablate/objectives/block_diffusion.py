@@ -77,7 +77,7 @@ class BlockDiffusion(Objective):
         refuse((holds, f"BlockDiffusion({came}): {reason}") for holds, came, reason in self._legal())
 
     def _legal(self) -> list[tuple[bool, str, str]]:
-        """(is it so?, what came, what was wanted and what to type)."""
+        """Rules: (holds, what came, what was wanted and what to type)."""
         own = (self.schedule, self.clip, self.guard, self.weight) == (Linear(), Clip.none, Guard.none, "1/t")
         pair = self.guard is Guard.complementary
         return [

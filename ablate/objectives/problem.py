@@ -104,7 +104,7 @@ class Objective(ABC):
 
     @property
     def noisy(self) -> bool:
-        """Is there noise that a warmup could cap?"""
+        """Whether there is noise that a warmup could cap."""
         return False
 
     @property

@@ -59,7 +59,7 @@ class Outcome:
         return MEASURES[self.how](self.curve(run), self.level)
 
     def reached(self, run: Frame) -> bool:
-        """Has the curve of one run ever reached the level?"""
+        """Whether the curve of one run ever reached the level."""
         return bool((self.curve(run)["value"] >= self.level).any())
 
     @property

@@ -43,7 +43,8 @@ class RealText(ABC):
     at a window's end that a question asks for. max_bytes: UTF-8 bytes used of each domain. duplicates: which documents
     are left out as having been there before. tokenizer: a checkpoint's tokenizer.json, or its folder, in place of BPE
     learned from the text; then separator and mask_token name tokens of it, and where empty the checkpoint says (see
-    `ablate.text.tokenizer.given`). packing: see `Packing`. eos: does every document end with the separator?
+    `ablate.text.tokenizer.checkpoint_tokenizer`). packing: see `Packing`. eos: whether every document ends with the
+    separator.
     document_mask: is attention limited to documents? Then `vocabulary.boundary` is the separator. workers: processes
     that tokenize; 0 for one where the data are small, else one a core; they change no token. cache: folder of the token
     ids; empty means $ABLATE_CACHE, or ~/.cache/ablate where that is not set. The separator and MASK stand for 0 bytes.
@@ -171,7 +172,9 @@ class RealText(ABC):
     @cached_property
     def _packed(self) -> Packed:
         root = Path(self.cache or os.environ.get("ABLATE_CACHE") or "~/.cache/ablate").expanduser()
-        tokenizer = tokenizers.given(self.tokenizer, self.separator, self.mask_token) if self.tokenizer else None
+        tokenizer = (
+            tokenizers.checkpoint_tokenizer(self.tokenizer, self.separator, self.mask_token) if self.tokenizer else None
+        )
         recipe = Recipe(self.shelves(), self.tokens, self.max_bytes, self.duplicates, self.eos, tokenizer)
         packed = cached(root, recipe, self.workers)
         split, tokens = min(packed.splits.items(), key=lambda item: len(item[1]))

@@ -69,7 +69,7 @@ class Session:
 
     @property
     def device(self) -> torch.device:
-        """Where probes put the network: this process's own card, or the CPU."""
+        """Where the network is evaluated: this process's own card, or the CPU."""
         card = f":{os.environ.get('LOCAL_RANK', '0')}" if self.run.device is Device.cuda else ""
         return torch.device(self.run.device.value + card)
 

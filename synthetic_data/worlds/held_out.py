@@ -16,7 +16,7 @@ Array = np.ndarray[Any, Any]
 
 
 def accepted(residues: Array, split: Split) -> Array:
-    """bool, same shape: does the residue belong to the split? `longer` and `whole` take any, the others as train."""
+    """bool, same shape: whether the residue belongs to the split. `longer` and `whole` take any, others as train."""
     everything = np.ones_like(residues, dtype=bool)
     rule = {Split.test: residues == 0, Split.longer: everything, Split.whole: everything}
     return rule.get(split, residues != 0)

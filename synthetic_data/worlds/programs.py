@@ -162,7 +162,7 @@ class Programs:
         return [*cliques, self._asked(now.values_SK)]
 
     def _possible(self, settled: Array, last: bool) -> Array:
-        """bool: may such an environment still lead into the split? Once settled, always settled."""
+        """bool: whether such an environment can still lead into the split. Once it is settled it stays so."""
         if self.split is Split.train:
             return ~settled
         return settled | (not last)

@@ -2,7 +2,7 @@
 
 Data flows one way, and nothing flows back:
 
-    Corpus.batch        token sequences of one distribution, with an exact Oracle where one exists     ablate.core.corpus
+    Corpus.batch        token sequences of one distribution, with an exact Oracle where one exists     ablate.core
     Objective.pose      -> Problem: what the network reads, what it is scored on                       ablate.objectives
     NoiseSchedule, RateDistribution   where mask rates come from, and their weights                    ablate.noise
     Transformer         logits under an attention pattern that is an argument                          ablate.model

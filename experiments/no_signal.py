@@ -21,6 +21,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from ablate.analysis.block_loss_checks import validate_blocks
 from ablate.analysis.noise_checks import DRAWS, validate, validate_weights
 from ablate.core.storage import write_bytes
 from experiments.cli.places import UsageError, require_place
@@ -41,8 +42,10 @@ def main(arguments: list[str] | None = None) -> int:
         require_place(asked.out, "--out")
         rows: Frame = pd.DataFrame(validate(draws=asked.draws, seed=asked.seed))
         weights = pd.DataFrame(validate_weights(draws=asked.draws, seed=asked.seed))
+        blocks = pd.DataFrame(validate_blocks(draws=asked.draws, seed=asked.seed))
         clean = pd.DataFrame(shares(draws=asked.draws, seed=asked.seed))
-        tables: dict[str, Frame] = {"no_signal": rows, "token_weights": weights, "clean_share": clean}
+        tables: dict[str, Frame] = {"no_signal": rows, "token_weights": weights, "block_losses": blocks}
+        tables["clean_share"] = clean
         for name, frame in tables.items():
             write_bytes(asked.out / f"{name}.csv", frame.to_csv(index=False).encode())
         drawn = {"no_signal": empty_blocks.draw(rows), "clean_share": clean_context.draw(clean)}
@@ -52,8 +55,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     console = Console()
     console.width = max(console.width, 24 + 16 * rows["block_size"].nunique())  # a number cut short is lost
-    console.print(table(rows), weights_table(weights))
-    off = float((rows["quadrature"] - rows["closed_form"]).abs().max())
+    console.print(table(rows), weights_table(weights), blocks_table(blocks))
+    off = max(float((frame["quadrature"] - frame["closed_form"]).abs().max()) for frame in (rows, blocks))
     least = float(min(frame["p_holm"].min() for frame in tables.values()))
     console.print(f"largest distance of quadrature {off:.1e}; smallest Holm-adjusted p {least:.2g}", highlight=False)
     for path in (*paths, *(asked.out / f"{name}.csv" for name in tables)):
@@ -110,6 +113,29 @@ def weights_table(rows: Frame) -> Table:
             for row, mark in zip(part.itertuples(), marks, strict=True)
         )
         out.add_row(f"{guard}, {weight}", *cells)
+    return out
+
+
+def blocks_table(rows: pd.DataFrame) -> Table:
+    """Masked tokens, the loss's variance and the weight's tail: a line per schedule, guard and weight."""
+    out = Table(
+        title="Of a block: masked tokens, variance of its loss, tail of its weight: exact, then drawn ± standard error",
+        title_justify="left",
+        show_edge=False,
+        pad_edge=False,
+        caption="exact: by quadrature; the variance is that of sum(weight) / B, each token's cross-entropy being 1",
+        caption_justify="left",
+    )
+    out.add_column("quantity", no_wrap=True)
+    for size in sorted(rows["block_size"].unique()):
+        out.add_column(f"B = {size}", justify="right", no_wrap=True)
+    for names, part in rows.groupby(["quantity", "schedule", "guard", "weight"], sort=False):
+        marks = part["p_holm"].map(lambda p: "!" if p < LEVEL else "")
+        cells = (
+            f"{row.quadrature:.3f} {row.estimate:.3f} ± {row.error:.3f}{mark}"
+            for row, mark in zip(part.itertuples(), marks, strict=True)
+        )
+        out.add_row(", ".join(map(str, names)), *cells)
     return out
 
 

@@ -34,6 +34,7 @@ from ablate.core.corpus import Corpus
 from ablate.core.records import FIXED_RATE, INFERENCE
 from ablate.core.rng import address
 from ablate.core.storage import WHERE, describe, digest
+from ablate.core.validation import require, require_ranges
 from ablate.evaluation.contexts import Blocks, Contexts, ContextSampler, Decoder, RandomMasks
 from ablate.evaluation.metrics import UncertaintyBands, candidate_count, hill_numbers, regimes
 from ablate.evaluation.streaming import Summary
@@ -65,23 +66,14 @@ class Survey:
     out: str = ""
 
     def __post_init__(self) -> None:
-        for name, (least, most) in {"seed": (0, 2**63 - 1), "rows": (4, 10**7), "questions": (8, 10**6)}.items():
-            value = getattr(self, name)
-            if not least <= value <= most:
-                near = max(least, min(value, most))
-                raise ValueError(f"{name}: wanted {least}..{most}, got {value}; type {name}={near}")
-        if self.questions > self.rows:
-            raise ValueError(
-                f"questions: wanted at most rows={self.rows}, got {self.questions}; type questions={self.rows}"
-            )
-        if not self.rates or not all(0 < t <= 1 for t in self.rates) or len(set(self.rates)) < len(self.rates):
-            raise ValueError(
-                f"rates: wanted mask rates in (0, 1], each once, got {self.rates}; type rates=[0.15,0.5,0.8]"
-            )
-        if not 0 < self.eps <= 1:
-            raise ValueError(f"eps: wanted a probability in (0, 1], got {self.eps}; type eps=0.01")
-        if self.corpus.oracle is None:
-            raise ValueError(f"corpus={self.corpus.name}: wanted a world with an oracle; type corpus=trace")
+        require_ranges(self, {"seed": (0, 2**63 - 1), "rows": (4, 10**7), "questions": (8, 10**6)})
+        wanted = f"at most rows={self.rows}"
+        require("questions", self.questions, self.questions <= self.rows, wanted, self.rows)
+        once = bool(self.rates) and len(set(self.rates)) == len(self.rates)
+        rates = once and all(0 < t <= 1 for t in self.rates)
+        require("rates", self.rates, rates, "mask rates in (0, 1], each once", "[0.15,0.5,0.8]")
+        require("eps", self.eps, 0 < self.eps <= 1, "a probability in (0, 1]", 0.01)
+        require("corpus", self.corpus.name, self.corpus.oracle is not None, "a world with an oracle", "trace")
         regimes(torch.ones(1), self.thresholds, len(self.corpus.vocabulary) - 1)  # they must not overlap
 
     @property

@@ -1,7 +1,7 @@
-"""Blocks without a training signal: closed forms held against quadrature and against the objectives' own masks.
+"""Blocks without a training signal: closed forms against quadrature and against the objectives' own masks.
 
-Masks are drawn by `BlockDiffusion`'s own code, levels independent of each other, so that counts of empty blocks are
-binomial and exact tests apply. Means of weights are tested by z, and only where the weight has a variance.
+Masks are drawn by `BlockDiffusion`'s own code with independent levels. Counts of blocks are then binomial, and exact
+tests apply. Means and variances are tested by z, and only where they exist.
 """
 
 from __future__ import annotations
@@ -13,38 +13,22 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.integrate import quad
 from scipy.stats import binomtest, norm
 
 from ablate.analysis.statistics import holm
+from ablate.core.rng import uniform
 from ablate.noise.closed_forms import (
-    clean_context_share,
     expectation,
-    expected_masked_tokens,
-    loss_variance,
-    mask_pattern_entropy,
     mean_token_weight,
     no_signal_probability,
     ramp_no_signal_probability,
-    weight_tail,
 )
-from ablate.noise.masking import layout_of
+from ablate.noise.masking import Masks, layout_of, levels
 from ablate.noise.options import BatchAddress, Clip, Guard, Strata
-from ablate.noise.schedules import named
+from ablate.noise.schedules import Cap, named
 from ablate.objectives.block_diffusion import BlockDiffusion
 
-__all__ = [
-    "clean_context_share",
-    "expectation",
-    "expected_masked_tokens",
-    "loss_variance",
-    "mask_pattern_entropy",
-    "mean_token_weight",
-    "no_signal_probability",
-    "ramp_no_signal_probability",
-    "validate",
-    "validate_weights",
-    "weight_tail",
-]
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 DRAWS = 20_000  # blocks a test
 TOKENS = 2_000_000  # drawn at once
@@ -53,11 +37,27 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Case:
-    """One way to draw rates: its name, and the objective of a block size, whose masks are drawn."""
+    """One way to draw rates: its name, and the objective of a block size, whose masks are drawn.
+
+    least: the smallest block size. ramp: the ends of a cap on the level that rises linearly, as in a mask warmup.
+    """
 
     name: str
     objective: Callable[[int], BlockDiffusion]
-    least: int = 1  # block size
+    least: int = 1
+    ramp: tuple[float, float] | None = None
+
+    def closed_form(self, size: int) -> float:
+        if self.ramp:
+            return ramp_no_signal_probability(*self.ramp, size)
+        return no_signal_probability(self.objective(size).noise(), size)
+
+    def quadrature(self, size: int) -> float:
+        if self.ramp is None:
+            return expectation(self.objective(size).noise(), lambda u, _: (1 - u) ** size)
+        low, high = self.ramp
+        caps = quad(lambda cap: expectation(Cap(cap), lambda u, _: (1 - u) ** size), low, high, epsabs=1e-12)
+        return caps[0] / (high - low)
 
 
 def _path(name: str, **parameters: float) -> Callable[[int], BlockDiffusion]:
@@ -76,6 +76,7 @@ CASES = (
     Case("cap(.1)", _path("cap", u_max=0.1)),
     Case("atom_clip(B)", lambda size: BlockDiffusion(size, clip=Clip.atom, strata=Strata.none)),
     Case("interval(1/B,1)", lambda size: BlockDiffusion(size, clip=Clip.interval, strata=Strata.none), 2),
+    Case("ramp(.001,1)", _path("linear"), ramp=(1e-3, 1.0)),
 )
 
 
@@ -87,18 +88,16 @@ def validate(
     rows = []
     for case in cases:
         for size in (size for size in sizes if size >= case.least):
-            objective = case.objective(size)
-            exact = no_signal_probability(objective.noise(), size)
-            empty = count_empty(objective, draws, seed)
+            exact = case.closed_form(size)
+            empty = count_empty(case.objective(size), draws, seed, case.ramp)
             test = binomtest(empty, draws, min(exact, 1.0))
             low, high = test.proportion_ci(0.95, "exact")
-            quadrature = expectation(objective.noise(), lambda u, _, size=size: (1 - u) ** size)
             rows.append(
                 {
                     "schedule": case.name,
                     "block_size": size,
                     "closed_form": exact,
-                    "quadrature": quadrature,
+                    "quadrature": case.quadrature(size),
                     "estimate": empty / draws,
                     "low": low,
                     "high": high,
@@ -107,7 +106,7 @@ def validate(
                     "empty": empty,
                 }
             )
-    return _with_holm(rows)
+    return with_holm(rows)
 
 
 WEIGHED = ((Guard.force, "1/t"), (Guard.force, "1/q"), (Guard.resample, "1/q"))
@@ -122,7 +121,7 @@ def validate_weights(sizes: Iterable[int] = (2, 4, 8, 32), draws: int = DRAWS, s
             objective = BlockDiffusion(size, clip=Clip.atom, guard=guard, weight=weight, strata=Strata.none)
             exact = mean_token_weight(objective.noise(), size, guard, weight)
             values = np.concatenate(
-                [part.weight_BL[:, size:].mean(1).numpy() for part in _masks(objective, draws, seed)]
+                [part.weight_BL[:, size:].mean(1).numpy() for part in drawn_masks(objective, draws, seed)]
             )
             error = float(values.std(ddof=1)) / math.sqrt(len(values))
             z = (float(values.mean()) - exact) / error
@@ -138,37 +137,34 @@ def validate_weights(sizes: Iterable[int] = (2, 4, 8, 32), draws: int = DRAWS, s
                     "draws": draws,
                 }
             )
-    return _with_holm(rows)
+    return with_holm(rows)
 
 
-def count_empty(objective: BlockDiffusion, draws: int, seed: int) -> int:
-    """Blocks without a masked token among so many full ones."""
-    hidden = (part.hidden_BL[:, objective.size :] for part in _masks(objective, draws, seed))
+def count_empty(objective: BlockDiffusion, draws: int, seed: int, ramp: tuple[float, float] | None = None) -> int:
+    """Blocks without a masked token among `draws` full ones; with a ramp, each has a cap of its own, uniform on it."""
+    hidden = (part.hidden_BL[:, objective.size :] for part in drawn_masks(objective, draws, seed, ramp))
     return sum(int((~part.any(1)).sum()) for part in hidden)
 
 
-def _masks(objective: BlockDiffusion, draws: int, seed: int) -> Iterable[Any]:
-    """Masks of two blocks a row, of which the second is full: in the first, position 0 is given."""
+def drawn_masks(
+    objective: BlockDiffusion, draws: int, seed: int, ramp: tuple[float, float] | None = None
+) -> Iterable[Masks]:
+    """Masks of two blocks a row. Only the second is full, since position 0 is never masked in the first."""
     layout = layout_of(objective.size, 2 * objective.size)
+    corruption = objective.corruption()
     chunk = max(1, TOKENS // layout.length)
     for start in range(0, draws, chunk):
         rows = BatchAddress(seed, 0, np.arange(start, min(start + chunk, draws)), draws)
         with torch.no_grad():
-            yield from objective.corruption().masks(layout, rows)
+            if ramp is None:
+                yield from corruption.masks(layout, rows)
+            else:
+                cap_B1 = ramp[0] + (ramp[1] - ramp[0]) * uniform(seed, "ramp", rows.sample_numbers, (1,))
+                yield from corruption.draw(cap_B1 * levels(rows, corruption.strata, layout.blocks), layout, rows)
 
 
-def _with_holm(rows: list[Row]) -> list[Row]:
+def with_holm(rows: list[Row]) -> list[Row]:
+    """The rows with `p_holm`: their p-values adjusted together (Holm, 1979)."""
     for row, p in zip(rows, holm([row["p_value"] for row in rows]), strict=True):
         row["p_holm"] = p
     return rows
-
-
-def draws_for_power(true: float, claimed: float, level: float, power: float) -> int:
-    """Blocks needed to reject at `level` (two-sided) with this power that the probability is `claimed` where it is
-    `true`, by the normal approximation. Raises ValueError where they are equal."""
-    if true == claimed:
-        raise ValueError(f"draws_for_power: wanted two probabilities, got {true} twice: nothing to reject")
-    spread = norm.isf(level / 2) * math.sqrt(claimed * (1 - claimed)) + norm.isf(1 - power) * math.sqrt(
-        true * (1 - true)
-    )
-    return math.ceil((spread / (true - claimed)) ** 2)

@@ -31,21 +31,9 @@ def expected_excess(k: Any, visits: Any) -> Any:
     """(K-1) / (2 n ln 2) bits: expected KL of the table over the known support after n visits, to first order.
 
     Elementwise, of numbers or arrays (Krichevsky & Trofimov, 1981). It holds where every possible token was met often,
-    n min p >> 1; `second_order` says how far it is off.
+    n min p >> 1. For the uniform law at n = 10 K it is (K + 1)/(60 K) too large.
     """
     return (k - 1) / (2 * visits * LN2)
-
-
-def second_order(p_K: Array | Tensor, visits: float) -> float:
-    """The next term of the expected KL of the add-1/2 table over the support p_K > 0, in bits.
-
-    With N ~ Binomial(n, p), E ln(N + 1/2) = ln np + 1/(2n) - (1/24 + p^2/12) / (np)^2 + O((np)^-3), and the total is
-    ln(n + K/2) = ln n + K/(2n) - K^2 / (8 n^2). Summed up: [sum 1/p / 24 + 1/12 - K^2/8] / n^2 nats, which is
-    -(K^2-1) / (12 n^2) for the uniform law, so that at n = 10 K the first order is (K+1)/(60 K) too large.
-    """
-    p = np.asarray(p_K, dtype=np.float64)
-    p = p[p > 0]
-    return float(((1 / p).sum() / 24 + 1 / 12 - len(p) ** 2 / 8) / visits**2 / LN2)
 
 
 def worst_excess(k: Any, entropy: Any, visits: Any) -> Any:

@@ -14,6 +14,7 @@ import numpy as np
 from ablate.compute.device import Device, Precision, Recompute, Strategy, attention_form
 from ablate.compute.flops import Work
 from ablate.core.corpus import Vocabulary
+from ablate.core.validation import require, require_ranges
 from ablate.model.attention import Pattern
 from ablate.model.config import ModelConfig
 from ablate.noise.options import BatchAddress
@@ -24,14 +25,14 @@ GB = 1e9  # a card of "80 GB" has 85e9 bytes, of which driver, libraries and fra
 POSED = 16  # sequences whose masks say how many outputs are scored in the mean
 DAY = 86_400  # seconds
 LIMITS = {
-    "gpus": 2**20,
-    "gpus_per_machine": 2**20,
-    "batch": 2**20,
-    "global_batch": 2**30,
-    "length": 2**24,
-    "vocabulary": 2**24,
-    "steps": 10**12,
-    "recompute_every": 2**20,
+    "gpus": (1, 2**20),
+    "gpus_per_machine": (1, 2**20),
+    "batch": (1, 2**20),
+    "global_batch": (1, 2**30),
+    "length": (2, 2**24),  # position 0 is unscored
+    "vocabulary": (1, 2**24),
+    "steps": (1, 10**12),
+    "recompute_every": (1, 2**20),
 }
 
 
@@ -71,34 +72,19 @@ class Plan:
         self.strategy, self.recompute = Strategy(self.strategy), Recompute(self.recompute)
         self.device = Device.cuda if self.device is Device.auto else self.device
         self.precision = Precision.bf16 if self.precision is Precision.auto else self.precision
-        for name, most in LIMITS.items():
-            value = getattr(self, name)
-            least = 2 if name == "length" else 1  # position 0 is given
-            if not least <= value <= most:
-                near = max(least, min(value, most))
-                raise ValueError(f"{name}: wanted {least}..{most}, got {value}; type {name}={near}")
-        for name, ok, example in (
-            ("mfu", 0 < self.mfu <= 1, 0.4),
-            ("peak", 0 < self.peak < math.inf, 989e12),
-            ("memory", 0 < self.memory < math.inf, 80),
-        ):
-            if not ok:
-                wanted = "more than 0 and at most 1" if name == "mfu" else "more than 0"
-                raise ValueError(f"{name}: wanted {wanted}, got {getattr(self, name)}; type {name}={example:g}")
+        require_ranges(self, LIMITS)
+        require("mfu", self.mfu, 0 < self.mfu <= 1, "more than 0 and at most 1", 0.4)
+        require("peak", self.peak, 0 < self.peak < math.inf, "more than 0", 989e12)
+        require("memory", self.memory, 0 < self.memory < math.inf, "more than 0", 80)
         together = self.gpus * self.batch
-        if self.global_batch % together:
-            raise ValueError(
-                f"global_batch={self.global_batch}: wanted a multiple of gpus={self.gpus} x batch={self.batch}; type "
-                f"global_batch={max(1, self.global_batch // together) * together}"
-            )
+        multiple = max(1, self.global_batch // together) * together
+        wanted = f"a multiple of gpus={self.gpus} x batch={self.batch}"
+        require("global_batch", self.global_batch, self.global_batch % together == 0, wanted, multiple)
         for i, stage in enumerate(self.regime.stages):
-            if stage.objective.reading.size > self.length:
-                raise ValueError(
-                    f"length={self.length}: wanted at least a block of regime.stages.{i}, "
-                    f"{stage.objective.reading.size} tokens; type length=4096"
-                )
-        if self.out and not self.out.endswith(".json"):
-            raise ValueError(f"out={self.out}: wanted a .json file; type out=plan.json")
+            size = stage.objective.reading.size
+            wanted = f"at least a block of regime.stages.{i}, {size} tokens"
+            require("length", self.length, size <= self.length, wanted, max(size, 4096))
+        require("out", self.out, not self.out or self.out.endswith(".json"), "a .json file", "plan.json")
 
     @property
     def accumulate(self) -> int:

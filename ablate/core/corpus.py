@@ -54,11 +54,14 @@ def choice_of(kind: type[Choice], field: str, value: str) -> Choice:
     return kind(value)
 
 
-def split_of(corpus: Corpus, split: Split | str, splits: Sequence[Split]) -> Split:
-    """The split by its name. Raises ValueError, listing what there is, for one that the corpus does not have."""
+def split_of(corpus: str, split: Split | str, splits: Sequence[Split]) -> Split:
+    """The split by its name. Raises ValueError, listing what there is, for one that the corpus does not have.
+
+    corpus: its name, for the message. splits: those that it has.
+    """
     if split not in splits:
         raise ValueError(
-            f"corpus.split: {corpus.name} has {', '.join(splits)}; got {split!s}; try corpus.split={splits[0]}"
+            f"corpus.split: {corpus} has {', '.join(splits)}; got {split!s}; try corpus.split={splits[0]}"
         )
     return Split(split)
 

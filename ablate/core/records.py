@@ -1,10 +1,11 @@
 """Records: one tidy row per measurement, one parquet file per run or survey, read without torch."""
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
+
+from ablate.core.storage import whole_file
 
 FILE = "records.parquet"
 
@@ -74,13 +75,8 @@ def write(frame: pd.DataFrame, path: str | Path, columns: Columns = COLUMNS) -> 
     """Parquet file at `path`, complete or not there at all: a reader never meets half of one."""
     path = Path(path)
     _require_columns(str(path), frame.columns, columns)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        _typed(frame, str(path), columns).to_parquet(partial, engine="pyarrow", compression="zstd", index=False)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as temporary:
+        _typed(frame, str(path), columns).to_parquet(temporary, engine="pyarrow", compression="zstd", index=False)
 
 
 def read(path: str | Path, columns: Columns = COLUMNS) -> pd.DataFrame:

@@ -53,15 +53,26 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Writes under a temporary name in the same folder, then renames: a reader sees the old file or the new one."""
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A temporary path in the same folder to write to: the file replaces `path` when the block ends well.
+
+    A reader sees the old file or the new one. Where the block raises, or leaves no file, `path` stays as it was.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
+        yield temporary
+        if temporary.exists():
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes the whole file or nothing; see `whole_file`."""
+    with whole_file(path) as temporary:
+        temporary.write_bytes(content)
 
 
 @contextmanager

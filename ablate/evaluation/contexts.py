@@ -20,6 +20,7 @@ from scipy.special import beta, betainc
 from torch import Tensor
 
 from ablate.core.rng import generator, uniform
+from ablate.core.validation import require
 from ablate.decoding.loop import block_index, reveal
 from ablate.decoding.predictor import Predict
 
@@ -88,8 +89,7 @@ class Blocks(ContextSampler):
     backwards: bool = False
 
     def __post_init__(self) -> None:
-        if self.size < 1:
-            raise ValueError(f"Blocks: wanted a size of at least 1, got {self.size}; try Blocks(1), which is AR")
+        require("Blocks: size", self.size, self.size >= 1, "at least 1, which is AR", 1)
 
     def draw(self, tokens_BL: Tensor, scored_BL: Tensor, mask_id: int, seed: int) -> Contexts:
         if not self.backwards:
@@ -132,8 +132,8 @@ class RandomMasks(ContextSampler):
     causal: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 <= self.low <= self.high <= 1 or self.high == 0:
-            raise ValueError(f"RandomMasks: wanted 0 <= low <= high <= 1 and high > 0, got {self.low}..{self.high}")
+        holds = 0 <= self.low <= self.high <= 1 and self.high > 0
+        require("RandomMasks", (self.low, self.high), holds, "0 <= low <= high <= 1 and high > 0", "RandomMasks(0, 1)")
 
     def draw(self, tokens_BL: Tensor, scored_BL: Tensor, mask_id: int, seed: int) -> Contexts:
         counts_B = _counted(scored_BL)

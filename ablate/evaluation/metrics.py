@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ablate.core.validation import require
+
 LN2 = math.log(2)
 ROUNDING = 1e-9  # 2^H of a uniform law misses its integer by some ulp; thresholds must not depend on which way
 
@@ -79,20 +81,8 @@ class UncertaintyBands:
     noise_share: float = 0.5
 
     def __post_init__(self) -> None:
-        if not 1 <= self.reasoning < math.inf or not 0 < self.noise_share <= 1:
-            raise ValueError(
-                f"UncertaintyBands: wanted reasoning >= 1 and noise_share in (0, 1], got {self.reasoning} and "
-                f"{self.noise_share}; try UncertaintyBands(reasoning=1.5, noise_share=0.5)"
-            )
-
-
-@dataclass(frozen=True)
-class RegimeShares:
-    """Shares of the contexts, by regime, with the thresholds and the alphabet that they depend on."""
-
-    shares: dict[str, float]
-    thresholds: UncertaintyBands
-    alphabet: int
+        require("UncertaintyBands: reasoning", self.reasoning, 1 <= self.reasoning < math.inf, "1 or more", 1.5)
+        require("UncertaintyBands: noise_share", self.noise_share, 0 < self.noise_share <= 1, "a share in (0, 1]", 0.5)
 
 
 def regimes(k1_B: Tensor, thresholds: UncertaintyBands, alphabet: int) -> dict[str, Tensor]:
@@ -106,12 +96,6 @@ def regimes(k1_B: Tensor, thresholds: UncertaintyBands, alphabet: int) -> dict[s
     reasoning_B = k1_B <= thresholds.reasoning * (1 + ROUNDING)
     noise_B = k1_B >= noise_from * (1 - ROUNDING)
     return {"reasoning": reasoning_B, "correlation": ~(reasoning_B | noise_B), "noise": noise_B}
-
-
-def regime_shares(k1_B: Tensor, weight_B: Tensor, thresholds: UncertaintyBands, alphabet: int) -> RegimeShares:
-    """Weighted shares of contexts by regime."""
-    found, total = regimes(k1_B, thresholds, alphabet), float(weight_B.sum())
-    return RegimeShares({name: float(weight_B[m].sum()) / total for name, m in found.items()}, thresholds, alphabet)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from ablate.decoding.predictor import Predict
 from ablate.evaluation.contexts import Blocks, Contexts
 from ablate.evaluation.metrics import (
     cross_entropy_bits,
-    entropy_bits,
     excess_bits,
     memorisation_index,
     set_fit,
@@ -168,7 +167,7 @@ def _knowledge(predict: Predict, context_set: ContextSet, exact: bool, by_questi
     else:
         logp_BLV = predict(contexts.inputs_BL).double()
         bits_BL = excess_bits(context_set.answers.p_BLV.flatten(0, 1), logp_BLV.flatten(0, 1)).view(logp_BLV.shape[:2])
-        values = _against_oracle(contexts, logp_BLV, context_set.answers)
+        values = {"excess_bits": contexts.mean(bits_BL), **_against_oracle(contexts, logp_BLV, context_set.answers)}
     if context_set.tokens_per_byte is not None:
         bits = _exact_bits(predict, context_set) if exact else values["bits"]
         values = {"bits_per_byte": bits * context_set.tokens_per_byte}
@@ -195,10 +194,8 @@ def _against_oracle(contexts: Contexts, logp_BLV: Tensor, answers: Posterior) ->
     def mean(values_N: Tensor) -> float:
         return float((values_N * w_N).sum() / w_N.sum())
 
-    bits = mean(cross_entropy_bits(p_NV, logp_NV))
     return {
-        "bits": bits,
-        "excess_bits": bits - mean(entropy_bits(p_NV)),
+        "bits": mean(cross_entropy_bits(p_NV, logp_NV)),
         "invalid_mass": mean(fit.invalid),
         "kl_within_bits": mean(fit.kl_within),
         "calibration_error": calibration.error,

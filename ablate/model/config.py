@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 from ablate.core.storage import LATER
+from ablate.core.validation import require, require_ranges
 from ablate.model.rope import RopeScaling
 
 # Beyond these are slips of the finger: a single tensor of such sizes fits no machine
@@ -40,33 +41,20 @@ class ModelConfig:
     mask_id: int = field(default=-1, metadata=LATER)
 
     def __post_init__(self) -> None:
-        for name, most in MOST.items():
-            least = 1 if name in ("width", "layers", "heads", "kv_heads") else 0
-            if not least <= getattr(self, name) <= most:
-                raise ValueError(f"model.{name}: wanted {least}..{most}, got {getattr(self, name)}; try model=tiny")
-        if not 0 < self.rope_theta < math.inf or not 0 <= self.norm_eps < 1:
-            raise ValueError(
-                f"model.rope_theta={self.rope_theta}, model.norm_eps={self.norm_eps}: wanted a finite number above 0 "
-                "and one in 0..1; type model.rope_theta=10000 model.norm_eps=1e-6"
-            )
+        ranges = {name: (int(name in ("width", "layers", "heads", "kv_heads")), most) for name, most in MOST.items()}
+        require_ranges(self, ranges, "model.")
+        require("model.rope_theta", self.rope_theta, 0 < self.rope_theta < math.inf, "a finite number above 0", 10_000)
+        require("model.norm_eps", self.norm_eps, 0 <= self.norm_eps < 1, "0 or more and less than 1", 1e-6)
         if not self.head and self.width % (2 * self.heads):
             raise ValueError(
                 f"model.heads={self.heads} with model.width={self.width}: wanted an even head width "
                 f"(rotary embeddings turn pairs), got {self.width / self.heads:g}; try model.heads={_divisor(self)}"
             )
-        if self.head < 0 or self.head % 2:
-            raise ValueError(
-                f"model.head={self.head}: wanted an even width (rotary embeddings turn pairs), or 0 for "
-                f"width / heads; try model.head={max(2, self.head + 1)}"
-            )
-        if self.heads % self.kv_heads:
-            raise ValueError(
-                f"model.kv_heads={self.kv_heads}: must divide model.heads={self.heads}; try model.kv_heads={self.heads}"
-            )
-        if self.mask_id < -1:
-            raise ValueError(
-                f"model.mask_id: wanted a token's id, or -1 for the corpus's, got {self.mask_id}; type model.mask_id=-1"
-            )
+        wanted = "an even width (rotary embeddings turn pairs), or 0 for width / heads"
+        require("model.head", self.head, self.head >= 0 and self.head % 2 == 0, wanted, max(2, self.head + 1))
+        wanted = f"a divisor of model.heads={self.heads}"
+        require("model.kv_heads", self.kv_heads, self.heads % self.kv_heads == 0, wanted, self.heads)
+        require("model.mask_id", self.mask_id, self.mask_id >= -1, "a token's id, or -1 for the corpus's", -1)
         self.hidden = self.hidden or -(-self.width * 8 // 3 // 8) * 8
 
     @property

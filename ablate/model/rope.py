@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from ablate.core.validation import require
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -46,11 +48,9 @@ class RopeScaling:
                 f"factor={self.factor}, low={self.low}, high={self.high}, temperature={self.temperature}; type "
                 "model.rope_scaling.kind=none"
             )
-        if self.kind in (Stretch.llama3, Stretch.yarn) and self.context < 1:
-            raise ValueError(
-                f"model.rope_scaling.context={self.context}: {self.kind} wants the tokens of the context "
-                "that was stretched; type model.rope_scaling.context=8192"
-            )
+        known = self.kind not in (Stretch.llama3, Stretch.yarn) or self.context >= 1
+        wanted = f"the tokens of the context that {self.kind} stretches"
+        require("model.rope_scaling.context", self.context, known, wanted, 8192)
 
     @property
     def magnitude(self) -> float:

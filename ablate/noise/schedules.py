@@ -17,6 +17,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ablate.core.validation import require
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -77,7 +79,7 @@ class Power(NoiseSchedule):
     p: float = 2.0
 
     def __post_init__(self) -> None:
-        _require("power", "p", self.p, 0 < self.p < math.inf, "a number above 0", 2)
+        require("schedule power: p", self.p, 0 < self.p < math.inf, "a number above 0", 2, "p")
 
     def mask_rate(self, t: Tensor) -> Tensor:
         return t**self.p
@@ -114,7 +116,7 @@ class LogLinear(NoiseSchedule):
     eps: float = 1e-3
 
     def __post_init__(self) -> None:
-        _require("loglinear", "eps", self.eps, 0 <= self.eps < 1, "0 or more and less than 1", 1e-3)
+        require("schedule loglinear: eps", self.eps, 0 <= self.eps < 1, "0 or more and less than 1", 1e-3, "eps")
 
     def mask_rate(self, t: Tensor) -> Tensor:
         return (1 - self.eps) * t
@@ -131,7 +133,7 @@ class Geometric(NoiseSchedule):
     s1: float = 20.0
 
     def __post_init__(self) -> None:
-        _require("geometric", "s1", self.s1, 0 < self.s0 < self.s1 < math.inf, "0 < s0 < s1", 20)
+        require("schedule geometric: s1", self.s1, 0 < self.s0 < self.s1 < math.inf, "0 < s0 < s1", 20, "s1")
 
     def mask_rate(self, t: Tensor) -> Tensor:
         return -(-(self.s0 ** (1 - t)) * self.s1**t).expm1()
@@ -145,7 +147,9 @@ class Interval(RateDistribution):
     b: float = 1.0
 
     def __post_init__(self) -> None:
-        _require("interval", "b", self.b, 0 <= self.a < self.b <= 1, f"a < b within 0..1 (a is {self.a:g})", 1)
+        require(
+            "schedule interval: b", self.b, 0 <= self.a < self.b <= 1, f"a < b within 0..1 (a is {self.a:g})", 1, "b"
+        )
 
     def mask_rate(self, t: Tensor) -> Tensor:
         return self.a + (self.b - self.a) * t
@@ -158,7 +162,7 @@ class Cap(RateDistribution):
     u_max: float = 1.0
 
     def __post_init__(self) -> None:
-        _require("cap", "u_max", self.u_max, 0 < self.u_max <= 1, "more than 0 and at most 1", 0.1)
+        require("schedule cap: u_max", self.u_max, 0 < self.u_max <= 1, "more than 0 and at most 1", 0.1, "u_max")
 
     def mask_rate(self, t: Tensor) -> Tensor:
         return self.u_max * t
@@ -174,7 +178,14 @@ class AtomClip(RateDistribution):
     of: Noise = field(default_factory=Linear)
 
     def __post_init__(self) -> None:
-        _require("atom_clip", "size", self.size, self.size >= 1 and self.size == int(self.size), "1 or more tokens", 4)
+        require(
+            "schedule atom_clip: size",
+            self.size,
+            self.size >= 1 and self.size == int(self.size),
+            "1 or more tokens",
+            4,
+            "size",
+        )
 
     def mask_rate(self, t: Tensor) -> Tensor:
         return self.of.mask_rate(t).clamp_min(1 / self.size)
@@ -216,8 +227,3 @@ def name_of(noise: Noise) -> str:
         if value != Linear()
     )
     return f"{name}({values})" if values else name
-
-
-def _require(name: str, key: str, value: float, ok: bool, wanted: str, example: float) -> None:
-    if not ok:
-        raise ValueError(f"schedule {name}: {key}: wanted {wanted}, got {value}; try {key}={example:g}")

@@ -1,4 +1,4 @@
-"""What a model is trained on: each objective corrupts a batch and poses a Problem; a regime orders objectives in stages.
+"""What a model is trained on: an objective corrupts a batch and poses a Problem; a regime puts objectives in order.
 
 Next tokens: autoregressive.py. Masked diffusion: masked_diffusion.py. Blocks, clip, guard: block_diffusion.py. What all
 share (shift, document masks): problem.py. Stages, learning rates, mask warmup: regime.py. The loss: loss.py.

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ablate.core.rng import uniform
+from ablate.core.validation import require
 from ablate.model.attention import Attention, Pattern
 from ablate.noise.options import BatchAddress, Phase
 from ablate.objectives.problem import Corrupted, Objective, shifted
@@ -39,11 +40,8 @@ class Autoregressive(Objective):
                 "must be causal (or anticausal) and shift true; for other patterns use a masked-diffusion regime such "
                 "as regime=bidllm"
             )
-        if not 0 < self.loss_share <= 1 or not 0 <= self.input_mask < 1:
-            raise ValueError(
-                f"Autoregressive(loss_share={self.loss_share}, input_mask={self.input_mask}): wanted loss_share above "
-                "0 and up to 1, input_mask from 0 to less than 1; try loss_share=0.5 input_mask=0.15"
-            )
+        require("loss_share", self.loss_share, 0 < self.loss_share <= 1, "more than 0 and at most 1", 0.5)
+        require("input_mask", self.input_mask, 0 <= self.input_mask < 1, "0 or more and less than 1", 0.15)
 
     @property
     def reading(self) -> Pattern:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ablate.core.validation import refuse
 from ablate.model.attention import Attention, Pattern
 from ablate.noise.options import (
     NO_WARMUP,
@@ -73,9 +74,7 @@ class BlockDiffusion(Objective):
         self.complementary = self.complementary or self.guard is Guard.complementary
         if self.complementary and self.draws == 1:
             self.draws = 2
-        for ok, came, reason in self._legal():
-            if not ok:
-                raise ValueError(f"BlockDiffusion({came}): {reason}")
+        refuse((holds, f"BlockDiffusion({came}): {reason}") for holds, came, reason in self._legal())
 
     def _legal(self) -> list[tuple[bool, str, str]]:
         """(is it so?, what came, what was wanted and what to type)."""

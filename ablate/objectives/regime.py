@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from ablate.core.validation import require, require_name
 from ablate.noise.options import NO_WARMUP, Phase
 from ablate.objectives.problem import Objective
 
@@ -43,17 +43,13 @@ class MaskWarmup:
     clip: bool = False
 
     def __post_init__(self) -> None:
-        for name, ok, wanted in (
-            ("share", 0 <= self.share <= 1, "0..1"),
-            ("steps", 0 <= self.steps < 2**31, "0 (from share) or more, below 2**31"),
-            ("u_init", 0 < self.u_init <= 1, "more than 0 and at most 1"),
+        for name, holds, wanted, example in (
+            ("share", 0 <= self.share <= 1, "0..1", 0.01),
+            ("steps", 0 <= self.steps < 2**31, "0 (from share) or more, below 2**31", 0),
+            ("u_init", 0 < self.u_init <= 1, "more than 0 and at most 1", 1e-3),
         ):
-            if not ok:
-                example = {"share": 0.01, "steps": 0, "u_init": 1e-3}[name]
-                raise ValueError(
-                    f"mask_warmup.{name}: wanted {wanted}, got {getattr(self, name)}; try "
-                    f"regime.stages.0.mask_warmup.{name}={example}"
-                )
+            key = f"mask_warmup.{name}"
+            require(key, getattr(self, name), holds, wanted, example, f"regime.stages.0.{key}")
 
     def phase(self, step: int, steps: int) -> Phase:
         """What it makes of the noise of step `step` (from 0) of a stage of `steps`."""
@@ -87,7 +83,7 @@ class Stage:
 
     def __post_init__(self) -> None:
         self.decay, self.optimizer = Decay(self.decay), OptimizerState(self.optimizer)
-        for name, ok, wanted in (
+        for name, holds, wanted in (
             ("share", 0 <= self.share <= 1, "0..1"),
             ("steps", 0 <= self.steps < 2**31, "0 (from share) or more, below 2**31"),
             ("lr", 0 < self.lr < math.inf, "more than 0"),
@@ -95,13 +91,8 @@ class Stage:
             ("weight_decay", 0 <= self.weight_decay < math.inf, "0 or more"),
             ("clip_norm", self.clip_norm > 0, "more than 0"),
         ):
-            if not ok:
-                example = Stage.__dataclass_fields__[name].default
-                raise ValueError(
-                    f"{name} of a stage: wanted {wanted}, got {getattr(self, name)}; try "
-                    f"regime.stages.0.{name}={example}, or the key of the stage that is meant"
-                )
-
+            example = f"{Stage.__dataclass_fields__[name].default}, or the key of the stage that is meant"
+            require(f"{name} of a stage", getattr(self, name), holds, wanted, example, f"regime.stages.0.{name}")
         if (self.mask_warmup.share or self.mask_warmup.steps) and not self.objective.noisy:
             raise ValueError(
                 f"mask_warmup of a stage of {self.objective.label}: it draws no mask rate that could rise; type "
@@ -129,11 +120,7 @@ class Regime:
     stages: list[Stage]
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[A-Za-z0-9_.-]+", self.name) or not self.name.strip("."):
-            raise ValueError(
-                f"regime.name: wanted letters, digits and _.- (it names a folder), got {self.name!r}; "
-                "try regime.name=mine"
-            )
+        require_name("regime.name", self.name)
         if not self.stages:
             raise ValueError(f"regime {self.name}: wanted at least one stage, got none")
         shares = sum(stage.share for stage in self.stages if not stage.steps)

@@ -16,6 +16,7 @@ import pandas as pd
 from ablate.analysis import statistics
 from ablate.analysis.statistics import Direction, Verdict
 from ablate.core.storage import digest
+from ablate.core.validation import require
 from ablate.studies.outcomes import Frame, How, Outcome
 
 # A verdict's row. difference, low, high: arm less other, 95 % interval. p: of a difference of 0. p_equal: of one of the
@@ -72,11 +73,8 @@ class Prediction:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "direction", Direction(self.direction))
-        if not self.threshold > 0:
-            raise ValueError(
-                f"{self.id}.threshold: wanted the smallest difference that matters, above 0, got "
-                f"{self.threshold}; try {self.id}.threshold=0.1"
-            )
+        key, wanted = f"{self.id}.threshold", "the smallest difference that matters, above 0"
+        require(key, self.threshold, self.threshold > 0, wanted, 0.1)
         if self.arm == self.other:
             raise ValueError(f"{self.id}: wanted two arms, got {self.arm} twice; name another one in {self.id}.other")
 

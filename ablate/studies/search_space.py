@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from ablate.core.validation import require_name
 from ablate.studies.design import Setting
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class Settings(Parameter):
         return "str"
 
     def suggest(self, trial: Trial) -> str:
-        return trial.suggest_categorical(self.name, self.grid)
+        return str(trial.suggest_categorical(self.name, self.grid))
 
     def words_of(self, value: str) -> list[str]:
         return next(setting.words for setting in self.settings if setting.name == value)
@@ -184,12 +184,6 @@ class Space:
     def words_of(self, point: Point) -> list[str]:
         """The words that make a run one of this point."""
         return [word for p in self.parameters for word in p.words_of(point[p.name])]
-
-
-def require_name(key: str, name: str) -> None:
-    """Raises ValueError for a name that cannot be a folder's."""
-    if not re.fullmatch(r"[A-Za-z0-9_.-]+", name) or not name.strip("."):
-        raise ValueError(f"{key}: wanted letters, digits and _.- (it names a folder), got {name!r}; try {key}=mine")
 
 
 def spelt(value: Any) -> str:

@@ -23,6 +23,7 @@ import numpy as np
 from ablate.core.corpus import SPLITS, Domain, Query, Split, Vocabulary, choice_of, split_of, unscored
 from ablate.core.rng import generator
 from ablate.core.storage import LATER, digest
+from ablate.core.validation import Rules, refuse, require, require_range
 from ablate.text import tokenizer as tokenizers
 from ablate.text.dataset_build import Recipe
 from ablate.text.dataset_cache import Packed, cached
@@ -68,30 +69,33 @@ class RealText(ABC):
     split: Split = Split.train
 
     def __post_init__(self) -> None:
-        self.domain, self.split = choice_of(Domain, "domain", self.domain), split_of(self, self.split, self.splits)
+        self.domain, self.split = choice_of(Domain, "domain", self.domain), split_of(self.name, self.split, self.splits)
         self.duplicates = choice_of(Duplicates, "duplicates", self.duplicates)
         self.packing = choice_of(Packing, "packing", self.packing)
-        _require("tokens", self.tokens, 257, 65_535, 512)  # 256 bytes and the separator
-        _require("length", self.length, 2, 1_048_576, 128)
-        _require("answer", self.answer, 1, self.length - 1, min(32, self.length // 2))
-        _require("max_bytes", self.max_bytes, 1, 2**40, 4_000_000)
-        _require("workers", self.workers, 0, 1024, 0)
-        if not self.eos and (self.document_mask or self.packing is Packing.padded):
-            needs = "document_mask=true" if self.document_mask else "packing=padded"
-            raise ValueError(
-                f"corpus.eos=false: documents must end with the separator for corpus.{needs}, which tells "
-                "them apart by it; type corpus.eos=true"
-            )
-        if self.tokenizer and self.tokens != RealText.tokens:
-            raise ValueError(
-                f"corpus.tokens={self.tokens}: has no effect with corpus.tokenizer, whose ids are kept; leave it out"
-            )
+        require_range("corpus.tokens", self.tokens, 257, 65_535, example=512)  # 256 bytes and the separator
+        require_range("corpus.length", self.length, 2, 1_048_576, example=128)
+        require_range("corpus.answer", self.answer, 1, self.length - 1, example=min(32, self.length // 2))
+        require_range("corpus.max_bytes", self.max_bytes, 1, 2**40, example=4_000_000)
+        require_range("corpus.workers", self.workers, 0, 1024)
+        refuse(self._rules())
+
+    def _rules(self) -> Rules:
+        needs = "document_mask=true" if self.document_mask else "packing=padded"
+        yield (
+            self.eos or not (self.document_mask or self.packing is Packing.padded),
+            f"corpus.eos=false: documents must end with the separator for corpus.{needs}, which tells "
+            "them apart by it; type corpus.eos=true",
+        )
+        yield (
+            not self.tokenizer or self.tokens == RealText.tokens,
+            f"corpus.tokens={self.tokens}: has no effect with corpus.tokenizer, whose ids are kept; leave it out",
+        )
         for name, value in (("separator", self.separator), ("mask_token", self.mask_token)):
-            if value and not self.tokenizer:
-                raise ValueError(
-                    f"corpus.{name}={value}: names a token of corpus.tokenizer, which is not given; "
-                    "try corpus.tokenizer=PATH"
-                )
+            yield (
+                not value or bool(self.tokenizer),
+                f"corpus.{name}={value}: names a token of corpus.tokenizer, which is not set; "
+                "try corpus.tokenizer=PATH",
+            )
 
     @abstractmethod
     def shelves(self) -> dict[Domain, Shelf]:
@@ -238,10 +242,8 @@ class Text(RealText):
     def __post_init__(self) -> None:
         super().__post_init__()
         for place, folder in (("folder", self.folder), ("general", self.general)):
-            if folder and not Path(folder).expanduser().is_dir():
-                raise ValueError(
-                    f"corpus.{place}: wanted a folder, got {folder!r}, which is none; try corpus.{place}=PATH"
-                )
+            exists = not folder or Path(folder).expanduser().is_dir()
+            require(f"corpus.{place}", folder, exists, "a folder", "PATH")
 
     def shelves(self) -> dict[Domain, Shelf]:
         if not self.folder:
@@ -253,8 +255,3 @@ class Text(RealText):
 @functools.lru_cache(maxsize=8)
 def _permutation(windows: int, seed: int, stream: str, epoch: int) -> Array:
     return generator(seed, stream, epoch).permutation(windows)
-
-
-def _require(field: str, value: int, least: int, most: int, example: int) -> None:
-    if not least <= value <= most:
-        raise ValueError(f"corpus.{field}: wanted {least} to {most}, got {value}; try corpus.{field}={example}")

@@ -9,7 +9,6 @@ Shapes: D documents of a bundle, P pieces of a bundle, N documents of a bundle t
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from ablate.core.storage import whole_file
 from ablate.text.near_duplicates import Duplicates, Seen, sketch
 from ablate.text.readers import Found
 from ablate.text.sources import Bundle, Report, order
@@ -50,11 +50,9 @@ class Census:
     def write(self, path: Path) -> None:
         """A zip file, whose own checksums say whether it is whole."""
         plain = json.dumps([self.places, self.rows_P, self.problems, self.complaints]).encode()
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        with temporary.open("wb") as file:
+        with whole_file(path) as temporary, temporary.open("wb") as file:
             arrays: dict[str, Any] = {name: getattr(self, name) for name in ARRAYS}
             np.savez(file, plain=np.frombuffer(plain, dtype=np.uint8), **arrays)
-        os.replace(temporary, path)
 
 
 def read_census(path: Path) -> Census | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from typing import IO, Any
 import numpy as np
 
 from ablate.core.corpus import Split
-from ablate.core.storage import digest, file_hash, write_bytes
+from ablate.core.storage import digest, file_hash, whole_file, write_bytes
 from ablate.text.document_split import Chosen
 from ablate.text.tokenizer import TextTokenizer
 
@@ -143,12 +142,11 @@ class _Side:
     """One split's file while it is written, under a temporary name."""
 
     def __init__(self, order: Order, side: Split, tokenizer: TextTokenizer, stack: ExitStack):
-        self.path = order.folder / f"{order.chosen.bundle.name}.{side}.bin"
-        self.temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        self.name = f"{order.chosen.bundle.name}.{side}.bin"
+        self.temporary = stack.enter_context(whole_file(order.folder / self.name))
         self.dtype, self.end = dtype_of(tokenizer), [tokenizer.separator[1]] if order.eos else []
         self.hashed, self.lengths, self.bytes = hashlib.sha256(), [], 0
         self.file: IO[bytes] = stack.enter_context(self.temporary.open("wb"))
-        stack.callback(self.temporary.unlink, missing_ok=True)
 
     def add(self, text: str, ids: list[int]) -> None:
         raw = np.array([*ids, *self.end], dtype=self.dtype).tobytes()
@@ -158,13 +156,13 @@ class _Side:
         self.bytes += len(text.encode())
 
     def finish(self) -> dict[str, Any] | None:
-        """Puts the file in its place and describes it; None, and no file, where this split has no document here."""
+        """Closes and describes the file; None, and no file, where this split has no document here."""
         self.file.close()
         if not self.lengths:
+            self.temporary.unlink()
             return None
-        os.replace(self.temporary, self.path)
         return {
-            "name": self.path.name,
+            "name": self.name,
             "sha256": self.hashed.hexdigest(),
             "tokens": sum(self.lengths),
             "bytes": self.bytes,

@@ -200,6 +200,6 @@ def _bytes_of(symbol: str) -> int:
 def _loaded(tokenizer: TextTokenizer) -> Tokenizer:
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_str(tokenizer.content)
-    tokenizer.encode_special_tokens = True
-    return tokenizer
+    loaded = Tokenizer.from_str(tokenizer.content)
+    loaded.encode_special_tokens = True
+    return loaded

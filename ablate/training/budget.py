@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 
+from ablate.core.validation import require
+
 MOST = 10**12  # tokens, sizes and counts beyond this are slips of the finger
 
 
@@ -30,8 +32,6 @@ class Budget:
         for f in dataclasses.fields(self):
             value = getattr(self, f.name)
             values, example = (value, "[1,2,32]") if f.name == "block_sizes" else ([value], f.default)
-            if not values or not all(1 <= v <= MOST for v in values) or len(set(values)) < len(values):
-                raise ValueError(
-                    f"budget.{f.name}: wanted 1..{MOST:.0e}{', each once' * (len(values) != 1)}, got {value}; "
-                    f"try budget.{f.name}={example}"
-                )
+            holds = bool(values) and all(1 <= v <= MOST for v in values) and len(set(values)) == len(values)
+            wanted = f"1..{MOST:.0e}{', each once' * (len(values) != 1)}"
+            require(f"budget.{f.name}", value, holds, wanted, example)

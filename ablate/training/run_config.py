@@ -23,6 +23,7 @@ from ablate.compute.device import (
 )
 from ablate.core.corpus import Corpus, Domain, Split
 from ablate.core.storage import LATER, WHERE, describe, digest
+from ablate.core.validation import Rules, refuse, require, require_ranges
 from ablate.model.config import ModelConfig
 from ablate.model.hf_weights import content_hash, folder_of, read_weights, require_fit
 from ablate.objectives.autoregressive import Autoregressive
@@ -85,28 +86,28 @@ class Run:
         self._corpora: dict[tuple[Domain, Split], Corpus] = {}
         for f in ("device", "precision", "compile", "strategy", "recompute"):
             setattr(self, f, CHOICES[f](getattr(self, f)))
-        for name, (least, most) in RANGES.items():
-            if not least <= getattr(self, name) <= most:
-                value = getattr(self, name)
-                raise ValueError(
-                    f"{name}: wanted {least}..{most}, got {value}; type {name}={max(least, min(value, most))}"
-                )
-        if self.batch % self.accumulate:
-            raise ValueError(f"accumulate={self.accumulate}: must divide batch={self.batch}; type accumulate=1")
-        if self.base.share != 1 or self.base.optimizer is not OptimizerState.reset:
-            raise ValueError("base.share and base.optimizer have no effect; type base.steps=N or budget.base_tokens=N")
-        if (self.corpus.domain, self.corpus.split) != (Domain.new, Split.train):
-            raise ValueError(
-                f"corpus.domain={self.corpus.domain}, corpus.split={self.corpus.split}: a run sets both itself (it "
-                "trains on general, then new, and is tested on each); leave both out"
-            )
+        require_ranges(self, RANGES)
+        require("accumulate", self.accumulate, self.batch % self.accumulate == 0, f"a divisor of batch={self.batch}", 1)
+        refuse(self._rules())
+
+    def _rules(self) -> Rules:
+        yield (
+            self.base.share == 1 and self.base.optimizer is OptimizerState.reset,
+            "base.share and base.optimizer have no effect; type base.steps=N or budget.base_tokens=N",
+        )
+        yield (
+            (self.corpus.domain, self.corpus.split) == (Domain.new, Split.train),
+            f"corpus.domain={self.corpus.domain}, corpus.split={self.corpus.split}: a run sets both itself (it "
+            "trains on general, then new, and is tested on each); leave both out",
+        )
+        length = self.corpus.length
         for i, stage in enumerate(self.regime.stages):
-            size, length = stage.objective.reading.size, self.corpus.length
-            if size > length:
-                raise ValueError(
-                    f"regime.stages.{i}.objective.size={size}: wanted at most corpus.length, {length} tokens; "
-                    f"type regime.stages.{i}.objective.size={length}, which is masked diffusion"
-                )
+            size = stage.objective.reading.size
+            yield (
+                size <= length,
+                f"regime.stages.{i}.objective.size={size}: wanted at most corpus.length, {length} tokens; "
+                f"type regime.stages.{i}.objective.size={length}, which is masked diffusion",
+            )
 
     def corpus_for(self, domain: Domain, split: Split) -> Corpus:
         """The run's corpus under another domain or split; one instance of each, since real text loads its shards."""

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from scipy.stats import binomtest, norm
 
-from ablate.analysis.noise_checks import clean_context_share
 from ablate.analysis.statistics import holm
+from ablate.noise.closed_forms import clean_context_share
 from ablate.noise.masking import layout_of
 from ablate.noise.options import BatchAddress, Clip, Strata
 from ablate.noise.schedules import named

@@ -21,6 +21,7 @@ LAWS = {
     "cap(.1)": ("pink", "p", "$u$ ~ U(0, .1)"),
     "cap(.5)": ("teal", "D", "$u$ ~ U(0, .5)"),
     "atom_clip(B)": ("green", "h", r"$u = \max(t, 1/B)$, the paper's"),
+    "ramp(.001,1)": ("grey", ".", "$u$ ~ U(0, c), c ~ U(.001, 1)"),
     "interval(1/B,1)": ("indigo", "o", "$u$ ~ U(1/$B$, 1)"),
 }
 FLOOR = 1e-4  # lowest probability shown

@@ -10,6 +10,7 @@ Shapes: R rows, K positions of a clique, P pairs of states, C cells, U views, N 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -155,7 +156,7 @@ class Clique:
             np.ones(len(tokens_RK)) if weight_R is None else weight_R,
         )
 
-    def at(self, positions: tuple[int, ...]) -> Clique:
+    def at(self, positions: Iterable[int]) -> Clique:
         clique = object.__new__(Clique)
         clique.positions, clique.rows = tuple(int(p) for p in positions), self.rows
         return clique

@@ -42,7 +42,7 @@ from synthetic_data.worlds.operators import (
     share_held_out,
     table_cliques,
 )
-from synthetic_data.worlds.world import WORLD, draw, fingerprint, require_range, require_rows
+from synthetic_data.worlds.world import WORLD, draw, fingerprint, require_fields, require_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -96,9 +96,9 @@ class Arithmetic:
     split: Split = Split.train
 
     def __post_init__(self) -> None:
-        self.domain, self.split = choice_of(Domain, "domain", self.domain), split_of(self, self.split, self.splits)
+        self.domain, self.split = choice_of(Domain, "domain", self.domain), split_of(self.name, self.split, self.splits)
         self.layout, self.order = choice_of(Layout, "layout", self.layout), choice_of(DigitOrder, "order", self.order)
-        require_range(
+        require_fields(
             self,
             records=(1, 64),
             digits=(1, 8),
@@ -256,10 +256,12 @@ class Arithmetic:
         at, whole = self._at, self.split is Split.whole
         tokens = self.vocabulary.ids([op.symbol for op in self._operators])
         if self._tabular:
-            return table_cliques(self._operators, tokens, self.split, self.checksum, at)
+            tables = [op for op in self._operators if isinstance(op, Table)]
+            return table_cliques(tables, tokens, self.split, self.checksum, at)
         counted = self._counts_chains and not whole
         modulus = 1 if whole or self.split is Split.longer else self.checksum
-        machine = Machine(self._operators, HeldOut(self.split, modulus, self.chain if counted else 0))
+        transducers = [op for op in self._operators if isinstance(op, Transducer)]
+        machine = Machine(transducers, HeldOut(self.split, modulus, self.chain if counted else 0))
         places_DK = np.stack([at[part][::-1][: self.digits] for part in "XYZ"], axis=1)
         written = (at["o"][0], tokens) if len(at["o"]) else None
         return serial_cliques(machine, places_DK, written, None if self.wrap else at["Z"][0])

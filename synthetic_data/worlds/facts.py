@@ -46,7 +46,7 @@ from synthetic_data.worlds.people import (
     wording_symbols,
     wordings_allowed,
 )
-from synthetic_data.worlds.world import WORLD, fingerprint, require_range, require_rows
+from synthetic_data.worlds.world import WORLD, fingerprint, require_fields, require_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,11 +76,11 @@ class Facts:
     split: Split = Split.train
 
     def __post_init__(self) -> None:
-        self.domain, self.split = choice_of(Domain, "domain", self.domain), split_of(self, self.split, self.splits)
-        require_range(self, attributes=(1, len(WORDINGS)), values=(2, 200), reversed=(False, True), world=WORLD)
+        self.domain, self.split = choice_of(Domain, "domain", self.domain), split_of(self.name, self.split, self.splits)
+        require_fields(self, attributes=(1, len(WORDINGS)), values=(2, 200), reversed=(False, True), world=WORLD)
         for field in ("people", "unique"):
             require_rows(self, getattr(self, field), ROWS, f"corpus.{field}={ROWS}")
-        require_range(self, people=(1, ROWS), unique=(0, ROWS))
+        require_fields(self, people=(1, ROWS), unique=(0, ROWS))
 
     @property
     def length(self) -> int:

@@ -21,6 +21,7 @@ import numpy as np
 
 from ablate.core.corpus import Corpus, Domain, Query, Split, Vocabulary, choice_of, split_of
 from ablate.core.rng import uniform
+from ablate.core.validation import require
 from synthetic_data.engine.oracle import ChainOracle
 from synthetic_data.worlds.trace import Trace
 
@@ -47,21 +48,16 @@ class Noisy:
     split: Split | None = None
 
     def __post_init__(self) -> None:
-        if not (self.q == 0 or LEAST <= self.q <= 1):
-            raise ValueError(
-                f"corpus.q: wanted 0, or a probability from {LEAST:g} to 1, got {self.q}; try corpus.q=0.05"
-            )
+        wanted = f"0, or a probability from {LEAST:g} to 1"
+        require("corpus.q", self.q, self.q == 0 or LEAST <= self.q <= 1, wanted, 0.05)
         if self.corpus is None or isinstance(self.corpus, str):
             raise ValueError(
                 f"noisy: wanted a world, got {self.corpus!r}; try corpus.corpus.operations=4 on the command line"
             )
         if isinstance(self.corpus, Noisy):  # its oracle would know of the outer noise alone
             raise ValueError("noisy: wanted a clean world, got noisy; try corpus.q=p+q-pq for noise p and then q")
-        self.domain, self.split = (
-            choice_of(Domain, "domain", self.domain or self.corpus.domain),
-            self.split or self.corpus.split,
-        )
-        self.split = split_of(self.corpus, self.split, self.corpus.splits)
+        self.domain = choice_of(Domain, "domain", self.domain or self.corpus.domain)
+        self.split = split_of(self.corpus.name, self.split or self.corpus.split, self.corpus.splits)
         if (self.domain, self.split) != (self.corpus.domain, self.corpus.split):
             self.corpus = dataclasses.replace(self.corpus, domain=self.domain, split=self.split)
 

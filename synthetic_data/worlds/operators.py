@@ -118,7 +118,10 @@ class Machine:
         after_R3 = np.stack((residue_XY, carry_XY, run_XY), axis=-1).reshape(-1, 3)
         distinct, after_R = np.unique(after_R3, axis=0, return_inverse=True)
         keep_R = self.held_out.allowed(after_R3[:, 2])
-        targets = [self._state((i, *map(int, d))) if self.held_out.allowed(d[2]) else -1 for d in distinct]
+        targets = [
+            self._state((i, residue, carry, run)) if self.held_out.allowed(run) else -1
+            for residue, carry, run in distinct.tolist()
+        ]
         x, y = np.divmod(np.arange(100), 10)
         tokens_RK = np.stack((x, y, operator.digit_CXY[carry].ravel()), axis=1)
         return tokens_RK[keep_R], np.full(keep_R.sum(), self.index[state]), np.array(targets)[after_R.ravel()][keep_R]
@@ -169,7 +172,7 @@ def table_cliques(
     size = len(tables[0].result_XY)
     digits = len(positions["X"])
     x, y = np.divmod(np.arange(size * size), size)
-    squares = sum((number // 10**k % 10) ** 2 for number in (x, y) for k in range(digits))
+    squares = np.sum([(number // 10**k % 10) ** 2 for number in (x, y) for k in range(digits)], axis=0)
     pair_R = np.flatnonzero(accepted(squares % modulus, split))
     i, first = np.divmod(np.arange(len(tables) * size), size)
     written = np.array(tokens)[i][:, None][:, : len(positions["o"])]
@@ -194,7 +197,7 @@ def share_held_out(digits: int, modulus: int) -> float:
     """Share of all operand pairs whose squared digits sum to 0."""
     share_M = np.eye(modulus)[0]
     for _ in range(2 * digits):
-        share_M = sum(np.roll(share_M, d * d) for d in range(10)) / 10
+        share_M = sum((np.roll(share_M, d * d) for d in range(10)), np.zeros(modulus)) / 10
     return float(share_M[0])
 
 

@@ -31,7 +31,7 @@ from ablate.core.corpus import Domain, Query, Split, Vocabulary, choice_of, spli
 from ablate.core.rng import generator
 from synthetic_data.engine.oracle import ChainOracle, Clique
 from synthetic_data.worlds.expressions import Environments, expressions
-from synthetic_data.worlds.world import WORLD, draw, fingerprint, require_range, require_rows
+from synthetic_data.worlds.world import WORLD, draw, fingerprint, require_fields, require_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,8 +61,8 @@ class Programs:
     split: Split = Split.train
 
     def __post_init__(self) -> None:
-        self.domain, self.split = choice_of(Domain, "domain", self.domain), split_of(self, self.split, self.splits)
-        require_range(
+        self.domain, self.split = choice_of(Domain, "domain", self.domain), split_of(self.name, self.split, self.splits)
+        require_fields(
             self, variables=(2, len(VARIABLES)), modulus=(2, 7), new_operators=(1, len(NEW_SYMBOLS)), world=WORLD
         )
         require_rows(self, self._most_rows, MOST_ROWS, "corpus.modulus=5")

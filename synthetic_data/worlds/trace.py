@@ -27,9 +27,10 @@ import numpy as np
 
 from ablate.core.corpus import Domain, Query, Split, Vocabulary, choice_of, split_of
 from ablate.core.rng import generator, uniform
+from ablate.core.validation import require
 from synthetic_data.engine.oracle import ChainOracle, Clique
 from synthetic_data.worlds.held_out import accepted, draw_sequences
-from synthetic_data.worlds.world import WORLD, fingerprint, require_range
+from synthetic_data.worlds.world import WORLD, fingerprint, require_fields
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,8 +72,8 @@ class Trace:
     split: Split = Split.train
 
     def __post_init__(self) -> None:
-        self.domain, self.split = choice_of(Domain, "domain", self.domain), split_of(self, self.split, self.splits)
-        require_range(
+        self.domain, self.split = choice_of(Domain, "domain", self.domain), split_of(self.name, self.split, self.splits)
+        require_fields(
             self,
             values=(2, len(DIGITS)),
             general_operators=(1, 500),
@@ -86,13 +87,11 @@ class Trace:
         fewest = min(self.general_operators, self.new_operators)
         if fewest < 2:
             raise ValueError(f"corpus.general_operators and corpus.new_operators: wanted at least 2, got {fewest}")
-        if self.dialect == 1:  # its one program of n operations would be held out
-            raise ValueError("corpus.dialect: wanted 0 or 2..500 for trace, got 1; try corpus.dialect=2")
-        if not 0 < self.dialect_share < 1:
-            raise ValueError(
-                "corpus.dialect_share: wanted a share above 0 and below 1 for trace, "
-                f"got {self.dialect_share!r}; try corpus.dialect_share=0.02"
-            )
+        require(
+            "corpus.dialect", self.dialect, self.dialect != 1, "0 or 2..500 for trace", 2
+        )  # a dialect's one program of n operations would be held out
+        share = 0 < self.dialect_share < 1
+        require("corpus.dialect_share", self.dialect_share, share, "a share above 0 and below 1 for trace", 0.02)
 
     @property
     def length(self) -> int:

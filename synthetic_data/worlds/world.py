@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import numbers
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ablate.core.rng import uniform
+from ablate.core.validation import require, require_range
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,18 +19,15 @@ if TYPE_CHECKING:
 WORLD = (-(2**63), 2**63 - 1)  # of the seed of a world's rules
 
 
-def require_range(world: Any, /, **ranges: tuple[int, int]) -> None:
+def require_fields(world: Any, /, **ranges: tuple[int, int]) -> None:
     """Raises ValueError for the first field that is no whole number in its inclusive range; (False, True) is a flag."""
     for name, (low, high) in ranges.items():
-        value, flag = getattr(world, name), isinstance(low, bool)
-        right = isinstance(value, bool) if flag else isinstance(value, numbers.Integral) and not isinstance(value, bool)
-        if not right or not low <= value <= high:
-            wanted, near = ("true or false", str(low).lower()) if flag else (f"{low}..{high}", low)
-            near = min(max(value, low), high) if right else near
-            raise ValueError(
-                f"corpus.{name}: wanted {wanted} for {world.name}, got {value!r}; try corpus.{name}={near}"
-            )
-        setattr(world, name, bool(value) if flag else int(value))  # numpy's whole numbers are no JSON
+        key, value, of = f"corpus.{name}", getattr(world, name), f" for {world.name}"
+        if isinstance(low, bool):
+            require(key, value, isinstance(value, bool), f"true or false{of}", "false")
+        else:
+            require_range(key, value, low, high, of=of)
+            setattr(world, name, int(value))  # numpy's whole numbers are no JSON
 
 
 MOST_SWEPT = 16_000_000

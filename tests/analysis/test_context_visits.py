@@ -19,7 +19,7 @@ from ablate.analysis.context_visits import (
     questions,
     raw_keys,
 )
-from ablate.analysis.tabular_learner import Tabular, expected_excess, second_order
+from ablate.analysis.tabular_learner import Tabular
 from ablate.core import records
 from ablate.evaluation.contexts import Blocks, Contexts, RandomMasks
 
@@ -107,7 +107,7 @@ def test_learning_cost_is_the_null_theory_of_the_sample():
     p = {"a": [0.5, 0.5, 0, 0], "b": [1.0, 0, 0, 0], "c": [0.25] * 4, "d": [0, 0.5, 0.5, 0]}
     train, infer = visits({"a": 300, "b": 500, "c": 200}, p), visits({"a": 1, "b": 1}, p)
     paid = learning_cost(train, infer, tokens=4)
-    two = expected_excess(2, 300) + second_order(np.array(p["a"]), 300)  # K = 2; K = 1 costs nothing
+    two = Tabular(np.ones((1, 2), dtype=bool)).excess(np.array([[0.5, 0.5]]), 300)[0]  # K = 2; K = 1 costs nothing
     assert paid.known.bits == pytest.approx(0.5 * two, rel=1e-4)
     whole = Tabular(np.ones((1, 4), dtype=bool))
     tables = [whole.excess(np.array([p[key]]), n)[0] for key, n in (("a", 300), ("b", 500))]

@@ -10,13 +10,13 @@ import synthetic_data
 from ablate.compute.optimizer import adamw
 from ablate.model.attention import Attention
 from ablate.model.config import ModelConfig
-from ablate.model.transformer import Transformer, initialise
 from ablate.objectives.autoregressive import Autoregressive
 from ablate.objectives.block_diffusion import BlockDiffusion
 from ablate.objectives.loss import loss_of
 from ablate.objectives.masked_diffusion import MaskedDiffusion
 from ablate.objectives.regime import Stage
 from ablate.training.data_feed import DataFeed
+from tests.builders import network
 
 GOLDEN = {
     "ar": (Autoregressive(), (3.48074, 0.641433, 3.28786)),
@@ -32,8 +32,7 @@ GOLDEN = {
 def step(objective):
     corpus = synthetic_data.make("trace")
     v = corpus.vocabulary
-    net = Transformer(ModelConfig(32, 2, 2, 1), len(v), v.mask_id)
-    initialise(net, 0)
+    net = network(vocabulary=v, shape=ModelConfig(32, 2, 2, 1))
     stage = Stage(objective, lr=1e-2)
     optimizer = adamw(net, stage)
     tokens, rows, _ = DataFeed(corpus, seed=0, batch=16, accumulate=1, first=0, steps=1)[0]

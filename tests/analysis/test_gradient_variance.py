@@ -9,12 +9,11 @@ import torch
 
 import synthetic_data
 from ablate.analysis.gradient_variance import gradient_sums, nested
-from ablate.model.config import ModelConfig
-from ablate.model.transformer import Transformer, initialise
 from ablate.objectives.autoregressive import Autoregressive
 from ablate.objectives.block_diffusion import BlockDiffusion
 from ablate.objectives.masked_diffusion import MaskedDiffusion
 from tests import ROOT
+from tests.builders import ONE_LAYER, network
 
 
 def design(x, t, z, data, rate, mask, mean, seed=0, width=3):
@@ -58,15 +57,12 @@ def test_a_design_without_replicates_is_refused():
 @pytest.fixture(scope="module")
 def world():
     corpus = synthetic_data.make("trace")
-    v = corpus.vocabulary
-    network = Transformer(ModelConfig(16, 1, 2, 2), len(v), v.mask_id)
-    initialise(network, 0)
-    return network, corpus
+    return network(1.0, corpus.vocabulary, ONE_LAYER), corpus
 
 
 def sums(world, objective, sequences=6, rates=4, masks=3):
-    network, corpus = world
-    return gradient_sums(network, objective, corpus, 0, sequences, rates, masks)
+    net, corpus = world
+    return gradient_sums(net, objective, corpus, 0, sequences, rates, masks)
 
 
 def parts(world, objective, *sizes):
@@ -85,10 +81,7 @@ def test_objectives_without_noise_have_no_noise(world):
 def test_the_count_law_has_no_noise_of_the_rate_where_tokens_cost_the_same(world):
     """Positive control: 1/t has."""
     _, corpus = world
-    v = corpus.vocabulary
-    flat = Transformer(ModelConfig(16, 1, 2, 2), len(v), v.mask_id)  # weights set to 0: every token costs log V
-    for p in flat.parameters():
-        torch.nn.init.zeros_(p)
+    flat = network(0.0, corpus.vocabulary, ONE_LAYER)  # weights set to 0: every token costs log V
     count, linear, atom = (
         parts((flat, corpus), o)[1]
         for o in (

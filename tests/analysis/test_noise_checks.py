@@ -2,16 +2,14 @@
 
 import math
 
-import numpy as np
 import pytest
 from scipy import integrate, special
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 
-from ablate.analysis.noise_checks import (
-    CASES,
+from ablate.analysis.block_loss_checks import validate_blocks
+from ablate.analysis.noise_checks import CASES, count_empty, validate, validate_weights
+from ablate.noise.closed_forms import (
     clean_context_share,
-    count_empty,
-    draws_for_power,
     expectation,
     expected_masked_tokens,
     loss_variance,
@@ -19,12 +17,11 @@ from ablate.analysis.noise_checks import (
     mean_token_weight,
     no_signal_probability,
     ramp_no_signal_probability,
-    validate,
-    validate_weights,
     weight_tail,
 )
-from ablate.noise.options import BatchAddress, Guard
+from ablate.noise.options import Guard
 from ablate.noise.schedules import AtomClip, Cos, Interval, Linear, named
+from tests.builders import address
 
 SIZES = (1, 2, 3, 4, 8, 16, 32, 64, 512, 4096)
 
@@ -34,11 +31,10 @@ SIZES = (1, 2, 3, 4, 8, 16, 32, 64, 512, 4096)
 def test_closed_forms_are_the_integrals(case, size):
     if size < case.least:
         pytest.skip("U(1, 1) is no interval")
-    noise = case.objective(size).noise()
-    exact = no_signal_probability(noise, size)
+    exact = case.closed_form(size)
     assert 0 <= exact < 1
-    assert exact == pytest.approx(expectation(noise, lambda u, _: (1 - u) ** size), abs=1e-8, rel=1e-8)
-    assert no_signal_probability(noise, size, forced=True) == 0
+    assert exact == pytest.approx(case.quadrature(size), abs=1e-8, rel=1e-8)
+    assert no_signal_probability(Linear(), size, forced=True) == 0
 
 
 @pytest.mark.parametrize("size", [1, 4, 32])
@@ -139,7 +135,7 @@ def test_variance_of_the_loss_is_that_of_drawn_masks(noise, guard, weight):
     from ablate.noise.options import Strata
 
     corruption = Corruption(noise, guard=Guard(guard), weight=weight, strata=Strata.none)
-    (masks,) = corruption.masks(layout_of(4, 8), BatchAddress(1, 0, np.arange(200_000), 200_000))
+    (masks,) = corruption.masks(layout_of(4, 8), address(200_000, seed=1))
     loss = masks.weight_BL[:, 4:].mean(1).numpy()
     squares = (loss - loss.mean()) ** 2
     error = squares.std() / math.sqrt(len(loss))
@@ -164,6 +160,20 @@ def test_validation_finds_nothing_and_says_all():
     assert min(row["p_holm"] for row in rows) > 1e-3
     assert all(row["low"] <= row["estimate"] <= row["high"] for row in rows)
     assert min(row["p_holm"] for row in validate_weights(sizes=(4,), draws=20_000)) > 1e-3
+    blocks = validate_blocks(sizes=(4, 8))
+    assert min(row["p_holm"] for row in blocks) > 1e-3
+    known = [row for row in blocks if not math.isnan(row["closed_form"])]
+    assert len(known) == len(blocks) - 2
+    assert [row["closed_form"] for row in known] == pytest.approx([row["quadrature"] for row in known], abs=1e-8)
+
+
+def draws_for_power(true, claimed, level, power):
+    """Blocks needed to reject at `level` (two-sided) with this power, by the normal approximation, that the
+    probability is `claimed` where it is `true`."""
+    spread = norm.isf(level / 2) * math.sqrt(claimed * (1 - claimed)) + norm.isf(1 - power) * math.sqrt(
+        true * (1 - true)
+    )
+    return math.ceil((spread / (true - claimed)) ** 2)
 
 
 MUTATIONS = [  # clipped at 1/B, blocks of one token are all masked: nothing to mistake
@@ -175,13 +185,16 @@ MUTATIONS = [  # clipped at 1/B, blocks of one token are all masked: nothing to 
 @pytest.mark.parametrize(("case", "size"), MUTATIONS, ids=lambda x: x if isinstance(x, int) else x.name)
 def test_a_closed_form_off_by_one_is_rejected(case, size):
     """B + 1 for B, at the adjusted level, with as many draws as give it a power of 1 - 1e-4; the true one is not."""
-    noise, level = case.objective(size).noise(), 1e-3 / 76
-    true, wrong = (no_signal_probability(noise, n) for n in (size, size + 1))
+    noise, level = case.objective(size).noise(), 1e-3 / 83
+    true, wrong = (
+        ramp_no_signal_probability(*case.ramp, n) if case.ramp else no_signal_probability(noise, n)
+        for n in (size, size + 1)
+    )
     draws = draws_for_power(true, wrong, level, 1 - 1e-4)
     if draws * size > 5e7:
         pytest.skip(f"{draws:.0e} blocks would be needed: no block of {size} is empty in practice")
     draws = max(draws, 2000)  # the power is a normal approximation
-    empty = count_empty(case.objective(size), draws, seed=11)
+    empty = count_empty(case.objective(size), draws, 11, case.ramp)
     assert binomtest(empty, draws, wrong).pvalue < level
     assert binomtest(empty, draws, true).pvalue > level
 
@@ -196,22 +209,11 @@ def test_one_cosine_is_not_another(claimed, drawn):
     assert binomtest(empty, draws, true).pvalue > 1e-5
 
 
-def test_power_is_kept():
-    """Of simulated studies, the stated share rejects: within 5 standard errors of 400 binomials."""
-    true, claimed, level, power = 0.2, 0.25, 0.01, 0.9
-    draws = draws_for_power(true, claimed, level, power)
-    empty = np.random.default_rng(0).binomial(draws, true, 400)
-    rejected = np.mean([binomtest(int(k), draws, claimed).pvalue < level for k in empty])
-    assert rejected == pytest.approx(power, abs=5 * math.sqrt(0.09 / 400))
-    with pytest.raises(ValueError, match="nothing to reject"):
-        draws_for_power(0.2, 0.2, level, power)
-
-
 def test_the_experiment_writes_what_it_says(tmp_path, capsys, monkeypatch):
     from experiments import no_signal
 
     assert no_signal.main(["--draws", "500", "--out", str(tmp_path)]) == 0
-    tables = {f"{name}.csv" for name in ("no_signal", "token_weights", "clean_share")}
+    tables = {f"{name}.csv" for name in ("no_signal", "token_weights", "block_losses", "clean_share")}
     pictures = {f"{name}.{kind}" for name in ("no_signal", "clean_share") for kind in ("png", "pdf")}
     assert {p.name for p in tmp_path.iterdir()} == tables | pictures
     said = capsys.readouterr().out

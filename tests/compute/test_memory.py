@@ -20,12 +20,13 @@ from ablate.core.rng import generator
 from ablate.model.attention import CAUSAL, Attention, Form, Pattern
 from ablate.model.config import ModelConfig
 from ablate.model.transformer import Transformer, initialise
-from ablate.noise.options import BatchAddress, Clip, Guard
+from ablate.noise.options import Clip, Guard
 from ablate.objectives.autoregressive import Autoregressive
 from ablate.objectives.block_diffusion import BlockDiffusion
 from ablate.objectives.loss import loss_of
 from ablate.objectives.masked_diffusion import MaskedDiffusion
 from ablate.objectives.regime import Stage
+from tests.builders import address
 
 SHAPE, VOCABULARY, BATCH = ModelConfig(128, 4, 4, 2), 1000, 8
 OBJECTIVES = {
@@ -38,7 +39,7 @@ TOLERANCE = 0.1
 
 def posed(objective, length, seed=0):
     tokens = torch.from_numpy(generator(seed, "memory").integers(0, VOCABULARY - 1, (BATCH, length)))
-    return objective.pose(tokens, BatchAddress(seed, 0, np.arange(BATCH), BATCH), Vocabulary.unnamed(VOCABULARY))
+    return objective.pose(tokens, address(BATCH, seed=seed), Vocabulary.unnamed(VOCABULARY))
 
 
 def train(network, optimizer, problem, device, mixed, micro_steps=1):
@@ -198,7 +199,7 @@ def test_planning_leaves_nothing_behind():
 
 
 def main():
-    """The table of docs/scale.md: `python -m tests.test_memory`."""
+    """The table of docs/scale.md: `python -m tests.compute.test_memory`."""
     for case in GRID:
         measured, planned = measured_and_planned(*case)
         name, length, precision, recompute = case

@@ -11,11 +11,11 @@ from ablate.core.corpus import Vocabulary
 from ablate.core.rng import generator
 from ablate.model.config import ModelConfig
 from ablate.model.transformer import Transformer, initialise
-from ablate.noise.options import BatchAddress
 from ablate.objectives.autoregressive import Autoregressive
 from ablate.objectives.block_diffusion import BlockDiffusion
 from ablate.objectives.loss import loss_of
 from ablate.objectives.masked_diffusion import MaskedDiffusion
+from tests.builders import address
 
 SHAPE = ModelConfig(32, 4, 4, 2, qkv_bias=True, qk_norm=True)
 OBJECTIVES = [Autoregressive(), MaskedDiffusion(), BlockDiffusion(4), BlockDiffusion(4, shift=True, draws=2)]
@@ -28,10 +28,8 @@ def network(*choices, compiled=False):
 
 
 def problem(objective):
-    import numpy as np
-
     tokens = torch.from_numpy(generator(0, "recompute").integers(0, 63, (3, 24)))
-    return objective.pose(tokens, BatchAddress(0, 0, np.arange(3), 3), Vocabulary.unnamed(64))
+    return objective.pose(tokens, address(3), Vocabulary.unnamed(64))
 
 
 def passes(net, objective):

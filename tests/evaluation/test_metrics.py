@@ -17,7 +17,7 @@ from ablate.evaluation.metrics import (
     excess_bits,
     hill_numbers,
     memorisation_index,
-    regime_shares,
+    regimes,
     set_fit,
     set_mass,
     spurious_binding,
@@ -119,16 +119,11 @@ def test_regimes_split_the_contexts_and_include_their_bounds():
     p_KV = torch.tril(torch.ones(20, 20)).double()
     k1 = hill_numbers(p_KV / p_KV.sum(-1, keepdim=True)).k1  # 1, 2, .. 20, each up to rounding
     for reasoning, share, wanted in ((1.5, 0.5, (1, 8, 11)), (3.0, 0.55, (3, 7, 10)), (7.0, 1.0, (7, 12, 1))):
-        out = regime_shares(k1, torch.ones(20), UncertaintyBands(reasoning, share), alphabet=20)
-        assert list(out.shares) == ["reasoning", "correlation", "noise"]
-        assert list(out.shares.values()) == pytest.approx([n / 20 for n in wanted])
-        assert out.thresholds == UncertaintyBands(reasoning, share)
-    weighted = regime_shares(
-        torch.tensor([1.0, 5.0, 20.0]), torch.tensor([3.0, 1.0, 0.0]), UncertaintyBands(), 20
-    ).shares
-    assert weighted == {"reasoning": 0.75, "correlation": 0.25, "noise": 0.0}
+        out = regimes(k1, UncertaintyBands(reasoning, share), alphabet=20)
+        assert list(out) == ["reasoning", "correlation", "noise"]
+        assert tuple(int(found.sum()) for found in out.values()) == wanted
     with pytest.raises(ValueError, match="noise begins at 1"):
-        regime_shares(k1, torch.ones(20), UncertaintyBands(), alphabet=2)
+        regimes(k1, UncertaintyBands(), alphabet=2)
     with pytest.raises(ValueError, match="noise_share"):
         UncertaintyBands(noise_share=0)
 

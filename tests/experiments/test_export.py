@@ -1,9 +1,11 @@
 """An exported run, loaded by transformers, is the network that was trained; the documented way from end to end."""
 
+import functools
 import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -31,14 +33,15 @@ from ablate.text.tokenizer import TextTokenizer, trained
 from ablate.training.base_model import base_key, base_weights, build_network
 from ablate.training.budget import Budget
 from ablate.training.checkpoint import final_weights
-from ablate.training.run_config import Run
 from ablate.training.train import train
 from experiments import export
+from experiments import run as run_script
 from experiments.cli import compose, run_command
 from experiments.hf_export import finished_run
 from experiments.hf_export.tokenizer_files import tokenizer_files
 from experiments.presets.registry import CORPORA, MODELS, REGIMES
 from tests import ROOT
+from tests.builders import tiny_run
 
 QUIET = Console(quiet=True)
 TOLERANCE = 1e-5
@@ -57,35 +60,32 @@ needs_transformers = pytest.mark.skipif(
 )
 
 
-def ran(folder, last, shape, **changes):
-    regime = Regime("two", [Stage(Autoregressive(), 0.5, warmup=2), Stage(last, 0.5, warmup=2)])
-    run = Run(
-        corpus=synthetic_data.make("trace", values=4, operations=3, new_operators=4, general_operators=2),
-        model=shape,
-        regime=regime,
-        budget=BUDGET,
-        batch=8,
-        threads=1,
-        device="cpu",
-        out=str(folder / "run"),
-        cache=str(folder / "base"),
-        **changes,
-    ).resolved()
-    train(run, QUIET)
-    return run
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    """A function that gives the finished run of a name in LAST, which is trained once."""
+
+    @functools.cache
+    def trained_once(name):
+        last, shape = LAST[name]
+        regime = Regime("two", [Stage(Autoregressive(), 0.5, warmup=2), Stage(last, 0.5, warmup=2)])
+        folder = tmp_path_factory.mktemp("ran")
+        run = tiny_run(folder, model=shape, regime=regime, budget=BUDGET).resolved()
+        train(run, QUIET)
+        return run
+
+    return trained_once
 
 
 @pytest.fixture(scope="module", params=LAST)
-def exported(request, tmp_path_factory):
+def exported(request, ran, tmp_path_factory):
     """A run, its network, and the folder that it was exported to."""
-    folder = tmp_path_factory.mktemp("exported")
-    run = ran(folder, *LAST[request.param])
-    assert export.main([str(run.folder), f"out={folder / 'out'}"]) == 0
+    run, out = ran(request.param), tmp_path_factory.mktemp("exported") / "out"
+    assert export.main([str(run.folder), f"out={out}"]) == 0
     network = build_network(run)
     load_weights(network, final_weights(run.folder))
     with torch.no_grad():
         assert float(network.layers[0].norm_mlp.std()) > 0  # it has been trained
-    return run, network.eval(), folder / "out"
+    return run, network.eval(), out
 
 
 @pytest.fixture
@@ -146,8 +146,8 @@ MODELLING = (ROOT / "experiments" / "hf_export" / "modeling_ablate.py").read_tex
 
 
 @needs_transformers
-def test_own_modelling_refuses_what_it_does_not_do(tmp_path, load):
-    run = ran(tmp_path, MaskedDiffusion(), LLAMA)
+def test_own_modelling_refuses_what_it_does_not_do(ran, tmp_path, load):
+    run = ran("masked")
     assert export.main([str(run.folder), f"out={tmp_path / 'out'}"]) == 0
     model, tokens = load(tmp_path / "out", trust_remote_code=True), torch.ones(2, 6, dtype=torch.int64)
     for said, call in (
@@ -160,8 +160,8 @@ def test_own_modelling_refuses_what_it_does_not_do(tmp_path, load):
             call()
 
 
-def test_a_run_begins_where_an_earlier_one_ended(tmp_path):
-    first = ran(tmp_path, Autoregressive(), QWEN3)
+def test_a_run_begins_where_an_earlier_one_ended(ran, tmp_path):
+    first = ran("blocks")
     assert export.main([str(first.folder), f"out={tmp_path / 'out'}"]) == 0
     assert replace(shape_of(tmp_path / "out"), mask_id=-1, vocabulary=0) == QWEN3
     second = replace(first, init=f"hf:{tmp_path / 'out'}", model=shape_of(tmp_path / "out"), out=str(tmp_path / "two"))
@@ -185,8 +185,8 @@ def test_a_run_begins_where_an_earlier_one_ended(tmp_path):
 
 
 @needs_transformers
-def test_shards_and_other_numbers(tmp_path, load, monkeypatch):
-    run = ran(tmp_path, Autoregressive(), LLAMA)
+def test_shards_and_other_numbers(ran, tmp_path, load, monkeypatch):
+    run = ran("AR")
     monkeypatch.setattr(export, "SHARD", 4000)
     for dtype, tolerance in (("float32", TOLERANCE), ("bfloat16", 0.05)):
         out = tmp_path / dtype
@@ -203,8 +203,9 @@ def test_shards_and_other_numbers(tmp_path, load, monkeypatch):
         assert float(difference.abs().max()) < tolerance
 
 
-def test_what_cannot_be_exported_is_refused_and_nothing_is_written(tmp_path, capsys):
-    run = ran(tmp_path, MaskedDiffusion(), LLAMA)
+def test_what_cannot_be_exported_is_refused_and_nothing_is_written(ran, tmp_path, capsys):
+    run = replace(ran("masked"), out=str(tmp_path / "run"))
+    shutil.copytree(ran("masked").folder, run.folder)
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "config.json").write_text("{}")
@@ -250,7 +251,7 @@ def test_nouns_come_back_from_plain_values():
 def test_tokenizers_are_read_as_ours_encode(gap, tmp_path):
     from transformers import AutoTokenizer
 
-    text = (ROOT / "ablate" / "seeds.py").read_text()
+    text = (ROOT / "ablate" / "core" / "rng.py").read_text()
     own = trained([text], 300)
     own = TextTokenizer(own.content, own.separator, (own.mask[0], own.mask[1] + gap))
     for name, content in tokenizer_files(own, 64).items():
@@ -264,19 +265,8 @@ def test_tokenizers_are_read_as_ours_encode(gap, tmp_path):
     assert "mask_token" not in tokenizer_files(far, 64)["tokenizer_config.json"]
 
 
-def typed(*words, cwd):
-    return subprocess.run(
-        [sys.executable, str(ROOT / "experiments" / "run.py"), *words],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "ABLATE_CACHE": str(cwd / "cache")},
-    )
-
-
-def test_places_on_the_command_line(tmp_path):
-    run = ran(tmp_path, MaskedDiffusion(), QWEN3)
+def test_places_on_the_command_line(ran, typed, tmp_path):
+    run = ran("blocks")
     assert export.main([str(run.folder), f"out={tmp_path / 'out'}"]) == 0
     run_command.RUN.register()
     init, config = f"init=hf:{tmp_path / 'out'}", tmp_path / "out" / "config.json"
@@ -290,7 +280,7 @@ def test_places_on_the_command_line(tmp_path):
     assert swept[0].corpus.tokenizer == str(tmp_path / "out")
     (own,) = compose.jobs(run_command.RUN, [init, "model=tiny", "corpus=python_source", "corpus.tokenizer=other.json"])
     assert (own.model, own.corpus.tokenizer) == (MODELS["tiny"], "other.json")
-    shown = typed("--cfg", "job", init, "corpus=python_source", cwd=tmp_path).stdout
+    _, shown, _ = typed(run_command.RUN, run_script.job, "--cfg", "job", init, "corpus=python_source")
     assert f"tokenizer: {tmp_path / 'out'}" in shown
     assert "qk_norm: true" in shown
 
@@ -305,11 +295,11 @@ def test_places_on_the_command_line(tmp_path):
         ("-m model=hf:nowhere,tiny", ["nowhere/config.json"]),
     ],
 )
-def test_wrong_places_are_one_message(words, said, tmp_path):
-    done = typed(*words.split(), cwd=tmp_path)
-    assert done.returncode == 2
-    assert len(done.stderr.splitlines()) == 1
-    assert all(part in done.stderr for part in said), done.stderr
+def test_wrong_places_are_one_message(words, said, typed, tmp_path):
+    code, out, error = typed(run_command.RUN, run_script.job, *words.split())
+    assert (code, out) == (2, "")
+    assert len(error.splitlines()) == 1
+    assert all(part in error for part in said), error
     assert list(tmp_path.iterdir()) == []
 
 

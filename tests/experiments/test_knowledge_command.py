@@ -14,30 +14,12 @@ from ablate.core import records
 from ablate.core.corpus import Split
 from ablate.training.checkpoint import write_config
 from experiments import knowledge
-from experiments.cli import entry
 from experiments.presets.corpus_presets import CORPORA, context_samplers
 
 SMALL = "corpus=arithmetic corpus.chain=2 rows=32 questions=8 rates=[0.5]"
 LEFT = {"records.parquet", "config.yaml"} | {
     f"{name}.{kind}" for name in ("candidates_by_sampler", "learning_cost") for kind in ("png", "pdf")
 }
-
-
-@pytest.fixture
-def typed(monkeypatch, tmp_path, capsys):
-    """Runs the script in this process, in an empty folder: exit code, and what was said."""
-
-    def run(words):
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", [knowledge.__file__, *words.split()])
-        code = 0
-        try:
-            entry.main(knowledge.SURVEY, knowledge.job)
-        except SystemExit as left:
-            code = left.code
-        return code, *capsys.readouterr()
-
-    return run
 
 
 @pytest.mark.parametrize(
@@ -63,7 +45,7 @@ def typed(monkeypatch, tmp_path, capsys):
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(words, said, typed, tmp_path):
-    code, out, error = typed(words)
+    code, out, error = typed(knowledge.SURVEY, knowledge.job, *words.split())
     assert code == 2
     assert out == ""
     assert error.startswith("error: ")
@@ -73,7 +55,7 @@ def test_bad_input_is_one_line_and_writes_nothing(words, said, typed, tmp_path):
 
 
 def test_help_names_the_corpora(typed, tmp_path):
-    code, out, _ = typed("--help")
+    code, out, _ = typed(knowledge.SURVEY, knowledge.job, *["--help"])
     assert code == 0
     assert all(f"\n  {name} " in out for name in CORPORA)
     assert "rows=4096" in out
@@ -87,7 +69,7 @@ def test_a_small_survey_as_typed(typed, tmp_path):
     assert done.returncode == 0, done.stderr
     (folder,) = (tmp_path / "runs").iterdir()
     first = {path.name: path.read_bytes() for path in folder.iterdir()}
-    assert typed(SMALL)[0] == 0
+    assert typed(knowledge.SURVEY, knowledge.job, *SMALL.split())[0] == 0
     assert list((tmp_path / "runs").iterdir()) == [folder]
     assert first == {path.name: path.read_bytes() for path in folder.iterdir()}
     assert set(first) == LEFT
@@ -102,7 +84,8 @@ def test_a_small_survey_as_typed(typed, tmp_path):
 def test_a_sweep_surveys_each_corpus(typed, tmp_path, monkeypatch):
     few = {name: law for name, law in context_samplers().items() if name in ("AR", "block 2")}
     monkeypatch.setattr(knowledge, "context_samplers", lambda: few)
-    code, out, error = typed("-m corpus=trace,arithmetic rows=32 questions=8 rates=[0.5]")
+    words = ["-m", "corpus=trace,arithmetic", "rows=32", "questions=8", "rates=[0.5]"]
+    code, out, error = typed(knowledge.SURVEY, knowledge.job, *words)
     assert (code, error) == (0, "")
     corpora = set()
     for folder in (tmp_path / "runs").iterdir():

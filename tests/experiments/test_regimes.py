@@ -1,12 +1,11 @@
 """Laws of stages: what a warmup makes of the noise step by step, and that every preset can be posed."""
 
-import numpy as np
 import pytest
 import torch
 
 import synthetic_data
 from ablate.model.attention import Attention
-from ablate.noise.options import NO_WARMUP, BatchAddress, Phase
+from ablate.noise.options import NO_WARMUP, Phase
 from ablate.noise.schedules import Cap
 from ablate.objectives.autoregressive import Autoregressive
 from ablate.objectives.block_diffusion import BlockDiffusion
@@ -15,6 +14,7 @@ from ablate.objectives.regime import MaskWarmup, Stage
 from experiments.cli.compose import jobs
 from experiments.cli.run_command import RUN
 from experiments.presets.registry import REGIMES
+from tests.builders import address
 
 
 def test_the_cap_rises_linearly_and_ends_abruptly():
@@ -55,7 +55,7 @@ def test_every_stage_poses_a_problem(name):
     corpus = synthetic_data.make("trace")
     tokens_BL = corpus.batch(range(8), seed=0)
     for stage in REGIMES[name].stages:
-        problem = stage.objective.pose(tokens_BL, BatchAddress(0, 0, np.arange(8), 8), corpus.vocabulary)
+        problem = stage.objective.pose(tokens_BL, address(8), corpus.vocabulary)
         assert torch.isfinite(problem.weight_RL).all()
         assert (problem.weight_RL > 0).any()
         assert problem.inputs_RL.shape == problem.targets_RL.shape == problem.weight_RL.shape

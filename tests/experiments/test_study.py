@@ -3,8 +3,6 @@
 import dataclasses
 import gc
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -19,6 +17,7 @@ from ablate.studies.design import Quantity, Setting, Study
 from ablate.studies.outcomes import QUESTIONS, Outcome
 from ablate.studies.predictions import Prediction, verdicts
 from ablate.training.train import train
+from experiments import study as study_command
 from experiments.cli.compose import jobs
 from experiments.cli.places import UsageError
 from experiments.cli.run_command import RUN
@@ -253,24 +252,16 @@ def test_a_damaged_run_is_said_and_hinders_no_other(tmp_path, capsys):
         (["-m", "workers=1,2"], "wanted one study, got a sweep"),
     ],
 )
-def test_bad_input_is_answered_in_one_line(tmp_path, words, said):
-    command = [
-        sys.executable,
-        str(ROOT / "experiments" / "study.py"),
-        "study=regimes",
-        "study.name=mine",
-        "study.predictions=[]",
-        "study.seeds=[1]",
-        "runs=runs",
-        "results=results",
-    ]
+def test_bad_input_is_answered_in_one_line(typed, tmp_path, words, said):
+    usual = ["study=regimes", "study.name=mine", "study.predictions=[]", "study.seeds=[1]"]
+    usual += ["runs=runs", "results=results"]
     if not any(word.startswith("only") for word in words):
         words = ["only=[trace]", *words]
-    done = subprocess.run([*command, *words], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 2, done.stderr
-    assert done.stderr.startswith("error: ")
-    assert len(done.stderr.splitlines()) == 1
-    assert said in done.stderr
+    code, _, error = typed(study_command.STUDY, study_command.job, *usual, *words)
+    assert code == 2, error
+    assert error.startswith("error: ")
+    assert len(error.splitlines()) == 1
+    assert said in error
     assert list(tmp_path.iterdir()) == []
 
 

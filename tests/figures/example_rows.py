@@ -224,6 +224,7 @@ def verdicts():
         "p_holm": np.nan,
         "detectable": 0.2,
         "note": "",
+        "registered": "0123456789abcdef",
     }
     said = [
         ("H1", True, "lower", -0.5, -0.6, -0.4, "supported", "AR first knows more than diffusion throughout"),

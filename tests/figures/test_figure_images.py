@@ -1,6 +1,7 @@
-"""Every figure, from made-up rows, against its picture in tests/baseline.
+"""Every figure, from made-up rows, against its picture in baseline/.
 
-To draw them again: python -m pytest tests/test_figure_images.py --mpl-generate-path=tests/baseline; then look at each.
+To draw them again: python -m pytest tests/figures/test_figure_images.py --mpl-generate-path=tests/figures/baseline;
+then look at each.
 """
 
 import io
@@ -18,11 +19,11 @@ from matplotlib.text import Text
 from matplotlib.ticker import NullFormatter
 
 import paper_figs
-from figures.drawing import figure_rows, sampler_labels, style
+from figures.drawing import figure_rows, sampler_labels
 from tests import ROOT
 from tests.figures import example_rows
 
-BASELINE = ROOT / "tests" / "baseline"
+BASELINE = Path(__file__).parent / "baseline"
 DPI = 50  # small files, in which every mark can still be made out
 # Root mean square over pixels, of 255: room for another version's antialiasing. Without words and legends the hinting
 # of letters makes none, and a curve that has moved makes more than three times as much (a test below).
@@ -123,6 +124,6 @@ def test_nothing_reaches_over_the_edge(name):
 
 
 def test_every_colour_comes_from_the_palette():
-    for path in Path(style.__file__).parent.glob("*.py"):
+    for path in (ROOT / "figures").rglob("*.py"):
         if path.name != "style.py":
             assert not re.search(r"#[0-9A-Fa-f]{6}", path.read_text()), path.name

@@ -220,16 +220,17 @@ def test_the_papers_table_is_what_its_figure_shows():
 
 
 def test_compare_end_to_end(tmp_path):
-    folders = [keep(tmp_path / f"{name}", study(regimes=[name], seeds=1)) for name in ("ar_to_bidllm", "bidllm")]
-    script = Path(compare.__file__)
-    for _ in range(2):  # the second time the folder of pictures is itself among the arguments
-        command = [sys.executable, str(script), *map(str, sorted(tmp_path.iterdir()))]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    folders = [keep(tmp_path / name, study([name], seeds=1, sizes=(1,))) for name in ("ar_to_bidllm", "bidllm")]
+    command = [sys.executable, compare.__file__, *map(str, sorted(tmp_path.iterdir()))]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
     assert {path.name for path in (folders[0].parent / "compare").iterdir()} == {
         f"{stem}.{kind}" for stem in ("compare", "compare_excess_bits") for kind in ("png", "pdf")
     }
     assert "AR→BiDLLM" in done.stdout
     assert "1/1 reached" in done.stdout
+    again = sorted(tmp_path.iterdir())  # the folder of pictures is itself among the arguments
+    assert len(again) == 3
+    assert compare.main(list(map(str, again))) == 0
 
 
 @pytest.mark.parametrize(

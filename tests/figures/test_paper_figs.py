@@ -102,7 +102,7 @@ def test_a_part_that_lacks_a_measurement_is_left_out(drawn, results):
         (["excess_bits", "--survey", "survey"], "regimes/records.parquet; nothing there"),
         (["--from", "nowhere"], "nowhere: wanted a run folder"),
         (["--survey", "nowhere"], "nowhere: wanted a run folder"),
-        (["--survey", "world"], "came without fingerprint, law"),
+        (["--survey", "world"], "came without fingerprint, context_sampler"),
         (["--from", "survey"], "came without run"),
     ],
 )

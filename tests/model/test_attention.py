@@ -5,31 +5,13 @@ import itertools
 import pytest
 import torch
 
-from ablate.core.corpus import Vocabulary
 from ablate.model.attention import CAUSAL, FULL, Attention, Form, Pattern, attend, visible
 from ablate.model.config import ModelConfig
-from ablate.model.transformer import Transformer, initialise
-from ablate.noise.options import BatchAddress
 from ablate.objectives.block_diffusion import BlockDiffusion
 from ablate.objectives.loss import loss_of
+from tests.builders import VOCABULARY, address, network, tokens
 
 PLAIN = [CAUSAL, FULL, Pattern(Attention.anticausal), Pattern(Attention.block, 1), Pattern(Attention.block, 4)]
-SHAPE = ModelConfig(16, 2, 2, 1)
-
-
-def network(form=Form.sdpa, shape=SHAPE, scale=6.0):
-    """Random weights, large enough that every visible token matters to every output that sees it."""
-    net = Transformer(shape, 12, 11, form)
-    initialise(net, 0)
-    with torch.no_grad():
-        for p in net.parameters():
-            if p.dim() > 1:
-                p.mul_(scale)
-    return net
-
-
-def tokens(batch, length, seed=0):
-    return torch.randint(0, 11, (batch, length), generator=torch.Generator().manual_seed(seed))
 
 
 def dependence(net, inputs_RL, pattern):
@@ -49,7 +31,7 @@ def dependence(net, inputs_RL, pattern):
 
 @pytest.mark.parametrize("pattern", PLAIN, ids=str)
 def test_network_sees_what_the_pattern_says(pattern):
-    seen = dependence(network(), tokens(1, 10), pattern)[0, :, 0] > 0
+    seen = dependence(network(6.0), tokens(1, 10), pattern)[0, :, 0] > 0
     assert torch.equal(seen, visible(pattern, 10))
 
 
@@ -86,9 +68,9 @@ def test_noisy_and_clean_halves_see_what_block_diffusion_says(draws, size):
 
 @pytest.mark.parametrize("size", [1, 4])
 def test_the_pass_over_halves_sees_no_more_than_that(size):
-    """BatchAddress of one sequence: two noisy copies, then the clean one; gradients flow where the table says, nowhere else."""
+    """Rows of one sequence: two noisy copies, then the clean one; gradients flow where the table says, nowhere else."""
     pattern = Pattern(Attention.block, size, 2, clean_outputs=True)
-    moved = dependence(network(), tokens(3, 9), pattern)
+    moved = dependence(network(6.0), tokens(3, 9), pattern)
     seen = moved.permute(0, 1, 2, 3).reshape(27, 27) > 0
     assert torch.equal(seen, visible(pattern, 9))
 
@@ -97,7 +79,9 @@ def test_the_pass_over_halves_sees_no_more_than_that(size):
 @pytest.mark.parametrize("kv_heads", [1, 2])
 def test_forms_agree_on_plain_patterns(pattern, kv_heads):
     shape = ModelConfig(16, 2, 2, kv_heads)
-    logits = [network(form, shape, 3.0)(tokens(3, 10), pattern)[..., :-1] for form in (Form.sdpa, Form.matmul)]
+    logits = [
+        network(3.0, shape=shape, form=form)(tokens(3, 10), pattern)[..., :-1] for form in (Form.sdpa, Form.matmul)
+    ]
     assert (logits[0] - logits[1]).abs().max() < 1e-5
 
 
@@ -110,10 +94,8 @@ def test_split_and_written_out_attention_equal_the_dense_reference(size, length,
     objective = BlockDiffusion(size, **options)
     found = []
     for form in (Form.dense, Form.sdpa, Form.matmul):
-        net = network(form, ModelConfig(16, 2, 2, 1), 3.0)
-        problem = objective.pose(
-            tokens(2, length), BatchAddress(0, 1, torch.arange(2).numpy(), 2), Vocabulary.unnamed(12)
-        )
+        net = network(3.0, form=form)
+        problem = objective.pose(tokens(2, length), address(2, 1), VOCABULARY)
         loss = loss_of(net, problem, 2)
         loss.backward()
         found.append((loss.detach(), torch.cat([p.grad.flatten() for p in net.parameters()])))
@@ -138,7 +120,7 @@ def test_flex_attention_equals_the_dense_reference(size, length, draws, clean_ou
     """Forward only: it has no backward pass on a CPU."""
     pattern, rows = Pattern(Attention.block, size, draws, clean_outputs), 2 * (draws + 1)
     with torch.no_grad():
-        logits = [network(form, scale=3.0)(tokens(rows, length), pattern)[..., :-1] for form in (Form.dense, Form.flex)]
+        logits = [network(3.0, form=form)(tokens(rows, length), pattern)[..., :-1] for form in (Form.dense, Form.flex)]
     assert logits[0].shape[0] == (rows if clean_outputs else rows - 2)
     assert (logits[0] - logits[1]).abs().max() < 1e-5
 
@@ -147,10 +129,8 @@ def test_flex_attention_equals_the_dense_reference(size, length, draws, clean_ou
 def test_flex_attention_trains_on_cuda():
     objective, found = BlockDiffusion(4, draws=2), []
     for form in (Form.dense, Form.flex):
-        net = network(form, ModelConfig(64, 2, 2, 2), 3.0).cuda()
-        problem = objective.pose(
-            tokens(2, 128).cuda(), BatchAddress(0, 1, torch.arange(2).numpy(), 2), Vocabulary.unnamed(12)
-        )
+        net = network(3.0, shape=ModelConfig(64, 2, 2, 2), form=form).cuda()
+        problem = objective.pose(tokens(2, 128).cuda(), address(2, 1), VOCABULARY)
         loss_of(net, problem, 2).backward()
         found.append(torch.cat([p.grad.flatten() for p in net.parameters()]))
     assert float((found[0] - found[1]).abs().max()) < 1e-4
@@ -159,5 +139,7 @@ def test_flex_attention_trains_on_cuda():
 def test_a_pattern_that_leaks_is_caught():
     """Positive control: with blocks of another size the gradients do not flow as the table says."""
     honest = Pattern(Attention.block, 4, 1, clean_outputs=True)
-    seen = dependence(network(), tokens(2, 8), Pattern(Attention.block, 8, 1, clean_outputs=True)).reshape(16, 16) > 0
+    seen = (
+        dependence(network(6.0), tokens(2, 8), Pattern(Attention.block, 8, 1, clean_outputs=True)).reshape(16, 16) > 0
+    )
     assert not torch.equal(seen, visible(honest, 8))

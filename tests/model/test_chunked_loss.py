@@ -6,10 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from ablate.core.corpus import Vocabulary
 from ablate.model import chunked_loss
 from ablate.model.attention import CAUSAL
-from ablate.model.config import ModelConfig
-from ablate.model.transformer import Transformer, initialise
+from tests.builders import network
 
 N, W, V = 37, 12, 19
 
@@ -75,11 +75,10 @@ def test_logits_of_one_stretch_are_all_that_ever_exist(monkeypatch):
             return out
 
     monkeypatch.setattr(chunked_loss, "STRETCH", 32 * 512)
-    network = Transformer(ModelConfig(16, 1, 2, 2), 512, 511)
-    initialise(network, 0)
+    net = network(vocabulary=Vocabulary.unnamed(512))
     tokens, scored = torch.arange(128)[None], torch.arange(100)
     with Largest() as seen:
-        loss, _ = network.score(tokens, CAUSAL, scored, scored, torch.ones(100))
+        loss, _ = net.score(tokens, CAUSAL, scored, scored, torch.ones(100))
         loss.backward()
     assert seen.most == 32
 

@@ -10,26 +10,22 @@ import torch
 from scipy import stats
 from scipy.integrate import quad
 
-from ablate.core.corpus import Vocabulary
 from ablate.noise.masking import Layout, levels
-from ablate.noise.options import RULES, BatchAddress, Denominator, Guard, MaskSampling, Per, Phase, Strata
+from ablate.noise.options import RULES, Denominator, Guard, MaskSampling, Per, Phase, Strata
 from ablate.noise.schedules import named
 from ablate.objectives.block_diffusion import BlockDiffusion
 from ablate.objectives.masked_diffusion import MaskedDiffusion
+from tests.builders import VOCABULARY, address
 
 LONG = Layout(128, 128)
 ERRORS = 5.0  # standard errors that an estimate may be off
 FORCED = {2: 1.159, 4: 1.113, 8: 1.065, 32: 1.018}  # mean token weight of atom clip, force, 1/u
 
 
-def rows(step=0, batch=512, indices=None):
-    return BatchAddress(3, step, np.arange(batch) if indices is None else indices, batch)
-
-
 def drawn(objective, length, steps=40, batch=512, phase=Phase()):  # noqa: B008  # frozen
     """Masks of many independent blocks: hidden, weight and expected weight, (copies, steps * batch, L)."""
     layout = Layout(objective.size, length)
-    found = [objective.corruption(phase).masks(layout, rows(step, batch), phase) for step in range(steps)]
+    found = [objective.corruption(phase).masks(layout, address(batch, step), phase) for step in range(steps)]
     copies = [
         [getattr(copy, name) for copy in masks] for name in ("hidden_BL", "weight_BL", "expected_BL") for masks in found
     ]
@@ -183,7 +179,7 @@ def test_weights_and_their_means_are_declared_at_every_level(guard, weight):
     for (clip, noise), per, t in itertools.product(clips.items(), Per, (0.3, 0.6, 0.9)):
         schedule = named("linear" if clip == "interval" else "cos")
         corruption = BlockDiffusion(4, schedule, clip, guard, weight, t_per=per).corruption()
-        copies = corruption.draw(torch.full((3000, 1), t, dtype=torch.float64), Layout(4, 10), rows(batch=3000))
+        copies = corruption.draw(torch.full((3000, 1), t, dtype=torch.float64), Layout(4, 10), address(3000))
         for copy, masks in enumerate(copies):
             rate, slope = noise(t)
             mean_L, error_L = masks.weight_BL.mean(0), masks.weight_BL.std(0) / math.sqrt(3000)
@@ -203,25 +199,25 @@ def test_weights_and_their_means_are_declared_at_every_level(guard, weight):
 
 def test_draws_are_independent_and_levels_are_those_of_the_strata():
     half = torch.full((2000, 1), 0.5, dtype=torch.float64)
-    one, two = (BlockDiffusion(4, draws=2).corruption().draw(half, LONG, rows(batch=2000), d)[0] for d in range(2))
+    one, two = (BlockDiffusion(4, draws=2).corruption().draw(half, LONG, address(2000), d)[0] for d in range(2))
     agree = int((one.hidden_BL == two.hidden_BL)[:, 1:].sum())
     assert stats.binomtest(agree, 2000 * 127, 0.5).pvalue > 1e-6
     for objective, strata in itertools.product((BlockDiffusion(128), MaskedDiffusion()), Strata):
         corruption = dataclasses.replace(objective, strata=strata).corruption()
-        (wanted,) = corruption.draw(levels(rows(), strata), LONG, rows())
-        assert torch.equal(corruption.masks(LONG, rows())[0].weight_BL, wanted.weight_BL)
+        (wanted,) = corruption.draw(levels(address(512), strata), LONG, address(512))
+        assert torch.equal(corruption.masks(LONG, address(512))[0].weight_BL, wanted.weight_BL)
 
 
 def test_published_strata_in_order_tie_the_level_to_the_block():
     """Four blocks of one sequence: mean t .125, .375, .625, .875; permuted and independent ones: 1/2 each."""
     for strata, wanted in {"in_order": [0.125, 0.375, 0.625, 0.875], "permuted": [0.5] * 4, "none": [0.5] * 4}.items():
-        t = torch.cat([levels(rows(step, 1), Strata(strata), 4) for step in range(2000)])
+        t = torch.cat([levels(address(1, step), Strata(strata), 4) for step in range(2000)])
         assert ((t > 0) & (t <= 1)).all()
         assert t.mean(0).numpy() == pytest.approx(wanted, abs=5 * math.sqrt(1 / 12 / 2000))
 
 
 def test_strata_are_filled_once_by_rows_blocks_and_draws():
-    t = torch.stack([levels(rows(7, 8), Strata.permuted, 3, draw, 2) for draw in range(2)])
+    t = torch.stack([levels(address(8, 7), Strata.permuted, 3, draw, 2) for draw in range(2)])
     assert (np.sort(np.ceil(t.numpy().ravel() * 48).astype(int)) == np.arange(1, 49)).all()
 
 
@@ -237,14 +233,14 @@ def test_one_level_a_sequence():
 def test_masks_depend_on_neither_micro_batches_nor_processes(objective, denominator):
     built = objective(denominator=denominator)
     layout = Layout(4 if objective is BlockDiffusion else 12, 12)
-    (whole,) = built.corruption().masks(layout, rows(5, 8))
-    parts = [built.corruption().masks(layout, rows(5, 8, np.arange(a, a + 2)))[0] for a in (0, 2, 4, 6)]
+    (whole,) = built.corruption().masks(layout, address(8, 5))
+    parts = [built.corruption().masks(layout, address(8, 5, np.arange(a, a + 2)))[0] for a in (0, 2, 4, 6)]
     for name in ("hidden_BL", "weight_BL", "expected_BL"):
         assert torch.allclose(getattr(whole, name), torch.cat([getattr(part, name) for part in parts]), rtol=1e-12)
 
 
 def test_denominator_by_sequence_gives_each_sequence_its_mean():
-    (masks,) = BlockDiffusion(4, weight="1", denominator="sequence").corruption().masks(Layout(4, 12), rows())
+    (masks,) = BlockDiffusion(4, weight="1", denominator="sequence").corruption().masks(Layout(4, 12), address(512))
     some = masks.hidden_BL.any(1)
     assert torch.allclose(masks.weight_BL.sum(1)[some], torch.tensor(11.0, dtype=torch.float64))
 
@@ -252,7 +248,7 @@ def test_denominator_by_sequence_gives_each_sequence_its_mean():
 def test_nothing_masked_is_no_loss():
     for denominator in Denominator:
         objective = BlockDiffusion(4, schedule=named("cap", u_max=1e-12), denominator=denominator)
-        (masks,) = objective.corruption().masks(Layout(4, 12), rows())
+        (masks,) = objective.corruption().masks(Layout(4, 12), address(512))
         assert not masks.hidden_BL.any()
         assert (masks.weight_BL == 0).all()
 
@@ -269,7 +265,7 @@ def test_a_warmup_caps_rates_and_drops_weights():
     assert objective.corruption(Phase(clipped=False)).guard is Guard.none
     assert BlockDiffusion(4, complementary=True).corruption(Phase(clipped=False)).guard is Guard.complementary
     problem = MaskedDiffusion(shift=False).pose(
-        torch.zeros(256, 65).long(), rows(0, 256), Vocabulary.unnamed(12), Phase(0.2, False)
+        torch.zeros(256, 65).long(), address(256), VOCABULARY, Phase(0.2, False)
     )
     assert set(problem.weight_RL.unique().tolist()) == {0.0, 1.0}
     assert 0.05 < float(problem.weight_RL[:, 1:].mean()) < 0.15

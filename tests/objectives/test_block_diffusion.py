@@ -2,23 +2,18 @@
 
 import dataclasses
 
-import numpy as np
 import pytest
 import torch
 
-from ablate.core.corpus import Vocabulary
 from ablate.decoding.predictor import Predictor
 from ablate.model.attention import CAUSAL
-from ablate.noise.options import BatchAddress
 from ablate.noise.schedules import Cos, named
 from ablate.objectives.autoregressive import Autoregressive
 from ablate.objectives.block_diffusion import BlockDiffusion
 from ablate.objectives.loss import loss_of, score
 from ablate.objectives.masked_diffusion import MaskedDiffusion
-from tests.model.test_attention import network, tokens
+from tests.builders import MASK, VOCABULARY, address, network, tokens
 
-MASK = 11
-VOCABULARY = Vocabulary.unnamed(MASK + 1)
 RECIPE = {"clip": "atom", "guard": "force"}
 OBJECTIVES = [
     BlockDiffusion(4),
@@ -31,13 +26,9 @@ OBJECTIVES = [
 ]
 
 
-def rows(batch=4, step=2, indices=None):
-    return BatchAddress(0, step, np.arange(batch) if indices is None else indices, batch)
-
-
 def loss_and_gradient(objective, x_BL, scale=3.0):
-    net = network(scale=scale)
-    loss = loss_of(net, objective.pose(x_BL, rows(len(x_BL)), VOCABULARY), len(x_BL))
+    net = network(scale)
+    loss = loss_of(net, objective.pose(x_BL, address(len(x_BL), 2), VOCABULARY), len(x_BL))
     loss.backward()
     return float(loss.detach()), torch.cat([p.grad.flatten() for p in net.parameters()])
 
@@ -66,8 +57,8 @@ def test_blocks_of_one_token_with_shift_are_autoregressive(options):
 
 def test_blocks_of_one_token_without_shift_are_one_causal_pass_a_position():
     """The dumb reference: x_<i, then MASK at i, causal; output i predicts token i."""
-    net, x_BL = network(scale=3.0), tokens(3, 9)
-    problem = BlockDiffusion(1, **RECIPE).pose(x_BL, rows(3), VOCABULARY)
+    net, x_BL = network(3.0), tokens(3, 9)
+    problem = BlockDiffusion(1, **RECIPE).pose(x_BL, address(3, 2), VOCABULARY)
     assert (problem.weight_RL[:3, 1:] == 1).all()
     noisy = net(problem.inputs_RL, problem.pattern).log_softmax(-1)
     total = 0.0
@@ -86,7 +77,7 @@ def test_blocks_of_one_token_without_shift_are_one_causal_pass_a_position():
 def test_one_block_of_the_whole_length_is_masked_diffusion(shift, options):
     x_BL = tokens(6, 13)
     block, masked = BlockDiffusion(13, shift=shift, **options), MaskedDiffusion(shift=shift, **options)
-    one, other = (objective.pose(x_BL, rows(6), VOCABULARY) for objective in (block, masked))
+    one, other = (objective.pose(x_BL, address(6, 2), VOCABULARY) for objective in (block, masked))
     assert torch.equal(one.inputs_RL[:6], other.inputs_RL), "the same masks"
     assert torch.allclose(one.weight_RL[:6], other.weight_RL)
     same(block, masked, x_BL)
@@ -94,7 +85,7 @@ def test_one_block_of_the_whole_length_is_masked_diffusion(shift, options):
 
 def scored(objective, x_BL):
     """(problem, [(row, output, sequence, token)]) of everything scored."""
-    problem = objective.pose(x_BL, rows(len(x_BL)), VOCABULARY)
+    problem = objective.pose(x_BL, address(len(x_BL), 2), VOCABULARY)
     outputs = (problem.weight_RL > 0).nonzero().tolist()
     return problem, [(r, i, r % len(x_BL), i - objective.offset) for r, i in outputs]
 
@@ -103,7 +94,7 @@ def scored(objective, x_BL):
 def test_no_scored_output_reads_its_token_or_a_later_block(objective):
     """On real tensors: the clean token of a scored position, and those of every later block, are changed one at a time
     in the clean rows, as their neighbours in the noisy rows would show them; what must not move does not."""
-    net, x_BL = network(), tokens(2, 12)
+    net, x_BL = network(6.0), tokens(2, 12)
     problem, found = scored(objective, x_BL)
     logits = net(problem.inputs_RL, problem.pattern)
     moved = 0
@@ -113,13 +104,13 @@ def test_no_scored_output_reads_its_token_or_a_later_block(objective):
         for j in forbidden:
             other = x_BL.clone()
             other[b, j] = (other[b, j] + 1) % 11
-            changed = objective.pose(other, rows(2), VOCABULARY)
+            changed = objective.pose(other, address(2, 2), VOCABULARY)
             after = net(changed.inputs_RL, changed.pattern)
             assert torch.equal(after[r, i, :-1], logits[r, i, :-1]), (r, i, token, j)
         if token >= objective.size:  # positive control: an earlier block's token does count
             other = x_BL.clone()
             other[b, 0] = (other[b, 0] + 1) % 11
-            changed = objective.pose(other, rows(2), VOCABULARY)
+            changed = objective.pose(other, address(2, 2), VOCABULARY)
             after = net(changed.inputs_RL, changed.pattern)
             moved += not torch.equal(after[r, i, :-1], logits[r, i, :-1])
     assert moved > 0
@@ -127,8 +118,8 @@ def test_no_scored_output_reads_its_token_or_a_later_block(objective):
 
 def test_a_leak_would_be_seen():
     """Positive control of the test above: an output that reads its own token moves with it."""
-    net, x_BL = network(), tokens(1, 12)
-    problem = BlockDiffusion(4, **RECIPE).pose(x_BL, rows(1), VOCABULARY)
+    net, x_BL = network(6.0), tokens(1, 12)
+    problem = BlockDiffusion(4, **RECIPE).pose(x_BL, address(1, 2), VOCABULARY)
     leaking = dataclasses.replace(problem, inputs_RL=x_BL.repeat(2, 1))  # nothing masked
     before = net(leaking.inputs_RL, leaking.pattern)
     other = x_BL.clone()
@@ -144,8 +135,8 @@ def test_the_head_runs_on_scored_positions_alone(objective, monkeypatch):
 
     from ablate.model import transformer
 
-    net, x_BL = network(), tokens(4, 12)
-    problem = objective.pose(x_BL, rows(), VOCABULARY)
+    net, x_BL = network(6.0), tokens(4, 12)
+    problem = objective.pose(x_BL, address(4, 2), VOCABULARY)
     shapes, heads, plain, head = [], [], F.linear, transformer.scored_loss
     monkeypatch.setattr(F, "linear", lambda x, w, b=None: (shapes.append((x.shape, w)), plain(x, w, b))[1])
     monkeypatch.setattr(transformer, "scored_loss", lambda x, *rest: (heads.append(x.shape), head(x, *rest))[1])
@@ -160,7 +151,7 @@ def test_the_head_runs_on_scored_positions_alone(objective, monkeypatch):
 @pytest.mark.parametrize("objective", [BlockDiffusion(4, **RECIPE), BlockDiffusion(4, shift=True)], ids=str)
 def test_predict_reads_what_training_reads(objective):
     """A partly masked block behind clean ones: predict's entry for a token is the training pass's output for it."""
-    net, x_BL = network(scale=3.0), tokens(2, 12)
+    net, x_BL = network(3.0), tokens(2, 12)
     problem, found = scored(objective, x_BL)
     logits = net(problem.inputs_RL, problem.pattern)[..., :-1].log_softmax(-1)
     for r, i, b, token in found:
@@ -174,9 +165,9 @@ def test_predict_reads_what_training_reads(objective):
 
 
 def test_a_batch_without_a_masked_token_has_loss_zero():
-    net = network()
+    net = network(6.0)
     problem = BlockDiffusion(4, schedule=named("cap", u_max=1e-12), denominator="masked").pose(
-        tokens(4, 12), rows(), VOCABULARY
+        tokens(4, 12), address(4, 2), VOCABULARY
     )
     loss = loss_of(net, problem, 4)
     loss.backward()
@@ -216,11 +207,11 @@ def test_two_spellings_of_a_complementary_pair_are_one():
 
 def test_right_to_left_is_autoregressive_on_the_mirrored_sequence():
     """Position 0, then the rest from the end. Without rotary turns, whose distances change sign, it is the same."""
-    net, x_BL = network(scale=3.0), tokens(4, 9)
+    net, x_BL = network(3.0), tokens(4, 9)
     net.frequencies.zero_()
     found = []
     for objective, read_BL in ((Autoregressive("anticausal"), x_BL), (Autoregressive(), x_BL.flip(1).roll(1, 1))):
-        loss = loss_of(net, objective.pose(read_BL, rows(), VOCABULARY), 4)
+        loss = loss_of(net, objective.pose(read_BL, address(4, 2), VOCABULARY), 4)
         found.append((float(loss.detach()), torch.autograd.grad(loss, net.layers[0].q.weight)[0]))
     assert found[0][0] == pytest.approx(found[1][0], abs=1e-6)
     assert float((found[0][1] - found[1][1]).abs().max()) < 1e-5
@@ -228,8 +219,8 @@ def test_right_to_left_is_autoregressive_on_the_mirrored_sequence():
 
 def test_right_to_left_reads_the_right_and_position_0():
     objective = Autoregressive("anticausal")
-    net, x_BL = network(), tokens(1, 9)
-    problem = objective.pose(x_BL, rows(1), VOCABULARY)
+    net, x_BL = network(6.0), tokens(1, 9)
+    problem = objective.pose(x_BL, address(1, 2), VOCABULARY)
     assert float(problem.weight_RL.sum()) == 8
     logits = net(problem.inputs_RL, problem.pattern)
     for j in range(9):
@@ -244,11 +235,11 @@ def test_right_to_left_reads_the_right_and_position_0():
 
 def test_half_of_the_loss_and_masked_inputs():
     x_BL = tokens(64, 23)
-    half = Autoregressive(loss_share=0.5).pose(x_BL, rows(64), VOCABULARY)
+    half = Autoregressive(loss_share=0.5).pose(x_BL, address(64, 2), VOCABULARY)
     assert ((half.weight_RL > 0).sum(1) == 11).all()
     assert half.weight_RL.sum() == pytest.approx(64 * 22)
     assert torch.equal(half.inputs_RL, x_BL)
-    blurred = Autoregressive(input_mask=0.3).pose(x_BL, rows(64), VOCABULARY)
+    blurred = Autoregressive(input_mask=0.3).pose(x_BL, address(64, 2), VOCABULARY)
     assert (blurred.weight_RL.sum(1) == 22).all()
     hidden = blurred.inputs_RL == MASK
     assert not hidden[:, 0].any()

@@ -4,7 +4,6 @@ import functools
 import itertools
 from unittest import mock
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -15,14 +14,13 @@ from ablate.decoding.predictor import Predictor
 from ablate.model import flex_attention as flex_module
 from ablate.model.attention import CAUSAL, FULL, Attention, Form, Pattern, attend, sight, visible, visible_within
 from ablate.model.config import ModelConfig
-from ablate.model.transformer import Transformer, initialise
-from ablate.noise.options import BatchAddress
 from ablate.objectives.autoregressive import Autoregressive
 from ablate.objectives.block_diffusion import BlockDiffusion
 from ablate.objectives.loss import loss_of
 from ablate.objectives.masked_diffusion import MaskedDiffusion
+from tests.builders import MASK, address, network
 
-MASK, END = 11, 7
+END = 7
 ANTICAUSAL = Pattern(Attention.anticausal)
 PLAIN = [CAUSAL, FULL, ANTICAUSAL, Pattern(Attention.block, 1), Pattern(Attention.block, 4)]
 PAIRS = [Pattern(Attention.block, size, draws, True) for size in (1, 4, 100) for draws in (1, 2)]
@@ -32,17 +30,6 @@ OBJECTIVES = [
     *(MaskedDiffusion(attention, shift) for attention in ("causal", "full", "anticausal") for shift in (True, False)),
     *(BlockDiffusion(4, shift=shift, draws=draws) for shift in (True, False) for draws in (1, 2)),
 ]
-
-
-def network(form=Form.sdpa, scale=3.0, shape=ModelConfig(16, 2, 2, 1)):  # noqa: B008  # frozen
-    """Random weights, large enough that every visible token matters to every output that sees it."""
-    net = Transformer(shape, 12, MASK, form)
-    initialise(net, 0)
-    with torch.no_grad():
-        for p in net.parameters():
-            if p.dim() > 1:
-                p.mul_(scale)
-    return net
 
 
 def windows(length, seed=0):
@@ -56,8 +43,7 @@ def windows(length, seed=0):
 
 
 def posed(objective, tokens_BL, step=1):
-    address = BatchAddress(0, step, np.arange(len(tokens_BL)), len(tokens_BL))
-    return objective.pose(tokens_BL, address, Vocabulary.unnamed(MASK + 1, boundary=END))
+    return objective.pose(tokens_BL, address(len(tokens_BL), step), Vocabulary.unnamed(MASK + 1, boundary=END))
 
 
 def name(o):
@@ -118,7 +104,7 @@ def test_every_form_equals_the_reference(pattern, form, spared):
 def test_forms_train_alike(objective, length):
     found = []
     for form in (Form.dense, Form.sdpa, Form.matmul):
-        net = network(form)
+        net = network(3.0, form=form)
         loss_of(net, posed(objective, windows(length)), 5).backward()
         found.append(torch.cat([p.grad.flatten() for p in net.parameters()]))
     assert found[0].abs().max() > 0.01
@@ -130,7 +116,7 @@ def test_flex_reads_documents_as_the_dense_reference(objective):
     """Forward only: it has no backward pass on a CPU."""
     problem = posed(objective, windows(150))
     with torch.no_grad():
-        dense, flex = (logits_of(network(form), problem) for form in (Form.dense, Form.flex))
+        dense, flex = (logits_of(network(3.0, form=form), problem) for form in (Form.dense, Form.flex))
     assert (dense - flex).abs().max() < 1e-5
 
 
@@ -138,7 +124,7 @@ def test_flex_reads_documents_as_the_dense_reference(objective):
 @pytest.mark.parametrize("form", list(Form))
 def test_nothing_of_another_document_is_read(objective, form):
     """Other documents' tokens change: no logit of this one moves. Positive control: without documents many do."""
-    tokens_BL, net = windows(24), network(form)
+    tokens_BL, net = windows(24), network(3.0, form=form)
     numbers_BL, control = documents(tokens_BL, END), []
     for number in range(3):
         own_BL = numbers_BL == number
@@ -160,7 +146,7 @@ def test_a_document_reads_the_same_wherever_it_stands(pattern):
     """Positions are relative; blocks are cut from the window's start, so there it stands at a block's."""
     tokens_BL = windows(40)[4:].clone()
     tokens_BL[:, [15, 26]] = END
-    net = network()
+    net = network(3.0)
     with torch.no_grad():
         among = net(tokens_BL, pattern, documents_BL=documents(tokens_BL, END))[:, 16:27, :-1]
         alone = net(tokens_BL[:, 16:27], pattern)[..., :-1]
@@ -176,7 +162,7 @@ def test_predict_reads_a_window_document_by_document(objective):
     tokens_BL[:, [3, 15]] = END
     seen_BL = tokens_BL.clone()
     seen_BL[:, [6, 9, 18]] = MASK
-    predict = Predictor(network(), objective, END)
+    predict = Predictor(network(3.0), objective, END)
     whole = predict(seen_BL)[..., :-1]
     for part in (slice(0, 4), slice(4, 16), slice(16, 24)):
         assert (whole[:, part] - predict(seen_BL[:, part])[..., :-1]).abs().max() < 1e-5
@@ -198,7 +184,7 @@ def masks_of_the_fused_kernel(form, pattern, documents_BL):
 
     tokens_RL = windows(24).repeat(pattern.draws + 1, 1)
     with mock.patch.object(F, "scaled_dot_product_attention", watched), torch.no_grad():
-        network(form)(tokens_RL, pattern, documents_BL=documents_BL)
+        network(3.0, form=form)(tokens_RL, pattern, documents_BL=documents_BL)
     return got
 
 
@@ -217,7 +203,7 @@ def test_masks_of_documents_are_made_once_a_pass():
         made.append(arguments)
         return sight(*arguments, **options)
 
-    net = network(shape=ModelConfig(16, 5, 2, 1))
+    net = network(3.0, shape=ModelConfig(16, 5, 2, 1))
     with mock.patch("ablate.model.transformer.sight", counted), torch.no_grad():
         net(windows(24), CAUSAL, documents_BL=numbers_BL)
     assert len(made) == 1
@@ -226,7 +212,7 @@ def test_masks_of_documents_are_made_once_a_pass():
 @pytest.mark.parametrize("pattern", [ANTICAUSAL, Pattern(Attention.block, 4), Pattern(Attention.block, 4, 1)], ids=str)
 @pytest.mark.parametrize("form", [Form.sdpa, Form.matmul])
 def test_what_a_probe_was_first_to_need_can_be_trained_with(pattern, form):
-    net, tokens_RL = network(form), windows(21).repeat(pattern.draws + 1, 1)
+    net, tokens_RL = network(3.0, form=form), windows(21).repeat(pattern.draws + 1, 1)
     with torch.inference_mode():
         net(tokens_RL, pattern)
     net(tokens_RL, pattern)[..., :-1].sum().backward()
@@ -250,6 +236,8 @@ def test_flex_stays_compiled_for_every_kind_of_mask():
             seen = sight(pattern, Form.flex, 13, q.device, documents(windows(13), END)[:batch])
             with torch.inference_mode(frozen), torch.no_grad():
                 kernel(q.clone(), q, q, block_mask=seen)
+            if counters["unimplemented"]:
+                break
         assert bool(counters["unimplemented"]) is not raised
     reset()
 
@@ -259,10 +247,10 @@ def test_flex_stays_compiled_for_every_kind_of_mask():
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=name)
 def test_gradients_are_finite_on_cuda(objective, limited):
     """L % 128 == 64 and scores of hundreds: where cuDNN's attention under a mask makes NaN (pytorch issue 196678)."""
-    net = network(Form.flex, 30.0, ModelConfig(128, 2, 2, 2)).cuda()
+    net = network(30.0, shape=ModelConfig(128, 2, 2, 2), form=Form.flex).cuda()
     tokens_BL = windows(192).cuda()
     vocabulary = Vocabulary.unnamed(MASK + 1, boundary=END if limited else None)
-    problem = objective.pose(tokens_BL, BatchAddress(0, 1, np.arange(5), 5), vocabulary)
+    problem = objective.pose(tokens_BL, address(5, 1), vocabulary)
     with torch.autocast("cuda", torch.bfloat16):
         loss = loss_of(net, problem, 5)
     loss.backward()

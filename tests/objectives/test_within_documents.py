@@ -16,9 +16,6 @@ from ablate.core import records
 from ablate.core.corpus import SPLITS, Domain, Query, Split, Vocabulary, documents, unscored
 from ablate.decoding.predictor import Predictor
 from ablate.evaluation.probe import Probe
-from ablate.model.config import ModelConfig
-from ablate.model.transformer import Transformer, initialise
-from ablate.noise.options import BatchAddress
 from ablate.objectives.autoregressive import Autoregressive
 from ablate.objectives.block_diffusion import BlockDiffusion
 from ablate.objectives.loss import score
@@ -28,10 +25,10 @@ from ablate.studies.control import _supervised
 from ablate.training.budget import Budget
 from ablate.training.data_feed import Batch, DataFeed
 from ablate.training.lightning_module import TrainingModule
-from ablate.training.run_config import Run
 from ablate.training.train import train
+from tests.builders import MASK, address, network, tiny_run
 
-MASK, END, L = 11, 7, 12
+END, L = 7, 12
 UNBIASED = [
     Autoregressive(),
     Autoregressive("anticausal"),
@@ -96,29 +93,15 @@ def name(o):
     return f"{o.label}, {dataclasses.astuple(o)}"
 
 
-def rows(batch, step=0, indices=None):
-    return BatchAddress(0, step, np.arange(batch) if indices is None else indices, batch)
-
-
 def posed(objective, tokens_BL, at):
     return objective.pose(tokens_BL, at, Vocabulary.unnamed(MASK + 1, boundary=END))
-
-
-def network():
-    net = Transformer(ModelConfig(16, 2, 2, 1), 12, MASK)
-    initialise(net, 0)
-    with torch.no_grad():
-        for p in net.parameters():
-            if p.dim() > 1:
-                p.mul_(4)
-    return net
 
 
 @pytest.mark.parametrize("objective", UNBIASED, ids=name)
 def test_every_token_that_is_not_given_counts_one(objective):
     count = 40_000
     tokens_BL = WINDOW.repeat(count, 1)
-    problem = posed(objective, tokens_BL, rows(count))
+    problem = posed(objective, tokens_BL, address(count))
     weight_BL = problem.weight_RL.reshape(-1, count, L).sum(0)
     number_L, mean_L = documents(WINDOW[None], END)[0], torch.zeros(L)
     for number in number_L.unique():  # from outputs to the tokens that they predict
@@ -145,7 +128,7 @@ def test_the_bound_stays_exact(objective):
     """Of the m tokens that are not unscored, a token is asked beside k - 1 hidden ones with weight 1/m in the mean, for
     every k: what random orders of these m alone would do."""
     count = 100_000
-    problem = posed(objective, WINDOW.repeat(count, 1), rows(count))
+    problem = posed(objective, WINDOW.repeat(count, 1), address(count))
     weight_BL, hidden_BL = problem.weight_RL[:count], problem.inputs_RL[:count] == MASK
     asked_L = ~unscored(WINDOW[None], END)[0]
     assert not hidden_BL[:, ~asked_L].any()
@@ -159,7 +142,7 @@ def test_the_bound_stays_exact(objective):
 def test_no_scored_token_is_predicted_across_a_boundary(objective):
     tokens_BL = Packed().batch(range(64), 0)
     numbers_BL = documents(tokens_BL, END)
-    problem = posed(objective, tokens_BL, rows(64))
+    problem = posed(objective, tokens_BL, address(64))
     copies = len(problem.targets_RL) // 64
     for r, o in (problem.weight_RL > 0).nonzero().tolist():
         number_L = numbers_BL[r % 64].tolist()
@@ -177,7 +160,8 @@ def test_a_boundary_that_never_comes_changes_nothing(objective):
     tokens_BL = Packed().batch(range(4), 0)
     tokens_BL[tokens_BL == END] = 3
     whole, limited = (
-        objective.pose(tokens_BL, rows(4), Vocabulary.unnamed(MASK + 1, boundary=boundary)) for boundary in (None, END)
+        objective.pose(tokens_BL, address(4), Vocabulary.unnamed(MASK + 1, boundary=boundary))
+        for boundary in (None, END)
     )
     assert limited.documents_BL is not None
     for field in ("inputs_RL", "targets_RL", "weight_RL"):
@@ -186,7 +170,7 @@ def test_a_boundary_that_never_comes_changes_nothing(objective):
 
 def test_loss_of_ar_is_that_of_documents_alone():
     """Documents one by one, each at the start of a window of its own; divided by all tokens that are not given."""
-    corpus, net = Packed(), network()
+    corpus, net = Packed(), network(4.0)
     batch = DataFeed(corpus, 3, 8, 1, 0, 1)[0]
     nats, scored = 0.0, 0
     for tokens_L, number_L in zip(batch.tokens_BL, documents(batch.tokens_BL, END), strict=True):
@@ -226,7 +210,7 @@ def learned(objective, net, batch: Batch):
 @pytest.mark.parametrize("objective", UNBIASED, ids=name)
 @pytest.mark.parametrize("parts", [2, 8])
 def test_micro_batches_of_ragged_windows_add_up(objective, parts):
-    net, found = network(), []
+    net, found = network(4.0), []
     for accumulate in (1, parts):
         net.zero_grad()
         feed = DataFeed(Packed(), 1, 8, accumulate, 3, 1)
@@ -238,14 +222,14 @@ def test_micro_batches_of_ragged_windows_add_up(objective, parts):
 
 
 def test_probes_ask_for_nothing_that_is_given():
-    corpus, predict = Packed(), Predictor(network(), Autoregressive(), END)
+    corpus, predict = Packed(), Predictor(network(4.0), Autoregressive(), END)
     probe_set = Probe(Domain.new, Split.train, (1, 4), contexts=16, bounds=(3,)).prepare(corpus, 0)
     tokens_BL = corpus.queries(16, 0).tokens_BL
     unscored_BL = unscored(tokens_BL, END)
-    for paper in probe_set.papers:
-        hidden_BL = paper.contexts.inputs_BL == MASK
-        assert not (paper.contexts.weight_BL > 0)[unscored_BL].any()
-        assert not paper.scored_BL[unscored_BL].any()
+    for one in probe_set.context_sets:
+        hidden_BL = one.contexts.inputs_BL == MASK
+        assert not (one.contexts.weight_BL > 0)[unscored_BL].any()
+        assert not one.scored_BL[unscored_BL].any()
         for hidden_L, unscored_L in zip(hidden_BL.tolist(), unscored_BL.tolist(), strict=True):
             scored = 0
             for i in range(1, L):  # hidden exactly where what is scored last before it is hidden
@@ -267,32 +251,21 @@ def test_contexts_count_windows_by_their_scored_tokens():
     """With a model for which every token costs what its place says, the mean over contexts is that over tokens."""
     corpus = Packed()
     probe_set = Probe(Domain.new, Split.train, (1,), contexts=4000, bounds=()).prepare(corpus, 0)
-    paper = next(p for p in probe_set.papers if p.name == "ar")
-    costs_BL = documents(paper.contexts.targets_BL, END).double()
-    found, wanted = paper.contexts.mean(costs_BL), float(costs_BL[paper.scored_BL].mean())
+    (one,) = (s for s in probe_set.context_sets if s.name == "ar")
+    costs_BL = documents(one.contexts.targets_BL, END).double()
+    found, wanted = one.contexts.mean(costs_BL), float(costs_BL[one.scored_BL].mean())
     assert found == pytest.approx(wanted, abs=5 * float(costs_BL.std()) / math.sqrt(4000))
 
 
 def make(tmp_path, objective, **changes):
     regime = Regime("other", [Stage(Autoregressive(), 0.5, warmup=1), Stage(objective, 0.5, warmup=1)])
     budget = Budget(base_tokens=96, tokens=400, evaluations=1, questions=2, contexts=4, every=1, block_sizes=[1, 4])
-    run = Run(
-        Packed(),
-        ModelConfig(16, 1, 2, 2),
-        regime,
-        budget,
-        batch=8,
-        threads=1,
-        device="cpu",
-        out=str(tmp_path / "run"),
-        cache=str(tmp_path / "base"),
-    )
-    return dataclasses.replace(run, **changes)
+    return tiny_run(tmp_path, **{"corpus": Packed(), "regime": regime, "budget": budget} | changes)
 
 
 @pytest.mark.parametrize("objective", REFUSED, ids=name)
 def test_objectives_of_whole_windows_are_refused(tmp_path, objective):
-    with pytest.raises(ValueError, match=r"regime.stages.1.objective.(law|denominator|weight)=.*documents"):
+    with pytest.raises(ValueError, match=r"regime.stages.1.objective.(mask_sampling|denominator|weight)=.*documents"):
         make(tmp_path, objective).resolved()
     with pytest.raises(ValueError, match=r"base.objective"):
         make(tmp_path, MaskedDiffusion(), base=Stage(objective)).resolved()
@@ -320,8 +293,8 @@ def test_what_is_supervised_is_counted_within_documents(tmp_path):
 
 
 def test_noise_of_gradients_is_that_of_the_loss_within_documents():
-    corpus, net = Packed(), network()
+    corpus, net = Packed(), network(4.0)
     _, losses = gradient_sums(net, Autoregressive(), corpus, 0, 6, 2, 2)
     tokens_BL = corpus.batch(range(6), 0)
-    whole = score(net, posed(Autoregressive(), tokens_BL, rows(6)), int((~unscored(tokens_BL, END)).sum())).loss
+    whole = score(net, posed(Autoregressive(), tokens_BL, address(6)), int((~unscored(tokens_BL, END)).sum())).loss
     assert float(np.sqrt(losses.gram_XX.mean())) == pytest.approx(float(whole), rel=1e-5)

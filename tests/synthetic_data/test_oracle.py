@@ -12,8 +12,10 @@ import torch
 from scipy import stats
 
 from ablate.core.rng import uniform
+from synthetic_data.engine import chain, clique
+from synthetic_data.engine import oracle as oracle_module
 from synthetic_data.engine.clique import Clique, views
-from synthetic_data.engine.oracle import ChainOracle, chain, clique
+from synthetic_data.engine.oracle import ChainOracle
 from synthetic_data.engine.semiring import BOOLEAN, MAX_PRODUCT, SUM_PRODUCT, Groups
 from tests.synthetic_data.enumerate_chains import (
     CASES,
@@ -187,8 +189,8 @@ def test_results_do_not_depend_on_how_rows_are_batched(kind, monkeypatch):
     finally:
         torch.set_num_threads(threads)
     for module, name, value in (
-        (oracle, "CHUNK", 7),
-        (oracle, "VIEWS", 9999),
+        (oracle_module, "CHUNK", 7),
+        (oracle_module, "VIEWS", 9999),
         (chain, "CACHED", 1),
         (clique, "CACHED", 500),
     ):

@@ -18,7 +18,7 @@ from ablate.core.corpus import SPLITS, Domain, Split
 from ablate.text import dataset_build, dataset_cache, sources
 from ablate.text.corpora import Text
 from ablate.text.near_duplicates import SAME, Duplicates, Seen, _jaccard, sketch
-from tests.docs.prose import content, fill, prose
+from tests.text.prose import content, fill, prose
 
 SLOW = """
 import time

@@ -12,7 +12,7 @@ import torch
 from ablate.core.corpus import SPLITS, Domain, unscored
 from ablate.text.corpora import Packing, Text
 from ablate.text.packing import Tokens, Windows
-from tests.docs.prose import fill
+from tests.text.prose import fill
 
 END = 99
 
@@ -113,7 +113,7 @@ def test_illegal_combinations_say_what_to_type() -> None:
         Text(packing="loose")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"corpus\.duplicates: wanted one of near, exact; got far"):
         Text(duplicates="far")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"corpus\.workers: wanted 0 to 1024, got -1"):
+    with pytest.raises(ValueError, match=r"corpus\.workers: wanted 0..1024, got -1"):
         Text(workers=-1)
 
 

@@ -11,7 +11,7 @@ from ablate.core.corpus import Domain
 from ablate.text import sources
 from ablate.text.readers import Found, cut, rows
 from ablate.text.sources import folder_shelf
-from tests.docs.prose import prose
+from tests.text.prose import prose
 
 TEXTS = [prose(i, lines=1 + i % 5) + "\u2028" for i in range(60)]
 

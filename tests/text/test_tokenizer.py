@@ -12,7 +12,7 @@ import pytest
 from ablate.core.corpus import SPLITS, Domain
 from ablate.text.corpora import Text
 from ablate.text.tokenizer import MASK, given
-from tests.docs.prose import fill, prose
+from tests.text.prose import fill, prose
 
 ODD = "a <|endoftext|> b <|im_end|>\r\n\t𝔘 <mask> e\u0301   <pad>"
 

@@ -20,31 +20,13 @@ from ablate.objectives.masked_diffusion import MaskedDiffusion
 from ablate.objectives.regime import MaskWarmup, Regime, Stage
 from ablate.training import checkpoint
 from ablate.training.base_model import base_key, base_weights
-from ablate.training.budget import Budget
 from ablate.training.checkpoint import Damaged, load, save, weights_hash
 from ablate.training.lightning_module import TrainingModule
-from ablate.training.run_config import Run
 from ablate.training.run_manifest import RunError, read_manifest
 from ablate.training.train import train
+from tests.builders import BUDGET, tiny_run
 
 QUIET = Console(quiet=True)
-BUDGET = Budget(base_tokens=1200, tokens=2400, evaluations=2, questions=2, contexts=4, every=2, block_sizes=[1, 2])
-
-
-def make(tmp_path, **changes):
-    regime = Regime("ar_to_bidllm", [Stage(Autoregressive(), 0.7, warmup=2), Stage(MaskedDiffusion(), 0.3, warmup=2)])
-    run = Run(
-        corpus=synthetic_data.make("trace", values=4, operations=3, new_operators=4, general_operators=2),
-        model=ModelConfig(16, 1, 2, 2),
-        regime=regime,
-        budget=BUDGET,
-        batch=8,
-        threads=1,
-        device="cpu",
-        out=str(tmp_path / "run"),
-        cache=str(tmp_path / "base"),
-    )
-    return dataclasses.replace(run, **changes)
 
 
 def final_weights(run):
@@ -53,7 +35,7 @@ def final_weights(run):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    run = make(tmp_path_factory.mktemp("finished"))
+    run = tiny_run(tmp_path_factory.mktemp("finished"))
     train(run, QUIET)
     return run
 
@@ -88,23 +70,23 @@ def test_counts_tokens_by_objective(finished):
 
 
 def test_same_seed_same_rows_other_seed_other_rows(finished, tmp_path):
-    again = make(tmp_path)
+    again = tiny_run(tmp_path)
     train(again, QUIET)
     pd.testing.assert_frame_equal(records.read(again.folder), records.read(finished.folder))
-    other = make(tmp_path, seed=1, out=str(tmp_path / "other"))
+    other = tiny_run(tmp_path, seed=1, out=str(tmp_path / "other"))
     train(other, QUIET)
     assert not records.read(other.folder)["value"].equals(records.read(finished.folder)["value"])
 
 
 def test_number_of_evaluations_changes_no_weight(finished, tmp_path):
-    run = make(tmp_path, budget=dataclasses.replace(BUDGET, evaluations=5, questions=3, every=1))
+    run = tiny_run(tmp_path, budget=dataclasses.replace(BUDGET, evaluations=5, questions=3, every=1))
     train(run, QUIET)
     assert weights_hash(final_weights(run)) == weights_hash(final_weights(finished))
 
 
 def test_arms_of_a_seed_share_base_data_order_and_questions(finished, tmp_path):
     """What differs between two arms is the stages alone."""
-    arm = make(tmp_path, regime=Regime("bidllm", [Stage(MaskedDiffusion())]))
+    arm = tiny_run(tmp_path, regime=Regime("bidllm", [Stage(MaskedDiffusion())]))
     train(arm, QUIET)
     ours, theirs = (json.loads((r.folder / "manifest.json").read_text()) for r in (finished, arm))
     assert ours["initial_weights"] == theirs["initial_weights"]
@@ -121,7 +103,7 @@ def unbroken(request, tmp_path_factory):
     second = Stage(MaskedDiffusion(), 0.3, warmup=2, optimizer=request.param, mask_warmup=MaskWarmup(share=0.9))
     stages = [Stage(Autoregressive(), 0.7, warmup=2), second]
     budget = dataclasses.replace(BUDGET, evaluations=9)
-    run = make(tmp_path_factory.mktemp("unbroken"), regime=Regime("x", stages), budget=budget)
+    run = tiny_run(tmp_path_factory.mktemp("unbroken"), regime=Regime("x", stages), budget=budget)
     train(run, QUIET)
     return run
 
@@ -155,7 +137,7 @@ def test_resuming_is_exact(unbroken, tmp_path, monkeypatch, stop_at):
 
 def test_micro_batches_train_the_same_network(tmp_path):
     """Through Lightning too: its averaging over micro-batches is undone, so losses and gradient norms agree."""
-    runs = [make(tmp_path, accumulate=n, precision="fp32", out=str(tmp_path / f"out{n}")) for n in (1, 4)]
+    runs = [tiny_run(tmp_path, accumulate=n, precision="fp32", out=str(tmp_path / f"out{n}")) for n in (1, 4)]
     for run in runs:
         train(run, QUIET)
     ours, theirs = (records.read(r.folder).query("metric in ('loss', 'grad_norm')") for r in runs)
@@ -169,14 +151,14 @@ def test_a_kept_optimizer_state_takes_the_new_stages_settings(tmp_path):
     for decay in (0.0, 10.0):
         second = Stage(MaskedDiffusion(), 0.3, warmup=2, optimizer="keep", weight_decay=decay)
         regime = Regime("x", [Stage(Autoregressive(), 0.7, warmup=2), second])
-        run = make(tmp_path, regime=regime, out=str(tmp_path / str(decay)))
+        run = tiny_run(tmp_path, regime=regime, out=str(tmp_path / str(decay)))
         train(run, QUIET)
         hashes.add(weights_hash(final_weights(run)))
     assert len(hashes) == 2
 
 
 def test_a_larger_vocabulary_gives_no_probability_to_tokens_that_do_not_exist(tmp_path):
-    run = make(tmp_path, model=ModelConfig(16, 1, 2, 2, vocabulary=64))
+    run = tiny_run(tmp_path, model=ModelConfig(16, 1, 2, 2, vocabulary=64))
     train(run, QUIET)
     assert records.read(run.folder).query("metric == 'excess_bits'")["value"].between(-1e-9, 50).all()
 
@@ -257,14 +239,14 @@ def test_a_finished_run_gets_lost_files_back(finished, tmp_path):
 
 def test_divergence_is_an_error_that_names_the_step(tmp_path):
     stages = [Stage(Autoregressive(), 0.7, lr=1e30, warmup=0), Stage(MaskedDiffusion(), 0.3)]
-    run = make(tmp_path, regime=Regime("x", stages))
+    run = tiny_run(tmp_path, regime=Regime("x", stages))
     with pytest.raises(RunError, match=r"step \d+: loss .*nan.*smaller regime.stages.0.lr than 1e\+30"):
         train(run, QUIET)
     assert json.loads((run.folder / "manifest.json").read_text())["status"] == "failed"
 
 
 def test_tied_weights_train_and_are_cached(tmp_path):
-    run = make(tmp_path, model=ModelConfig(16, 1, 2, 2, tied=True))
+    run = tiny_run(tmp_path, model=ModelConfig(16, 1, 2, 2, tied=True))
     train(run, QUIET)
     again = base_weights(run.resolved(), QUIET)
     assert torch.equal(again["head.weight"], again["embedding.weight"])
@@ -361,16 +343,18 @@ def test_the_optimizer_state_at_the_switch_is_a_choice(tmp_path):
     hashes = set()
     for state in ("reset", "keep"):
         stages = [Stage(Autoregressive(), 0.7, warmup=2), Stage(MaskedDiffusion(), 0.3, warmup=2, optimizer=state)]
-        run = make(tmp_path, regime=Regime("ar_to_bidllm", stages), out=str(tmp_path / state))
+        run = tiny_run(tmp_path, regime=Regime("ar_to_bidllm", stages), out=str(tmp_path / state))
         train(run, QUIET)
         hashes.add(weights_hash(final_weights(run)))
     assert len(hashes) == 2
 
 
 def test_two_stages_of_one_objective_that_carry_on_are_one_stage(tmp_path):
-    whole = make(tmp_path, regime=Regime("whole", [Stage(MaskedDiffusion(), warmup=2)]), out=str(tmp_path / "whole"))
+    whole = tiny_run(
+        tmp_path, regime=Regime("whole", [Stage(MaskedDiffusion(), warmup=2)]), out=str(tmp_path / "whole")
+    )
     halves = [Stage(MaskedDiffusion(), 0.7, warmup=2), Stage(MaskedDiffusion(), 0.3, warmup=0, optimizer="keep")]
-    split = make(tmp_path, regime=Regime("split", halves), out=str(tmp_path / "split"))
+    split = tiny_run(tmp_path, regime=Regime("split", halves), out=str(tmp_path / "split"))
     for run in (whole, split):
         train(run, QUIET)
     assert weights_hash(final_weights(whole)) == weights_hash(final_weights(split))
@@ -402,6 +386,6 @@ def test_checkpoints_round_trip(tmp_path):
 
 def test_a_run_sets_domain_and_split_itself(tmp_path):
     with pytest.raises(ValueError, match="a run sets both itself"):
-        make(tmp_path, corpus=synthetic_data.make("trace", split=Split.test))
-    run = make(tmp_path)
+        tiny_run(tmp_path, corpus=synthetic_data.make("trace", split=Split.test))
+    run = tiny_run(tmp_path)
     assert run.corpus_for(Domain.general, Split.test).vocabulary == run.corpus.vocabulary

@@ -1,0 +1,27 @@
+"""What all tests share: commands that are typed without starting a process."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def typed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
+    """A function that types words to a command in this process, in an empty folder: exit code, output and errors."""
+    from experiments.cli import entry
+
+    def run(command: Any, job: Callable[[Any], None], *words: str) -> tuple[int | str | None, str, str]:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("ABLATE_CACHE", str(tmp_path / "text-cache"))
+        monkeypatch.setattr(sys, "argv", [command.script, *words])
+        code: int | str | None = 0
+        try:
+            entry.main(command, job)
+        except SystemExit as left:
+            code = left.code
+        return code, *capsys.readouterr()
+
+    return run

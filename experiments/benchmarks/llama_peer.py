@@ -25,7 +25,7 @@ def llama_of(network: Transformer) -> Any:
     """transformers' LlamaForCausalLM of the same shape and weights, in every other respect at its defaults."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    s = network.shape
+    s = network.config
     told: dict[str, Any] = {
         "vocab_size": network.head.out_features,
         "hidden_size": s.width,

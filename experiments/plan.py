@@ -149,7 +149,7 @@ def notes(plan: Plan, stages: list[dict[str, Any]]) -> str:
         f"as MFU counts: {FORMULA}.",
         "computed: products and pairs that see each other, of outputs that are scored, forward and backward.",
     ]
-    again = max(stage["flops"]["made_anew_per_clean_token"] for stage in stages)
+    again = max(stage["flops"]["recomputed_per_clean_token"] for stage in stages)
     if again:
         lines.append(
             f"recomputed in the backward pass: up to {again / 1e9:.2f} GFLOP a clean token more, which MFU does "

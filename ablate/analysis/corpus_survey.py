@@ -73,7 +73,8 @@ class Survey:
         rates = once and all(0 < t <= 1 for t in self.rates)
         require("rates", self.rates, rates, "mask rates in (0, 1], each once", "[0.15,0.5,0.8]")
         require("eps", self.eps, 0 < self.eps <= 1, "a probability in (0, 1]", 0.01)
-        require("corpus", self.corpus.name, self.corpus.oracle is not None, "a world with an oracle", "trace")
+        if self.corpus.oracle is None:
+            raise ValueError(f"corpus={self.corpus.name}: wanted a world with an oracle; type corpus=trace")
         regimes(torch.ones(1), self.thresholds, len(self.corpus.vocabulary) - 1)  # they must not overlap
 
     @property

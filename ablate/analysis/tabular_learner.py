@@ -145,13 +145,9 @@ def _mean_log(visits: int, rate: Array, add: Array | float) -> Array:
 
 @dataclass(frozen=True)
 class Unseen:
-    """Good-Turing estimate of the mass of what a sample has not shown.
-
-    standard_error: of the estimate minus the true mass. upper: bound that holds with probability 1 - delta.
-    """
+    """Good-Turing estimate of the mass of what a sample has not shown. upper: a bound of probability 1 - delta."""
 
     mass: float
-    standard_error: float
     upper: float
     delta: float
 
@@ -159,8 +155,7 @@ class Unseen:
 def good_turing_unseen(counts: Array | Tensor, delta: float = 0.05) -> Unseen:
     """Unseen mass from the visit counts of the contexts that were seen: the share of singletons (Good, 1953).
 
-    Its mean is the expected unseen mass after n - 1 draws. Standard error: sqrt(N1 (1 - N1/n) + 2 N2) / n (Esty,
-    1983); 0 says only that there was neither a singleton nor a pair. Upper bound: mass + (1 + sqrt 2) sqrt(ln(2/delta)
+    Its mean is the expected unseen mass after n - 1 draws. Upper bound: mass + (1 + sqrt 2) sqrt(ln(2/delta)
     / n), free of assumptions as in McAllester & Schapire (2000), with the sharper tail exp(-n e^2) of McAllester &
     Ortiz (2003) for the mass and McDiarmid's for the estimate, which one draw moves by at most 2/n.
     Raises ValueError for an empty sample.
@@ -169,7 +164,6 @@ def good_turing_unseen(counts: Array | Tensor, delta: float = 0.05) -> Unseen:
     n = float(counts.sum())
     if n < 1:
         raise ValueError("good_turing_unseen: wanted the visit counts of at least one draw, got none")
-    singles, pairs = int((counts == 1).sum()), int((counts == 2).sum())
-    error = math.sqrt(singles * (1 - singles / n) + 2 * pairs) / n
+    singles = int((counts == 1).sum())
     upper = min(1.0, singles / n + (1 + math.sqrt(2)) * math.sqrt(math.log(2 / delta) / n))
-    return Unseen(singles / n, error, upper, delta)
+    return Unseen(singles / n, upper, delta)

@@ -157,7 +157,7 @@ class Plan:
                 "computed_per_processed_token": work.computed / self.length / work.rows,
                 "computed_per_clean_token": work.computed / self.length,
                 "attention_per_clean_token": work.attention / self.length,
-                "made_anew_per_clean_token": work.again(self.recompute, self.recompute_every) / self.length,
+                "recomputed_per_clean_token": work.again(self.recompute, self.recompute_every) / self.length,
             },
             "bytes": self._memory(pattern),
             "processed_tokens_per_second": processed,

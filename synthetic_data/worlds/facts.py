@@ -221,6 +221,6 @@ class Facts:
         tokens[:, at.stop_A] = stop
         tokens[:, at.name] = self._names_P3[person_B]
         tokens[:, at.wording_AW] = self._wordings_ATW[np.arange(count), wording_BA]
-        anew_BA = self._value_ids(np.floor(u[:, 1 + count :] * self.values).astype(np.int64))
-        tokens[:, at.value_A] = anew_BA if self.split is Split.unseen else self._values_PA[person_B]
+        fresh_BA = self._value_ids(np.floor(u[:, 1 + count :] * self.values).astype(np.int64))
+        tokens[:, at.value_A] = fresh_BA if self.split is Split.unseen else self._values_PA[person_B]
         return tokens

@@ -1,3 +1,5 @@
-"""Figures are functions of tidy rows alone: no torch, no checkpoint. One file a claim. Edit drawing/style.py for fonts and
-colours, paper/ for curves of the paper, contexts/ for figures of surveys, noise/ for masks and gradients, learning/ for
-what runs and studies reached. paper_figs.py beside this folder says which rows each figure takes."""
+"""Figures are functions of tidy rows alone: no torch, no checkpoint. One file a claim.
+
+Fonts and colours: drawing/style.py. Curves of the paper: paper/. Surveys: contexts/. Masks and gradients: noise/. What
+runs and studies reached: learning/. Which rows a figure takes: paper_figs.py beside this folder.
+"""

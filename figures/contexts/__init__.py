@@ -1,3 +1,5 @@
-"""Figures of surveys, before any training: candidates_by_sampler.py (K(c) by context sampler), visits_and_mismatch.py (how
-often contexts come back), learning_cost.py (what a table pays), tabular_and_network.py (the same beside networks).
-Edit the file of the claim."""
+"""Figures of surveys, before any training.
+
+K(c) by context sampler: candidates_by_sampler.py. How often contexts come back: visits_and_mismatch.py. What a table
+pays: learning_cost.py; the same beside networks: tabular_and_network.py.
+"""

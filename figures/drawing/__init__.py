@@ -1,3 +1,5 @@
-"""What all figures share: style.py has colours, sizes and saving, arms.py groups rows by regime and seed, curves.py draws
-them with intervals, sampler_labels.py names context samplers, figure_rows.py finds the rows of a figure. Edit style.py
-for how every figure looks."""
+"""What all figures share.
+
+Colours, sizes, saving: style.py. Rows by regime and seed: arms.py. Curves with intervals: curves.py. Names of context
+samplers: sampler_labels.py. Where the rows of a figure lie: figure_rows.py.
+"""

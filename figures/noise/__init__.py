@@ -1,3 +1,5 @@
-"""Figures of masks and gradients: empty_blocks.py (blocks without a signal), clean_context.py (masked tokens that see their
-parents), gradient_noise.py (variance by schedule). Rows come from experiments/no_signal.py and variance.py.
-Edit the file of the claim."""
+"""Figures of masks and gradients, from rows of experiments/no_signal.py and variance.py.
+
+Blocks without a masked token: empty_blocks.py. Masked tokens that see their parents: clean_context.py. Variance by
+schedule: gradient_noise.py.
+"""

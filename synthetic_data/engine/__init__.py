@@ -1,3 +1,5 @@
-"""Exact inference, which knows no world: semiring.py (sums and maxima of logarithms), clique.py (local factors), chain.py
-(cliques in a row), finite_list.py (a world that is a list), oracle.py (posteriors under any mask). Edit oracle.py for
-what can be asked."""
+"""Exact inference, which knows no world.
+
+What can be asked: oracle.py. Sums and maxima of logarithms: semiring.py. Local factors: clique.py; in a row: chain.py.
+A world that is a finite list: finite_list.py.
+"""

@@ -23,7 +23,7 @@ import numpy as np
 from ablate.core.corpus import SPLITS, Domain, Query, Split, Vocabulary, choice_of, split_of, unscored
 from ablate.core.rng import generator
 from ablate.core.storage import LATER, digest
-from ablate.core.validation import Rules, refuse, require, require_range
+from ablate.core.validation import Rules, refuse, require, require_range, require_ranges
 from ablate.text import tokenizer as tokenizers
 from ablate.text.dataset_build import Recipe
 from ablate.text.dataset_cache import Packed, cached
@@ -76,8 +76,7 @@ class RealText(ABC):
         require_range("corpus.tokens", self.tokens, 257, 65_535, example=512)  # 256 bytes and the separator
         require_range("corpus.length", self.length, 2, 1_048_576, example=128)
         require_range("corpus.answer", self.answer, 1, self.length - 1, example=min(32, self.length // 2))
-        require_range("corpus.max_bytes", self.max_bytes, 1, 2**40, example=4_000_000)
-        require_range("corpus.workers", self.workers, 0, 1024)
+        require_ranges(self, {"max_bytes": (1, 2**40), "workers": (0, 1024)}, "corpus.")
         refuse(self._rules())
 
     def _rules(self) -> Rules:

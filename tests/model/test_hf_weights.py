@@ -233,7 +233,7 @@ def test_damaged_and_missing_files_are_named(folder):
         ({"rope_scaling": None, "rope_parameters": {"full_attention": {}}}, "one set for all layers"),
         ({"hidden_size": None}, "hidden_size: wanted a whole number"),
         ({"vocab_size": "many"}, "vocab_size.*'many'"),
-        ({"num_attention_heads": 3, "head_dim": 5}, "model.head=5: wanted an even width"),
+        ({"num_attention_heads": 3, "head_dim": 5}, "model.head: wanted an even width"),
         ({"model_type": "qwen2", "architectures": None, "num_key_value_heads": None}, "num_key_value_heads"),
     ],
 )

@@ -114,15 +114,15 @@ def test_strategies_differ_in_what_a_processor_holds():
 @pytest.mark.parametrize(
     ("fields", "told"),
     [
-        ({"gpus": 3}, "type global_batch=6"),
-        ({"gpus": 0}, "type gpus=1"),
-        ({"mfu": 1.5}, "type mfu=0.4"),
-        ({"length": 2}, "type length=4096"),
-        ({"out": "x.csv"}, "type out=plan.json"),
-        ({"peak": 0}, "type peak="),
+        ({"gpus": 3}, "try global_batch=6"),
+        ({"gpus": 0}, "try gpus=1"),
+        ({"mfu": 1.5}, "try mfu=0.4"),
+        ({"length": 2}, "try length=4096"),
+        ({"out": "x.csv"}, "try out=plan.json"),
+        ({"peak": 0}, "try peak="),
     ],
 )
-def test_bad_plans_say_what_to_type(fields, told):
+def test_bad_plans_say_what_to_try(fields, told):
     with pytest.raises(ValueError, match=told):
         plan(**fields)
 

@@ -131,7 +131,7 @@ TWICE = [  # long rows in bf16, which a CPU takes ten seconds for: what is made 
     if recompute is not Recompute.none
 ]
 CASES = [
-    case if case in QUICK else pytest.param(*case, marks=pytest.mark.slow if case[1] == 256 else ())
+    case if case in QUICK else pytest.param(*case, marks=pytest.mark.slow if case[1:3] == (256, Precision.bf16) else ())
     for case in GRID
     if case not in TWICE
 ]

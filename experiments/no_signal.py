@@ -116,7 +116,7 @@ def weights_table(rows: Frame) -> Table:
     return out
 
 
-def blocks_table(rows: pd.DataFrame) -> Table:
+def blocks_table(rows: Frame) -> Table:
     """Masked tokens, the loss's variance and the weight's tail: a line per schedule, guard and weight."""
     out = Table(
         title="Of a block: masked tokens, variance of its loss, tail of its weight: exact, then drawn ± standard error",

@@ -1,4 +1,7 @@
-"""Synthetic rule worlds whose exact posterior is known under any mask."""
+"""Synthetic rule worlds whose exact posterior is known under any mask.
+
+worlds/ holds one file a world, engine/ exact inference. Edit WORLDS below to add a world by its name.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """How far the contexts of training lie from those of inference.
 
-Exact where the mask law decides: decoding in blocks of `size` shows everything before a token's block, hides
+Exact where mask sampling decides: decoding in blocks of `size` shows everything before a token's block, hides
 everything after it, and of the block itself hides N tokens, which ones being uniform. Size 1 is AR, one block over
 the whole window is random masks. Elsewhere from counts of contexts, and for decoders whose choice depends on content
 by a classifier that has to tell the two kinds apart. KL of AR from random masks is finite, the reverse is infinite:
@@ -39,14 +39,14 @@ def kl_bits(p_S: Array, q_S: Array) -> float:
 
 
 def jsd_bits(p_S: Array, q_S: Array) -> float:
-    """Jensen-Shannon divergence in bits: 0 for equal laws, 1 for laws that share no context (Lin, 1991)."""
+    """Jensen-Shannon divergence in bits: 0 for equal distributions, 1 for those that share no context (Lin, 1991)."""
     middle_S = (p_S + q_S) / 2
     return (kl_bits(p_S, middle_S) + kl_bits(q_S, middle_S)) / 2
 
 
 def coverage(infer_S: Array, train_S: Array) -> float:
     """Mass of the inference contexts that training can show at all."""
-    return min(1.0, float(infer_S[train_S > 0].sum()))  # a law's sum may exceed 1 by rounding
+    return min(1.0, float(infer_S[train_S > 0].sum()))  # a sum may exceed 1 by rounding
 
 
 def one_plus_chi2(infer_S: Array, train_S: Array) -> float:
@@ -59,7 +59,8 @@ def one_plus_chi2(infer_S: Array, train_S: Array) -> float:
 
 @dataclass(frozen=True)
 class Mismatch:
-    """Distances of a law of inference contexts from a law of training contexts. The first two and jsd in bits."""
+    """Distances of the contexts of inference from those of training, as distributions. The first two and jsd in
+    bits."""
 
     kl: float
     reverse_kl: float
@@ -69,7 +70,7 @@ class Mismatch:
 
 
 def mismatch(infer_S: Array, train_S: Array) -> Mismatch:
-    """All five, of two laws over the same S contexts (or over classes within which both are uniform)."""
+    """All five, of two distributions over the same S contexts (or over classes within which both are uniform)."""
     return Mismatch(
         kl_bits(infer_S, train_S),
         kl_bits(train_S, infer_S),
@@ -80,23 +81,26 @@ def mismatch(infer_S: Array, train_S: Array) -> Mismatch:
 
 
 def aligned(infer: Mapping[Hashable, float], train: Mapping[Hashable, float]) -> tuple[Array, Array]:
-    """Two tables {context: count or mass} as laws over the contexts of either. Plug-in: a sample that has not met a
-    context says mass 0, so read coverage beside the Good-Turing unseen mass. Raises ValueError for empty tables."""
+    """Two tables {context: count or mass} as distributions over the contexts of either. Plug-in: a sample that has not
+    met a context says mass 0, so read coverage beside the Good-Turing unseen mass. Raises ValueError for empty
+    tables."""
     contexts = list(dict.fromkeys([*infer, *train]))
-    laws = [np.array([float(table[c]) if c in table else 0.0 for c in contexts]) for table in (infer, train)]
-    for name, law in zip(("infer", "train"), laws, strict=True):
-        if not law.sum() > 0 or law.min() < 0:
-            raise ValueError(f"aligned: wanted counts >= 0 of at least one context in {name}, got a sum of {law.sum()}")
-    return laws[0] / laws[0].sum(), laws[1] / laws[1].sum()
+    masses = [np.array([float(table[c]) if c in table else 0.0 for c in contexts]) for table in (infer, train)]
+    for name, mass in zip(("infer", "train"), masses, strict=True):
+        if not mass.sum() > 0 or mass.min() < 0:
+            raise ValueError(
+                f"aligned: wanted counts >= 0 of at least one context in {name}, got a sum of {mass.sum()}"
+            )
+    return masses[0] / masses[0].sum(), masses[1] / masses[1].sum()
 
 
 @dataclass(frozen=True)
 class BlockPatterns:
     """Which tokens of a window are visible when its token j is predicted, decoding in blocks of `size`.
 
-    hidden: P(N = 1..size tokens of the block hidden, the asked one among them); None for the uniform law, which is
-    that of unclipped masks and of decoding one token a step in random order.
-    Raises ValueError if the size does not divide the window or `hidden` is no law over 1..size.
+    hidden: P(N = 1..size tokens of the block hidden, the asked one among them); None for the uniform distribution,
+    which is that of unclipped masks and of decoding one token a step in random order. Raises ValueError if the size
+    does not divide the window or `hidden` is no distribution over 1..size.
     """
 
     window: int
@@ -136,14 +140,14 @@ class BlockPatterns:
 
 
 def nested(infer: BlockPatterns, train: BlockPatterns, j: int) -> tuple[Array, Array]:
-    """Both laws at index j, over classes of patterns that have the divergences of the patterns themselves; for any
-    window, where one block size divides the other. Raises ValueError where none does.
+    """Both distributions at index j, over classes of patterns that have the divergences of the patterns themselves; for
+    any window, where one block size divides the other. Raises ValueError where none does.
 
-    The finer law's patterns fall into classes by k, the visible tokens of its own block; with an offset of o tokens
-    between the block starts they show o + k tokens of the coarser block, so both laws are uniform in a class. A last
-    class holds what the finer law never shows; there only the total counts.
+    The finer blocks' patterns fall into classes by k, the visible tokens of its own block; with an offset of o tokens
+    between the block starts they show o + k tokens of the coarser block, so both are uniform in a class. A last
+    class holds what the finer blocks never show; there only the total counts.
     """
-    fine, coarse = sorted((infer, train), key=lambda law: law.size)
+    fine, coarse = sorted((infer, train), key=lambda patterns: patterns.size)
     if infer.window != train.window or coarse.size % fine.size:
         raise ValueError(
             f"nested: wanted one window and one block size dividing the other, got sizes {infer.size}, {train.size} in "
@@ -152,7 +156,7 @@ def nested(infer: BlockPatterns, train: BlockPatterns, j: int) -> tuple[Array, A
     offset = j // fine.size * fine.size - j // coarse.size * coarse.size
     common = _choices(fine.size - 1)
     shared_K = (*[0] * offset, *common, *[0] * (coarse.size - offset - fine.size))
-    # whole numbers, so that a class that the coarser law cannot show has mass 0 and not a rounding error
+    # whole numbers, so that a class that the coarser blocks cannot show has mass 0 and not a rounding error
     other_K = np.array([float(n - m) for n, m in zip(_choices(coarse.size - 1), shared_K, strict=True)])
     patterns_S = np.array(common, dtype=np.float64)
     fine_S = np.append(patterns_S * fine.masses, 0.0)
@@ -167,15 +171,15 @@ def _choices(n: int) -> tuple[int, ...]:
 
 
 def block_mismatch(infer: BlockPatterns, train: BlockPatterns) -> Mismatch:
-    """Mismatch of the laws of (j, pattern), every index j of the window asked equally often: means over j."""
+    """Mismatch of the distributions of (j, pattern), every index j of the window asked equally often: means over j."""
     pairs = [nested(infer, train, j) for j in range(infer.window)]
-    infer_S, train_S = (np.concatenate(laws) / infer.window for laws in zip(*pairs, strict=True))
+    infer_S, train_S = (np.concatenate(parts) / infer.window for parts in zip(*pairs, strict=True))
     return mismatch(infer_S, train_S)
 
 
 @dataclass(frozen=True)
 class TwoSample:
-    """A classifier's accuracy in telling two samples apart, and its one-sided exact p-value under "same law".
+    """A classifier's accuracy in telling two samples apart, and its one-sided exact p-value under "same distribution".
 
     rows: test rows, one of each pair. ridge: the penalty it was trained with.
     """
@@ -192,10 +196,10 @@ def two_sample_test(
     """Classifier two-sample test (Lopez-Paz & Oquab, 2017) of two int matrices of contexts.
 
     Logistic regression on the symbol (MASK is one) at each position and on the number of visible positions; so it is
-    blind to laws that differ in how positions go together and in nothing else. Row i of both makes a pair. Half the
-    pairs train; of every other pair a coin shows one row, so that under "same law" the hits are exactly
-    Binomial(rows, 1/2), were the pair's rows drawn independently or cut from one text.
-    Raises ValueError for unequal shapes or fewer than four pairs.
+    blind to distributions that differ in how positions go together and in nothing else. Row i of both makes a pair.
+    Half the pairs train; of every other pair a coin shows one row, so that under "same distribution" the hits are
+    exactly Binomial(rows, 1/2), were the pair's rows drawn independently or cut from one text. Raises ValueError for
+    unequal shapes or fewer than four pairs.
     """
     a, b = np.asarray(a_NL), np.asarray(b_NL)
     if any(x.dtype.kind not in "iu" or x.min(initial=0) < 0 for x in (a, b)) or not ridge >= 0:

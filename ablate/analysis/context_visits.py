@@ -55,7 +55,9 @@ def questions(contexts: Contexts, count: int, seed: int) -> Questions:
     """`count` asked tokens, each drawn in proportion to its weight in the loss, spread evenly over the contexts."""
     upto = contexts.weight_BL.flatten().cumsum(0)
     if not upto[-1] > 0:
-        raise ValueError("questions: these contexts ask for nothing; draw more sequences, or leave this law out")
+        raise ValueError(
+            "questions: these contexts ask for nothing; draw more sequences, or leave this context sampler out"
+        )
     strata_Q = (torch.arange(count) + uniform(seed, "visits/questions", range(count))) / count
     index_Q = torch.searchsorted(upto, strata_Q * upto[-1], right=True).clamp_max(len(upto) - 1)
     length = contexts.inputs_BL.shape[1]
@@ -146,7 +148,7 @@ class Visits:
 
     @property
     def unseen(self) -> Unseen:
-        """Share of the law that the sample has not met (Good-Turing)."""
+        """Share of the contexts' distribution that the sample has not met (Good-Turing)."""
         return good_turing_unseen(np.array(list(self.counts.values())))
 
     @property
@@ -168,7 +170,8 @@ def learning_cost(train: Visits, infer: Visits, tokens: int) -> LearningCost:
     """What tables that learned from the very questions that `train` holds pay, on average, for those of `infer`.
 
     tokens: symbols apart from MASK. A context that was met n times is charged the exact expected KL of a table after n
-    draws of its answer; so with `infer` another sample of the law, the mean over samples is the exact expected cost.
+    draws of its answer; so with `infer` another sample of the same distribution, the mean over samples is the exact
+    expected cost.
     """
     keys = list(infer.counts)
     weight_C = np.array([infer.counts[k] for k in keys]) / sum(infer.counts.values())

@@ -50,10 +50,10 @@ QUANTILES = (0.5, 0.9, 0.99)
 class Survey:
     """How much to measure of one corpus.
 
-    rows: sequences drawn for each sampler. questions: asked tokens whose canonical contexts are found, a sampler; in the null
-    theory one half is what training shows, the other what is asked. eps: of C(c) in k_eps, {v : p_0(v|c) >= eps}.
-    rates: mask rates shown one by one. thresholds: where the regimes of K_1 begin. out: folder, derived where empty.
-    Raises ValueError for values out of range and for real text, which has no oracle.
+    rows: sequences drawn for each sampler. questions: asked tokens whose canonical contexts are found, a sampler; in
+    the null theory one half is what training shows, the other what is asked. eps: of C(c) in k_eps, {v : p_0(v|c) >=
+    eps}. rates: mask rates shown one by one. thresholds: where the regimes of K_1 begin. out: folder, derived where
+    empty. Raises ValueError for values out of range and for real text, which has no oracle.
     """
 
     corpus: Any  # a Corpus: a protocol cannot be a configuration's type
@@ -88,7 +88,8 @@ class Survey:
 
 
 def measure(survey: Survey, samplers: Mapping[str, ContextSampler]) -> list[Row]:
-    """Rows with `records.SURVEY`: every sampler on the same sequences. `samplers` holds the sampler of inference, `INFERENCE`."""
+    """Rows with `records.SURVEY`: every sampler on the same sequences. `samplers` holds the sampler of inference,
+    `INFERENCE`."""
     corpus: Corpus = survey.corpus
     rows: list[Row] = []
     for name, sampler in samplers.items():
@@ -167,8 +168,8 @@ def _counts(survey: Survey, sampler: ContextSampler) -> list[Row]:
 def _contexts(survey: Survey, samplers: Mapping[str, ContextSampler]) -> list[Row]:
     """How often contexts come back by sampler, and what tables pay that learn in them.
 
-    Of each sampler two samples, from different sequences: one is what training shows, the other what is asked. All samplers are
-    inferred together.
+    Of each sampler two samples, from different sequences: one is what training shows, the other what is asked. All
+    samplers are inferred together.
     """
     corpus, half = survey.corpus, survey.questions // 2
     mask_id, names = corpus.vocabulary.mask_id, corpus.vocabulary.names
@@ -232,7 +233,7 @@ def _patterns(size: int) -> list[Row]:
 
 
 def _decoders(survey: Survey, sizes: list[int]) -> list[Row]:
-    """Can a classifier tell what a confident decoder meets from what training in blocks of that size shows?
+    """How well a classifier tells a confident decoder's contexts from those of training in blocks of that size.
 
     The decoder's model is the oracle itself, so no error of a model is mixed in.
     """

@@ -16,8 +16,8 @@ TAIL = 0.05  # share of values that the tail index is read from
 @dataclass(frozen=True)
 class Spikes:
     """median: in the units of the series. ratio: 99th percentile over median. count: values above median + 6 MAD (the
-    median absolute deviation as it is, not scaled to a normal law's). tail_index: a of P(X > x) ~ x^-a; below 2 the
-    variance is infinite."""
+    median absolute deviation as it is, not scaled to a normal distribution's). tail_index: a of P(X > x) ~ x^-a; below
+    2 the variance is infinite."""
 
     median: float
     ratio: float

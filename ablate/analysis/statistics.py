@@ -178,7 +178,7 @@ def log_rank_scores(steps: Sequence[float], reached: Sequence[bool]) -> np.ndarr
 
 
 def judge(direction: Direction, rose: bool, different: float, negligible: float, level: float = ALPHA) -> Verdict:
-    """Verdict on a prediction. rose: is the mean difference above 0?
+    """Verdict on a prediction. rose: whether the mean difference is above 0.
 
     different, negligible: p-values of `sign_flip` and of `equivalence` within the smallest difference that would
     matter, of which the one that would support the prediction is adjusted for its family. level: for the other one,

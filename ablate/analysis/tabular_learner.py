@@ -1,7 +1,7 @@
 """The null theory: what a learner that shares nothing between contexts still has to pay, and such learners beside it.
 
 A table that knows C(c), was shown c exactly n(c) times and adds 1/2 to each count pays about (K(c)-1) / (2 n(c) ln 2)
-bits more than the law's own entropy. Averaged over the contexts of inference, with n(c) = n pi_train(c):
+bits more than p_0's own entropy. Averaged over the contexts of inference, with n(c) = n pi_train(c):
 
     R = 1/(2 n ln 2) * sum_c pi_infer(c) (K(c)-1) / pi_train(c)  +  a term for contexts never visited.
 
@@ -31,13 +31,13 @@ def expected_excess(k: Any, visits: Any) -> Any:
     """(K-1) / (2 n ln 2) bits: expected KL of the table over the known support after n visits, to first order.
 
     Elementwise, of numbers or arrays (Krichevsky & Trofimov, 1981). It holds where every possible token was met often,
-    n min p >> 1. For the uniform law at n = 10 K it is (K + 1)/(60 K) too large.
+    n min p >> 1. For the uniform distribution at n = 10 K it is (K + 1)/(60 K) too large.
     """
     return (k - 1) / (2 * visits * LN2)
 
 
 def worst_excess(k: Any, entropy: Any, visits: Any) -> Any:
-    """Bits that the expected KL of the add-1/2 table over K tokens never exceeds, for any law of that entropy (bits).
+    """Bits that the expected KL of the add-1/2 table over K tokens never exceeds, for any p_0 of that entropy (bits).
 
     The less of log2(2n + K) - H, as no token is held less likely than 1/(2n + K), which at n = 0 is what the table
     pays; and log2((2n + K) / (n + 1)), from E KL <= log2 sum p E[p/q] (Jensen), 1/(N + 1/2) <= 2/(N + 1) and
@@ -67,14 +67,14 @@ def cost(
     log2 K - H. Else it was visited m = n pi_train / (1 - (1 - pi_train)^n) times in the mean, and costs
     `expected_excess`, or `worst_excess` where that is less (small m). No threshold on visits is needed, and where
     n pi_train is large this is the formula above. In between it is rough: up to 3.4 times the table's true cost in the
-    laws tried. Where p_0 itself is at hand `Tabular.excess` is exact. Raises ValueError for laws that do not sum to 1.
+    cases tried. Where p_0 itself is at hand `Tabular.excess` is exact. Raises ValueError where pi does not sum to 1.
     """
     infer_C, train_C, k_C, entropy_C = (np.asarray(x, dtype=np.float64) for x in (infer_C, train_C, k_C, entropy_C))
-    for name, law_C in (("pi_infer", infer_C), ("pi_train", train_C)):
-        if not abs(law_C.sum() - 1) <= 1e-6 or law_C.min() < 0:
+    for name, pi_C in (("pi_infer", infer_C), ("pi_train", train_C)):
+        if not abs(pi_C.sum() - 1) <= 1e-6 or pi_C.min() < 0:
             raise ValueError(
-                f"cost: wanted {name} to be a law over the contexts, got a sum of {law_C.sum():g} and a smallest "
-                f"entry of {law_C.min():g}; list every context of either law and divide by the sum"
+                f"cost: wanted {name} to be a distribution over the contexts, got a sum of {pi_C.sum():g} and a "
+                f"smallest entry of {pi_C.min():g}; list every context of either and divide by the sum"
             )
     log_unseen_C = xlog1py(visits, -train_C)
     seen_C = -np.expm1(log_unseen_C)
@@ -111,7 +111,8 @@ class Tabular:
         """Expected KL(p_0 || table) in bits, (C,), exact, over tables fitted to `visits` draws.
 
         Each draw falls into context c with probability train_C; 1 means that c itself is visited so often. KL needs
-        only the laws of single counts, all binomial: E KL = sum_v p [ln p - E ln(N_v + a)] + E ln(N + a A), with
+        only the distributions of single counts, all binomial:
+        E KL = sum_v p [ln p - E ln(N_v + a)] + E ln(N + a A), with
         N_v ~ Binomial(n, pi p), N ~ Binomial(n, pi) and A tokens held possible. Never-visited contexts are included.
         """
         p = np.asarray(p_CV, dtype=np.float64)

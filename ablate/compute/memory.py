@@ -85,7 +85,7 @@ class Memory:
 
 def memory_of(step: Step) -> Memory:
     """The most memory that a step takes once its optimizer has its state: of eager layers, so an upper bound for
-    compiled ones, which make some cheap activations anew. Of a sharded step, all but `LASTING` (see `Plan`)."""
+    compiled ones, which recompute some cheap activations. Of a sharded step, all but `LASTING` (see `Plan`)."""
     tables = [table.cache_clear for table in TABLES]  # what they hold belongs to one mode, fake or real
     for clear in tables:
         clear()

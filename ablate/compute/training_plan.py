@@ -113,7 +113,7 @@ class Plan:
 
     @property
     def carried(self) -> bool:
-        """Are gradients there from the beginning: of earlier micro-steps, or as the buckets that DDP keeps them in?"""
+        """Whether gradients exist from the beginning: of earlier micro-steps, or in DDP's buckets."""
         return self.accumulate > 1 or self.chosen is Strategy.ddp
 
     def summary(self) -> dict[str, Any]:

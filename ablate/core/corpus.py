@@ -19,14 +19,14 @@ Choice = TypeVar("Choice", bound=StrEnum)
 
 
 class Domain(StrEnum):
-    """What a law is about: `general` is learned by the base model, `new` by the arms."""
+    """What a corpus is about: `general` is learned by the base model, `new` by the arms."""
 
     general = "general"
     new = "new"
 
 
 class Split(StrEnum):
-    """Which part of a domain a law covers. Every corpus has the first two; its `splits` name the others it has.
+    """Which part of a domain a corpus covers. Every corpus has the first two; its `splits` name the others it has.
 
     train: what is shown in training. test: held out by the corpus's own rule. longer: beyond anything shown, by length
     or depth. reversed: the same content in the other order. unseen: content that nothing shown speaks of, a control
@@ -60,9 +60,7 @@ def split_of(corpus: str, split: Split | str, splits: Sequence[Split]) -> Split:
     corpus: its name, for the message. splits: those that it has.
     """
     if split not in splits:
-        raise ValueError(
-            f"corpus.split: {corpus} has {', '.join(splits)}; got {split!s}; try corpus.split={splits[0]}"
-        )
+        raise ValueError(f"corpus.split: {corpus} has {', '.join(splits)}; got {split!s}; try corpus.split={splits[0]}")
     return Split(split)
 
 
@@ -72,7 +70,7 @@ class Vocabulary:
 
     `bytes_V` is the number of UTF-8 bytes that each token stands for (real text only). `names` are the ids of symbols
     that may be exchanged for one another throughout a sequence. `boundary` is the id of the token that ends a document,
-    where attention is limited to documents, else None; see `given` and `documents`. `symbols` has an entry for every
+    where attention is limited to documents, else None; see `unscored` and `documents`. `symbols` has an entry for every
     id up to the largest one, "" for ids that no token has.
     """
 
@@ -84,7 +82,7 @@ class Vocabulary:
 
     @classmethod
     def unnamed(cls, tokens: int, mask_id: int | None = None, boundary: int | None = None) -> Vocabulary:
-        """So many tokens without symbols; MASK is the last one where not said."""
+        """A vocabulary of `tokens` tokens without symbols. MASK is the last one where mask_id is None."""
         return cls(("",) * tokens, tokens - 1 if mask_id is None else mask_id, boundary=boundary)
 
     def __len__(self) -> int:
@@ -140,7 +138,7 @@ class Posterior:
 class Query:
     """Questions with an exact verifier.
 
-    tokens_BL: int64, sequences of the law. answer_BL: bool, the positions to be decoded; all others are the prompt.
+    tokens_BL: int64, sequences of the corpus. answer_BL: bool, the positions to be decoded; all others are the prompt.
     verify(decoded_BL) -> (B,) float64: share of each row's answer items that are right.
     """
 
@@ -167,7 +165,7 @@ class Stale:
 
 
 class Oracle(Protocol):
-    """Exact inference for one law."""
+    """Exact inference for one split's distribution."""
 
     vocabulary: Vocabulary
 
@@ -185,7 +183,8 @@ class Oracle(Protocol):
 
 
 class Corpus(Protocol):
-    """One law of sequences. Implementations are dataclasses, so `dataclasses.replace(corpus, split=...)` works."""
+    """One distribution of sequences: a split of a domain. Implementations are dataclasses, so
+    `dataclasses.replace(corpus, split=...)` works."""
 
     name: ClassVar[str]
     splits: ClassVar[tuple[Split, ...]]
@@ -202,7 +201,7 @@ class Corpus(Protocol):
 
     @property
     def oracle(self) -> Oracle | None:
-        """Exact for this very law, its held-out rule included; None for real text."""
+        """Exact for this very split, its held-out rule included; None for real text."""
         ...
 
     @property
@@ -219,7 +218,7 @@ class Corpus(Protocol):
         ...
 
     def stale(self, n: int, seed: int) -> Stale | None:
-        """n contexts with stale bindings; None where nothing is ever bound anew."""
+        """n contexts with stale bindings; None where nothing is ever bound again."""
         ...
 
     def fingerprint(self) -> str:

@@ -11,7 +11,7 @@ FILE = "records.parquet"
 
 # Also the order of sorting. stage: index in regime.stages, -1 the base model before any step on the new domain.
 # step: training steps on the new domain; tokens, loss_tokens: read and supervised in training so far.
-# contexts: law of what is visible, "ar", "random", "bound" (over sequences, in blocks of block_size), "block" (over
+# contexts: what is visible, "ar", "random", "bound" (over sequences, in blocks of block_size), "block" (over
 # answers), "decode", "stale" or "" where none applies.
 # protocol: how the answers of a score were decoded, what a list was smoothed by, a floor; "" elsewhere.
 # question: number of the one question that a row is about; missing where it is about all of them.
@@ -37,9 +37,9 @@ COLUMNS = {
 }
 # Of a study: arms are compared within a condition.
 STUDY = {"study": "str", "condition": "str", "arm": "str", **COLUMNS}
-# Of a survey, which measures a corpus before any training. law: of contexts. rate: fixed mask rate, of laws that have
-# one. asked: tokens asked for, "all" scored ones or "answers". weight: "loss" if each asked token counts as in the
-# loss, "token" if all count alike. infer: law of inference that a mismatch or a cost refers to. "" where none applies.
+# Of a survey, which measures a corpus before any training. rate: fixed mask rate, of samplers that have one. asked:
+# tokens asked for, "all" scored ones or "answers". weight: "loss" if each asked token counts as in the loss, "token" if
+# all count alike. infer: context sampler of inference that a mismatch or a cost refers to. "" where none applies.
 SURVEY = {
     "corpus": "str",
     "domain": "str",
@@ -55,8 +55,8 @@ SURVEY = {
     "metric": "str",
     "value": "float64",
 }
-INFERENCE = "AR"  # the law of contexts of decoding token by token from left to right
-FIXED_RATE = "fixed rate"  # not a law that anything is trained under: the steps of one
+INFERENCE = "AR"  # the context sampler of decoding token by token from left to right
+FIXED_RATE = "fixed rate"  # not a sampler that anything is trained under: the steps of one
 Columns = dict[str, str]
 
 

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writes, locks, hashes of content, nouns as plain values."""
+"""Files that are whole or absent: atomic writes, locks, hashes of content, configs as plain values."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from enum import Enum
 from pathlib import Path
 from typing import IO, Any
 
-# Metadata of a field that came to a noun after results had been kept: at its default it is no part of a fingerprint, so
-# that the runs of those results are still known
+# Metadata of a field that came to a config after results had been kept: at its default it is no part of a fingerprint,
+# so that the runs of those results are still known
 LATER = {"later": True}
 # Fields that say where files lie and what is drawn, not what is computed
 WHERE = ("out", "cache", "draw")
 
 
-def describe(noun: Any, whole: bool = True) -> Any:
-    """A noun as plain values; a dataclass says its kind, so that objectives and schedules can be told apart.
+def describe(config: Any, whole: bool = True) -> Any:
+    """A config as plain values; a dataclass says its kind, so that objectives and schedules can be told apart.
 
-    If not `whole`, fields that came later (see `store.LATER`) are left out where they have their default.
+    If not `whole`, fields that came later (see `LATER`) are left out where they have their default.
     """
-    if dataclasses.is_dataclass(noun) and not isinstance(noun, type):
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
         named = {
-            f.name: getattr(noun, f.name)
-            for f in dataclasses.fields(noun)
-            if whole or not (f.metadata.get("later") and getattr(noun, f.name) == _default(f))
+            f.name: getattr(config, f.name)
+            for f in dataclasses.fields(config)
+            if whole or not (f.metadata.get("later") and getattr(config, f.name) == _default(f))
         }
-        return {"kind": type(noun).__name__} | {name: describe(value, whole) for name, value in named.items()}
-    if isinstance(noun, Enum):
-        return noun.value
-    return [describe(x, whole) for x in noun] if isinstance(noun, list | tuple) else noun
+        return {"kind": type(config).__name__} | {name: describe(value, whole) for name, value in named.items()}
+    if isinstance(config, Enum):
+        return config.value
+    return [describe(x, whole) for x in config] if isinstance(config, list | tuple) else config
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:

@@ -1,10 +1,11 @@
-"""The law of contexts: what is visible when a token is predicted, under an objective or a decoder.
+"""Context samplers: what is visible when a token is predicted, under an objective or a decoder.
 
-A law draws one context for each sequence. Blocks hold AR and masked diffusion as their ends: cut the scored positions
-into blocks of `size`; pick a token, hence its block; everything before the block is visible, everything scored after it
-is hidden; of the block itself N ~ Uniform{1..length} tokens are hidden. The mean over the hidden ones is an unbiased
-estimate of the chain-rule bound per token without schedule variance (the B/N form of the bound: Ou et al., 2024).
-Size 1 gives the contexts of AR, size L those of random masks. `RandomMasks` hides by a rate instead, as training does.
+A sampler draws one context for each sequence. Blocks hold AR and masked diffusion as their ends: cut the scored
+positions into blocks of `size`; pick a token, hence its block; everything before the block is visible, everything
+scored after it is hidden; of the block itself N ~ Uniform{1..length} tokens are hidden. The mean over the hidden ones
+is an unbiased estimate of the chain-rule bound per token without schedule variance (the B/N form of the bound: Ou et
+al., 2024). Size 1 gives the contexts of AR, size L those of random masks. `RandomMasks` hides by a rate instead, as
+training does.
 
 Shapes: B contexts, L positions.
 """
@@ -49,11 +50,11 @@ class Contexts:
         return weighted_BL.sum(1)[asked_B] / self.weight_BL.sum(1)[asked_B]
 
     def within_documents(self, unscored_BL: Tensor, scored_BL: Tensor, mask_id: int) -> Contexts:
-        """The same contexts of windows that hold several documents, whose given tokens are never asked for.
+        """The same contexts of windows that hold several documents, whose unscored tokens are never asked for.
 
-        A reader knows of a document's start by the boundary before it. So a given token is hidden where the last token
-        before it that is not given is hidden: it would stand alone behind what is still to be read. Windows differ in
-        their scored tokens, and each counts by their number, as in a mean over all tokens.
+        A reader knows of a document's start by the boundary before it. So an unscored token is hidden where the last
+        scored token before it is hidden: it would stand alone behind what is still to be read. Windows differ in their
+        scored tokens, and each counts by their number, as in a mean over all tokens.
         """
         place_L = torch.arange(unscored_BL.shape[1])
         last_BL = torch.where(unscored_BL, 0, place_L).cummax(1).values
@@ -166,7 +167,7 @@ class RandomMasks(ContextSampler):
 
 @dataclass(frozen=True)
 class Decoder(ContextSampler):
-    """What a decoder sees when it reveals a token: one of its steps a row, drawn uniformly (see `ablate.decoding.loop`).
+    """What a decoder sees when it reveals a token: one of its steps a row, drawn uniformly; see `ablate.decoding.loop`.
 
     The truth stands where the decoder was right; where it was wrong its own tokens stand in the context.
     """

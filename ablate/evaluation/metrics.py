@@ -18,7 +18,7 @@ from torch import Tensor
 from ablate.core.validation import require
 
 LN2 = math.log(2)
-ROUNDING = 1e-9  # 2^H of a uniform law misses its integer by some ulp; thresholds must not depend on which way
+ROUNDING = 1e-9  # 2^H of a uniform distribution misses its integer by some ulp; thresholds must not depend on which way
 
 
 def candidate_set(p_BV: Tensor, eps: float) -> Tensor:
@@ -102,7 +102,7 @@ def regimes(k1_B: Tensor, thresholds: UncertaintyBands, alphabet: int) -> dict[s
 class SetFit:
     """How a model treats C(c), side by side: mass alone rewards a uniform guess on C. float64 (B,).
 
-    mass: p_theta(C|c). invalid: what lies outside C, 1 - mass. kl_within: KL in bits of the two laws, each
+    mass: p_theta(C|c). invalid: what lies outside C, 1 - mass. kl_within: KL in bits of the two distributions, each
     renormalised on C; inf where the model leaves C no mass, nan where p_0 does (a `candidate_set` may be empty).
     target: p_0(C|c), what the mass should be: 1 for the exact support, and then KL(p_0 || p_theta) is
     kl_within - log2 mass.
@@ -151,9 +151,9 @@ def spurious_binding(p_BV: Tensor, logp_BV: Tensor, stale_B: Tensor, floor: floa
 
 @dataclass(frozen=True)
 class Memorisation:
-    """M(c) in bits, (B,): positive where the model is nearer to what it was shown than to the law.
+    """M(c) in bits, (B,): positive where the model is nearer to what it was shown than to p_0.
 
-    differs: bool (B,), total variation between the law and what was shown exceeds `apart`; elsewhere M says nothing.
+    differs: bool (B,), total variation between p_0 and what was shown exceeds `apart`; elsewhere M says nothing.
     """
 
     bits: Tensor
@@ -165,7 +165,8 @@ class Memorisation:
 def memorisation_index(
     p_BV: Tensor, shown_BV: Tensor, logp_BV: Tensor, smoothing: float = 0.01, apart: float = 1e-9
 ) -> Memorisation:
-    """KL(p_0 || p_theta) - KL(shown || p_theta), shown mixed with `smoothing` of the uniform law on p_0's support.
+    """KL(p_0 || p_theta) - KL(shown || p_theta), shown mixed with `smoothing` of the uniform distribution on p_0's
+    support.
 
     shown_BV: frequencies of the tokens that training showed in this context. nan where both divergences are infinite.
     """

@@ -45,7 +45,7 @@ def sight(
     documents_BL: Tensor | None = None,
     spared: bool = False,
 ) -> Sight:
-    """What the layers of one pass must be told of who sees whom; None where pattern and form say it all.
+    """What the layers of one pass need to know of who sees whom; None where pattern and form determine it.
 
     To be made once a pass, outside the layers: masks of documents differ from pass to pass. documents_BL: number of
     each token's document, where attention is limited to documents. spared: for a layer without queries of clean rows.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 class Attention(StrEnum):
     """Kind of visibility. `causal` sees itself and the left, `full` sees everything, `anticausal` itself, the right and
-    position 0, which is given (and sees itself alone), `block` its own block and the blocks before it."""
+    position 0, which is unscored (and sees itself alone), `block` its own block and the blocks before it."""
 
     causal = "causal"
     full = "full"
@@ -44,7 +44,7 @@ CAUSAL, FULL = Pattern(Attention.causal), Pattern(Attention.full)
 
 
 def visible(pattern: Pattern, length: int) -> Tensor:
-    """(L, L) bool: may query i (row) see key j (column) of the same row? The reference that every form must equal.
+    """(L, L) bool: query i (row) sees key j (column) of the same row. The reference that every form must equal.
 
     For a pattern of noisy and clean rows it is (M, M), M = (draws + 1) L: the copies of a sequence, then itself.
     """
@@ -70,8 +70,8 @@ def visible_within(pattern: Pattern, documents_BL: Tensor) -> Tensor:
     """(B, L, L) or (B, M, M) bool: the same where a token sees its own document alone, by the number of each token's
     document, which never falls along a row; noisy copies have the documents of their sequence.
 
-    Under `anticausal` the first token of each document is given, and takes the part that position 0 has in a window of
-    one document. Every token sees itself, so no query is without a key.
+    Under `anticausal` the first token of each document is unscored, and takes the part that position 0 has in a window
+    of one document. Every token sees itself, so no query is without a key.
     """
     import torch
 

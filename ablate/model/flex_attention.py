@@ -32,7 +32,7 @@ def flex(device: torch.device) -> Callable[..., Tensor]:
 
 @lru_cache(maxsize=1)
 def compiled_flex() -> Callable[..., Tensor]:
-    """Compiled anew for every kind of mask: beyond torch's limit of 8 it would write out all scores after all."""
+    """Compiled again for every kind of mask: beyond torch's limit of 8 it would write out all scores after all."""
     import torch
     from torch.nn.attention.flex_attention import flex_attention
 

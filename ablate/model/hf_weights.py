@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SAFE, PICKLE = "model.safetensors", "pytorch_model.bin"
-TOKENISER = "tokenizer.json"
+TOKENIZER = "tokenizer.json"
 VOCABULARY = "vocabulary.json"  # symbols by id, in a checkpoint of a world, which has no tokenizer
 FLOATS = ("F64", "F32", "F16", "BF16")
 IGNORED = "rotary_emb.inv_freq"  # a table that old checkpoints hold, recomputed here
@@ -101,7 +101,7 @@ def _sizes(shape: ModelConfig, rows: int) -> dict[str, tuple[int, ...]]:
 
 
 def _same_head(files: Mapping[str, Path]) -> bool:
-    """Is a tied checkpoint's own head its embedding?"""
+    """Whether the head stored in a tied checkpoint equals its embedding."""
     head, embedding = (_tensor(files[name], name) for name in ("lm_head.weight", "model.embed_tokens.weight"))
     return head.shape == embedding.shape and bool((head == embedding).all())
 
@@ -148,7 +148,7 @@ def _contents(file: Path) -> dict[str, tuple[tuple[int, ...], str]]:
 
 
 def _tensor(file: Path, name: str) -> Tensor:
-    """One tensor. Files are opened anew for each, since pages once read stay in memory as long as a file is open."""
+    """One tensor. Files are reopened for each, since pages once read stay in memory as long as a file is open."""
     if file.suffix == ".bin":
         return _unpickled(file)[name]
     with _opened(file) as content:
@@ -192,7 +192,7 @@ def content_hash(init: str, pickle: bool = False) -> str:
     folder = folder_of(init)
     shape_of(folder)
     files = [config_path(folder), *_weight_files(folder, pickle)]
-    files += [path for path in (folder / TOKENISER, folder / VOCABULARY) if path.is_file()]
+    files += [path for path in (folder / TOKENIZER, folder / VOCABULARY) if path.is_file()]
     stats = [(file, file.stat()) for file in files]
     return digest({file.name: _hashed(file, stat.st_size, stat.st_mtime_ns) for file, stat in stats})
 
@@ -242,7 +242,7 @@ def _require_same(folder: Path, shape: ModelConfig, vocabulary: Vocabulary) -> N
 
 def _symbols(folder: Path) -> dict[int, str]:
     """The checkpoint's tokens by id: of its tokenizer.json, or of a world's vocabulary."""
-    tokenizer, listed = folder / TOKENISER, folder / VOCABULARY
+    tokenizer, listed = folder / TOKENIZER, folder / VOCABULARY
     try:
         if listed.is_file() and not tokenizer.is_file():
             return {i: symbol for i, symbol in enumerate(json.loads(listed.read_text(encoding="utf-8"))) if symbol}

@@ -25,25 +25,25 @@ if TYPE_CHECKING:
 
 class Transformer(nn.Module):
     """RMSNorm, rotary positions, SwiGLU, grouped queries (Touvron et al., 2023); biases and norms of queries and keys
-    where the shape says so.
+    where the config says so.
 
     `mask_id` is read but never predicted: its logit is -inf, and so are those of rows beyond the corpus's `tokens`
     (as many as `vocabulary` where not given), so that probabilities are over real tokens.
     """
 
     def __init__(
-        self, shape: ModelConfig, vocabulary: int, mask_id: int, form: Form = Form.sdpa, tokens: int | None = None
+        self, config: ModelConfig, vocabulary: int, mask_id: int, form: Form = Form.sdpa, tokens: int | None = None
     ):
         super().__init__()
-        self.shape, self.mask_id, self.form = shape, mask_id, form
-        self.embedding = nn.Embedding(vocabulary, shape.width)
-        self.layers = nn.ModuleList(Layer(shape, form) for _ in range(shape.layers))
-        self.norm = nn.Parameter(torch.ones(shape.width))
-        self.head = nn.Linear(shape.width, vocabulary, bias=False)
+        self.config, self.mask_id, self.form = config, mask_id, form
+        self.embedding = nn.Embedding(vocabulary, config.width)
+        self.layers = nn.ModuleList(Layer(config, form) for _ in range(config.layers))
+        self.norm = nn.Parameter(torch.ones(config.width))
+        self.head = nn.Linear(config.width, vocabulary, bias=False)
         self.tokens = vocabulary if tokens is None else tokens
         self.register_buffer("allowed_V", torch.empty(vocabulary), persistent=False)
-        self.register_buffer("frequencies", torch.empty(shape.head_width // 2), persistent=False)
-        self.register_buffer("signs_D", torch.empty(shape.head_width), persistent=False)
+        self.register_buffer("frequencies", torch.empty(config.head_width // 2), persistent=False)
+        self.register_buffer("signs_D", torch.empty(config.head_width), persistent=False)
         self.fill_tables()
 
     allowed_V: Tensor
@@ -51,16 +51,16 @@ class Transformer(nn.Module):
     signs_D: Tensor
 
     def fill_tables(self) -> None:
-        """Fills what is neither trained nor saved, and ties the head to the embedding where the shape says so; to be
+        """Fills what is neither trained nor saved, and ties the head to the embedding where the config says so; to be
         called again after memory was given to a network on meta, which parts the two."""
-        if self.shape.tied:
+        if self.config.tied:
             self.head.weight = self.embedding.weight
         self.allowed_V.zero_()
         self.allowed_V[self.mask_id] = -math.inf
         self.allowed_V[self.tokens :] = -math.inf
-        self.frequencies.copy_(self.shape.rope_scaling.frequencies(self.shape.rope_theta, self.shape.head_width))
-        self.signs_D.fill_(self.shape.rope_scaling.magnitude)
-        self.signs_D[: self.shape.head_width // 2] *= -1
+        self.frequencies.copy_(self.config.rope_scaling.frequencies(self.config.rope_theta, self.config.head_width))
+        self.signs_D.fill_(self.config.rope_scaling.magnitude)
+        self.signs_D[: self.config.head_width // 2] *= -1
 
     def forward(
         self, tokens_RL: Tensor, pattern: Pattern, scored_N: Tensor | None = None, documents_BL: Tensor | None = None
@@ -102,27 +102,27 @@ class Transformer(nn.Module):
             seen = see(spared=True) if spared else seen
             x_RLW = layer(x_RLW, turn, pattern, len(x_RLW) // (pattern.draws + 1) if spared else 0, seen)
         outputs = x_RLW if scored_N is None else x_RLW.flatten(0, 1).index_select(0, scored_N)
-        return _rms(outputs, self.norm, self.shape)
+        return _rms(outputs, self.norm, self.config)
 
 
 class Layer(nn.Module):
     """Attention and SwiGLU with pre-norms. Projections are apart: slices of a joint one cost copies on a CPU."""
 
-    def __init__(self, shape: ModelConfig, form: Form):
+    def __init__(self, config: ModelConfig, form: Form):
         super().__init__()
-        self.shape, self.form = shape, form
-        wide, narrow = shape.heads * shape.head_width, shape.kv_heads * shape.head_width
-        self.norm_attention = nn.Parameter(torch.ones(shape.width))
-        self.norm_mlp = nn.Parameter(torch.ones(shape.width))
-        self.q = nn.Linear(shape.width, wide, bias=shape.qkv_bias)
-        self.k = nn.Linear(shape.width, narrow, bias=shape.qkv_bias)
-        self.v = nn.Linear(shape.width, narrow, bias=shape.qkv_bias)
-        self.norm_q = nn.Parameter(torch.ones(shape.head_width)) if shape.qk_norm else None
-        self.norm_k = nn.Parameter(torch.ones(shape.head_width)) if shape.qk_norm else None
-        self.out = nn.Linear(wide, shape.width, bias=False)
-        self.gate = nn.Linear(shape.width, shape.hidden, bias=False)
-        self.up = nn.Linear(shape.width, shape.hidden, bias=False)
-        self.down = nn.Linear(shape.hidden, shape.width, bias=False)
+        self.config, self.form = config, form
+        wide, narrow = config.heads * config.head_width, config.kv_heads * config.head_width
+        self.norm_attention = nn.Parameter(torch.ones(config.width))
+        self.norm_mlp = nn.Parameter(torch.ones(config.width))
+        self.q = nn.Linear(config.width, wide, bias=config.qkv_bias)
+        self.k = nn.Linear(config.width, narrow, bias=config.qkv_bias)
+        self.v = nn.Linear(config.width, narrow, bias=config.qkv_bias)
+        self.norm_q = nn.Parameter(torch.ones(config.head_width)) if config.qk_norm else None
+        self.norm_k = nn.Parameter(torch.ones(config.head_width)) if config.qk_norm else None
+        self.out = nn.Linear(wide, config.width, bias=False)
+        self.gate = nn.Linear(config.width, config.hidden, bias=False)
+        self.up = nn.Linear(config.width, config.hidden, bias=False)
+        self.down = nn.Linear(config.hidden, config.width, bias=False)
 
     def forward(
         self,
@@ -134,17 +134,17 @@ class Layer(nn.Module):
     ) -> Tensor:
         """spared: so many of the last rows give keys and values alone, and have no output. seen: see `sight`."""
         kept = len(x_RLW) - spared
-        y_RLW = _rms(x_RLW, self.norm_attention, self.shape)
+        y_RLW = _rms(x_RLW, self.norm_attention, self.config)
         q_RHLD, k_RHLD, v_RHLD = (
-            project(y).unflatten(-1, (-1, self.shape.head_width)).transpose(1, 2)
+            project(y).unflatten(-1, (-1, self.config.head_width)).transpose(1, 2)
             for project, y in ((self.q, y_RLW[:kept]), (self.k, y_RLW), (self.v, y_RLW))
         )
         if self.norm_q is not None and self.norm_k is not None:
-            q_RHLD, k_RHLD = _rms(q_RHLD, self.norm_q, self.shape), _rms(k_RHLD, self.norm_k, self.shape)
+            q_RHLD, k_RHLD = _rms(q_RHLD, self.norm_q, self.config), _rms(k_RHLD, self.norm_k, self.config)
         turned = _rotate(q_RHLD, *turn), _rotate(k_RHLD, *turn)
         mixed_RHLD = attend(*turned, v_RHLD, pattern, self.form, seen)
         x_RLW = x_RLW[:kept] + self.out(mixed_RHLD.transpose(1, 2).flatten(-2))
-        y_RLW = _rms(x_RLW, self.norm_mlp, self.shape)
+        y_RLW = _rms(x_RLW, self.norm_mlp, self.config)
         return x_RLW + self.down(F.silu(self.gate(y_RLW)) * self.up(y_RLW))
 
 
@@ -155,7 +155,7 @@ def initialise(network: Transformer, seed: int, fill: Callable[[Tensor, Tensor],
     Each tensor's numbers are addressed by its name, so that a further parameter changes no other. fill(own, whole)
     copies a whole tensor, or of it the part that a process has.
     """
-    residual = 0.02 / math.sqrt(2 * network.shape.layers)
+    residual = 0.02 / math.sqrt(2 * network.config.layers)
     for name, parameter in network.named_parameters():
         if parameter.dim() < 2:
             fill(parameter, torch.zeros(parameter.shape) if name.endswith("bias") else torch.ones(parameter.shape))
@@ -171,5 +171,5 @@ def _rotate(x_RHLD: Tensor, cos_LD: Tensor, sin_LD: Tensor) -> Tensor:
     return torch.addcmul(x_RHLD * cos_LD, x_RHLD.roll(x_RHLD.shape[-1] // 2, -1), sin_LD)
 
 
-def _rms(x: Tensor, gain: Tensor, shape: ModelConfig) -> Tensor:
-    return F.rms_norm(x, gain.shape, gain.to(x.dtype), shape.norm_eps)  # mixed types have no fused kernel
+def _rms(x: Tensor, gain: Tensor, config: ModelConfig) -> Tensor:
+    return F.rms_norm(x, gain.shape, gain.to(x.dtype), config.norm_eps)  # mixed types have no fused kernel

@@ -1,8 +1,8 @@
-"""How often a block is left without a masked token, and what else follows from a law of mask rates: closed forms.
+"""How often a block is left without a masked token, and what else follows from the rate distribution: closed forms.
 
-B tokens of a block are masked independently at rate u, so none is with probability (1 - u)^B; the mean over the law of
-u is a special function for every named schedule. Where there is no closed form, `expectation` integrates. What a
-block's *guard* adds is in the functions that take one. `ablate.analysis.noise_checks` holds all of it against Monte Carlo.
+B tokens of a block are masked independently at rate u, so none is with probability (1 - u)^B. The mean over u is a
+special function for every named schedule. Where there is no closed form, `expectation` integrates. What a block's
+*guard* adds is in the functions that take one. `ablate.analysis.noise_checks` compares all of it with Monte Carlo.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def ramp_no_signal_probability(u_start: float, u_end: float, block_size: int) ->
 
 
 def expectation(noise: Noise, of: Callable[[Tensor, Tensor], Tensor]) -> float:
-    """E of(rate, slope) over the law of the rate, by Gauss-Legendre quadrature of the level t.
+    """E of(rate, slope) over the rate distribution, by Gauss-Legendre quadrature of the level t.
 
     It reads rates from `mask_rate` itself. The caller sees to it that the mean exists.
     """
@@ -176,8 +176,8 @@ def mean_token_weight(schedule: Noise, block_size: int, guard: Guard = Guard.non
 def loss_variance(schedule: Noise, block_size: int, guard: Guard = Guard.none, weight: str = "1/t") -> float:
     """Variance of a block's loss, sum(weight) / B, where each token's cross-entropy is 1: noise of rate and mask.
 
-    inf where 1/u is too heavy a tail. (The count law has none: its loss is 1.) Raises KeyError for 1/realised, whose
-    loss is 1 or 0: its variance is p (1 - p), p that of `no_signal_probability`.
+    inf where 1/u is too heavy a tail. (Mask sampling by count has none: its loss is 1.) Raises KeyError for 1/realised,
+    whose loss is 1 or 0: its variance is p (1 - p), p that of `no_signal_probability`.
     """
     if _heavy(schedule, guard, weight):
         return math.inf
@@ -201,7 +201,7 @@ def loss_variance(schedule: Noise, block_size: int, guard: Guard = Guard.none, w
 
 
 def _heavy(noise: Noise, guard: Guard, weight: str) -> bool:
-    """Has the weight 1/u no second moment (and, with a guard that masks at rates near 0 all the same, no first)?
+    """Whether the weight 1/u has no second moment (and no first, with a guard that still masks at rates near 0).
 
     At t near 0 let u ~ t^p. Without a guard E[w^2 N^2] ~ int slope^2 / u dt, finite for paths of p > 1 and rates that
     stay above 0; with one int slope^2 / u^2 dt, finite for the latter alone.

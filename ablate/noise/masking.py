@@ -1,8 +1,8 @@
 """Which tokens are hidden, and what each counts: all that is random in a diffusion objective.
 
-A level t, uniform on (0, 1], rules a block (or the whole sequence); noise turns it into a mask rate u. A law says how a
-rate becomes a mask, a guard what happens to a block without one, a rule what a hidden token weighs. Everything is
-addressed by (seed, stream, row), so that it depends neither on devices nor on the order of drawing.
+A level t, uniform on (0, 1], rules a block (or the whole sequence); noise turns it into a mask rate u. Mask sampling
+says how a rate becomes a mask, a guard what happens to a block without one, a rule what a hidden token weighs.
+Everything is addressed by (seed, stream, row), so that it depends neither on devices nor on the order of drawing.
 
 Shapes: B rows, L positions, K blocks. Levels, rates and weights are float64.
 """
@@ -39,7 +39,7 @@ class Layout:
 
     @cached_property
     def open_L(self) -> Tensor:
-        """May the token be hidden?"""
+        """(L,) bool: tokens that may be hidden."""
         return torch.arange(self.length) > 0
 
     @cached_property
@@ -96,7 +96,9 @@ def _stream(name: str, draw: int, redraw: int = 0) -> str:
 
 @dataclass(frozen=True)
 class Corruption:
-    """One way to mask. weight: a key of WEIGHTS, where the mask_sampling is `rate`; the other laws have weights of their own.
+    """One way to mask.
+
+    weight: a key of WEIGHTS, where mask_sampling is `rate`; the other kinds of mask sampling have their own weights.
     sequence: one level rules all blocks of a row. draws: copies, or complementary pairs of copies, averaged."""
 
     noise: Noise

@@ -60,7 +60,7 @@ class MaskSampling(StrEnum):
     """How a block is masked: each token at rate u; N ~ Uniform{1..n} of its n tokens; or its last N of them."""
 
     rate = "rate"
-    count = "count"  # type: ignore[assignment]  # hides str.count, which no law needs
+    count = "count"  # type: ignore[assignment]  # hides str.count, which no mask sampling needs
     suffix = "suffix"
 
 

@@ -1,8 +1,8 @@
 """Noise: where mask rates come from. Two types, because their weights have different sources.
 
 A *path* (`NoiseSchedule`) is a curve m(t) with m(0) = 0 and m(1) = 1 whose weight m'(t)/m(t) belongs to a likelihood
-bound and is derived by differentiation. A *law of the rate* (`RateDistribution`) says which rates u are drawn, and how often;
-it is no path, and its weight 1/u is given by rule: deriving a weight from `max(t, 1/B)` would charge the tokens of
+bound and is derived by differentiation. A *rate distribution* says which rates u are drawn, and how often; it
+is no path, and its weight 1/u is given by rule: deriving a weight from `max(t, 1/B)` would charge the tokens of
 clipped blocks nothing at all. Both map a level t, uniform on (0, 1], to a rate.
 
 "Cosine" means curves seven times apart in how often a block of 32 is left without a mask, so schedules are named by
@@ -56,7 +56,8 @@ class NoiseSchedule(Noise):
 
 @dataclass
 class RateDistribution(Noise):
-    """A law of the mask rate u. The weight is 1/u by rule, so the slope is 1: each token then counts 1 in the mean."""
+    """A distribution of the mask rate u. The weight is 1/u by rule, so the slope is 1: each token then counts 1 in the
+    mean."""
 
     def slope(self, t: Tensor) -> Tensor:
         import torch
@@ -170,8 +171,10 @@ class Cap(RateDistribution):
 
 @dataclass
 class AtomClip(RateDistribution):
-    """u = max(m(t), 1/size) of a path or law m, linear by default: an atom at its least value, of mass 1/size there, so
-    that it is not U(1/size, 1) (Stable-DiffCoder). Raises ValueError unless size is a whole number of at least 1.
+    """u = max(m(t), 1/size) of a path or distribution m, linear by default: an atom at its least value, of mass 1/size
+    there, so that it is not U(1/size, 1) (Stable-DiffCoder).
+
+    Raises ValueError unless size is a whole number of at least 1.
     """
 
     size: int = 4
@@ -206,7 +209,8 @@ NAMES: dict[str, type[Noise]] = {
 
 
 def named(name: str, **parameters: Any) -> Noise:
-    """The schedule or law of that name. Raises ValueError for an unknown name or parameter, or a value out of range."""
+    """The schedule or rate distribution of that name. Raises ValueError for an unknown name or parameter, or a value
+    out of range."""
     if name not in NAMES:
         raise ValueError(f"schedule {name!r}: unknown; wanted one of {', '.join(NAMES)}; try schedule=linear")
     known = [field.name for field in dataclasses.fields(NAMES[name])]

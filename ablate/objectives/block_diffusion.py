@@ -37,10 +37,10 @@ MOST = 64  # noisy copies: each is a sequence more to read
 class BlockDiffusion(Objective):
     """Masked diffusion within blocks of `size`, each given the clean blocks before it.
 
-    schedule: the path or law of mask rates. clip: what is done to rates too low for a block. guard: to blocks without a
-    mask; `complementary` (as a flag, or as the guard) scores every token in one of two copies. weight: of a hidden
-    token, "1/t" (the schedule's own, 1/u for laws of the rate), "1/q" (q: the probability to be hidden, guard included;
-    unbiased with every guard), "1/realised" or "1". t_per: what one level rules. mask_sampling: `count` hides
+    schedule: the path or distribution of mask rates. clip: what is done to rates too low for a block. guard: to blocks
+    without a mask; `complementary` (as a flag, or as the guard) scores every token in one of two copies. weight: of a
+    hidden token, "1/t" (the schedule's own, 1/u for rate distributions), "1/q" (q: the probability to be hidden, guard
+    included; unbiased with every guard), "1/realised" or "1". t_per: what one level rules. mask_sampling: `count` hides
     N ~ Uniform{1..n} of a block's n tokens with weight n/N, the exact bound. draws: noisy copies that share one clean
     pass, averaged.
 
@@ -77,7 +77,7 @@ class BlockDiffusion(Objective):
         refuse((holds, f"BlockDiffusion({came}): {reason}") for holds, came, reason in self._legal())
 
     def _legal(self) -> list[tuple[bool, str, str]]:
-        """(is it so?, what came, what was wanted and what to type)."""
+        """Rules: (holds, what came, what was wanted and what to type)."""
         own = (self.schedule, self.clip, self.guard, self.weight) == (Linear(), Clip.none, Guard.none, "1/t")
         pair = self.guard is Guard.complementary
         return [

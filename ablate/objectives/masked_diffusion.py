@@ -42,8 +42,8 @@ class MaskedDiffusion(Objective):
         require_one_sequence(self.attention)
         if self.mask_sampling is not MaskSampling.rate and self.schedule != Linear():
             raise ValueError(
-                f"MaskedDiffusion(mask_sampling={self.mask_sampling}, schedule={self.schedule}): this law draws a number of "
-                "tokens, not a rate; leave the schedule out"
+                f"MaskedDiffusion(mask_sampling={self.mask_sampling}, schedule={self.schedule}): this mask "
+                "sampling draws a number of tokens, not a rate; leave the schedule out"
             )
 
     @property

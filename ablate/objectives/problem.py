@@ -1,9 +1,9 @@
 """What an objective is: it poses problems, and says how a model is read that has learned by it.
 
 Shapes: B rows of this process and micro-batch, R rows that the network reads (B, or noisy copies and the clean rows
-below them), L positions. Position 0 of a sequence is given: it is never masked and never scored, under any objective,
-so that every arm is charged for the same L - 1 tokens. So is the first token of each document, where attention is
-limited to documents (see `Objective.pose`).
+below them), L positions. Position 0 of a sequence is unscored: it is never masked and never scored, under any
+objective, so that every arm is charged for the same L - 1 tokens. So is the first token of each document, where
+attention is limited to documents (see `Objective.pose`).
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class Objective(ABC):
 
     @property
     def noisy(self) -> bool:
-        """Is there noise that a warmup could cap?"""
+        """Whether there is noise that a warmup could cap."""
         return False
 
     @property
@@ -138,9 +138,9 @@ def predicting(documents_BL: Tensor, offset: int) -> Tensor:
 def setting_of_windows(mask_sampling: MaskSampling, denominator: Denominator, weight: str = "1/t") -> str:
     """Which of these means a window as a whole, "" for none.
 
-    A suffix of a window is not one of its documents; a realised share and the number of masked tokens count given ones.
-    The count law stays exact: it is a random order of a block's tokens cut at a random place (Ou et al., 2024), and
-    without some of its tokens a random order is a random order of the rest.
+    A suffix of a window is not one of its documents; a realised share and the number of masked tokens count unscored
+    ones. Mask sampling by count stays exact: it is a random order of a block's tokens cut at a random place (Ou et al.,
+    2024), and without some of its tokens a random order is a random order of the rest.
     """
     if mask_sampling is MaskSampling.suffix:
         return f"mask_sampling={mask_sampling}"

@@ -1,4 +1,4 @@
-"""A study: a question put to several arms that differ in one declared factor, paired by seed."""
+"""A study: a question about several arms that differ in one declared factor, paired by seed."""
 
 from __future__ import annotations
 

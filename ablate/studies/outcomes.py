@@ -59,16 +59,16 @@ class Outcome:
         return MEASURES[self.how](self.curve(run), self.level)
 
     def reached(self, run: Frame) -> bool:
-        """Has the curve of one run ever reached the level?"""
+        """Whether the curve of one run ever reached the level."""
         return bool((self.curve(run)["value"] >= self.level).any())
 
     @property
     def words(self) -> str:
         """The outcome in a few words."""
         size = "" if self.block_size is None else f" {self.block_size}"
-        law = {"decode": "block", "": "training"}.get(self.contexts, self.contexts)
+        contexts = {"decode": "block", "": "training"}.get(self.contexts, self.contexts)
         level = f" {self.level:g}" if self.how is How.steps_to else ""
-        return f"{self.metric.replace('_', ' ')}, {law}{size}, {self.how.replace('_', ' ')}{level}"
+        return f"{self.metric.replace('_', ' ')}, {contexts}{size}, {self.how.replace('_', ' ')}{level}"
 
 
 def mean_over_training(curve: Frame, _: float = LEVEL) -> float | None:

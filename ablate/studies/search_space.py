@@ -160,7 +160,7 @@ class Range(Parameter):
 
 @dataclass
 class Space:
-    """A question, and the parameters whose values are to answer it. command: words that put it. cost: in words, as
+    """A question and the parameters whose values answer it. command: words that run it. cost: in words, as
     measured.
 
     Raises ValueError for parameters that are missing or come twice.

@@ -1,7 +1,7 @@
 """Real text: the standard library's source, or a user's own folder, in windows of tokens.
 
-The general domain is English, the new domain what is to be learned. Token ids come from `ablate.text.dataset_cache`; a split's
-documents are cut into windows that do not overlap, joined or each by itself.
+The general domain is English, the new domain what is to be learned. Token ids come from `ablate.text.dataset_cache`; a
+split's documents are cut into windows that do not overlap, joined or each by itself.
 
 Shapes: B sequences, L positions, W windows of a split.
 """
@@ -39,15 +39,16 @@ if TYPE_CHECKING:
 class RealText(ABC):
     """What the corpora of real text share; they differ in where documents come from.
 
-    tokens: size of the vocabulary apart from MASK (BPE may find fewer). length: tokens in a window, L.
-    answer: tokens at a window's end that a question asks for. max_bytes: UTF-8 bytes used of each domain.
-    duplicates: which documents are left out as having been there before. tokenizer: a checkpoint's tokenizer.json, or
-    its folder, in place of BPE learned from the text; then separator and mask_token name tokens of it, and where empty
-    the checkpoint says (see `ablate.text.tokenizer.given`). packing: see `Packing`. eos: does every document end with the
-    separator? document_mask: is attention limited to documents? Then `vocabulary.boundary` is the separator.
-    workers: processes that tokenize; 0 for one where the data are small, else one a core; they change no token.
-    cache: folder of the token ids; empty means $ABLATE_CACHE, or ~/.cache/ablate where that is not set.
-    The separator and MASK stand for 0 bytes. Raises ValueError for sizes out of range and illegal combinations.
+    tokens: size of the vocabulary apart from MASK (BPE may find fewer). length: tokens in a window, L. answer: tokens
+    at a window's end that a question asks for. max_bytes: UTF-8 bytes used of each domain. duplicates: which documents
+    are left out as having been there before. tokenizer: a checkpoint's tokenizer.json, or its folder, in place of BPE
+    learned from the text; then separator and mask_token name tokens of it, and where empty the checkpoint says (see
+    `ablate.text.tokenizer.checkpoint_tokenizer`). packing: see `Packing`. eos: whether every document ends with the
+    separator.
+    document_mask: is attention limited to documents? Then `vocabulary.boundary` is the separator. workers: processes
+    that tokenize; 0 for one where the data are small, else one a core; they change no token. cache: folder of the token
+    ids; empty means $ABLATE_CACHE, or ~/.cache/ablate where that is not set. The separator and MASK stand for 0 bytes.
+    Raises ValueError for sizes out of range and illegal combinations.
     """
 
     name: ClassVar[str]
@@ -133,7 +134,7 @@ class RealText(ABC):
     def queries(self, n: int, seed: int) -> Query:
         """n windows of this split, all different while there are so many; the last `answer` tokens are asked for.
 
-        Padding and given tokens are not asked for, and windows of nothing else are passed over. Raises ValueError
+        Padding and unscored tokens are not asked for, and windows of nothing else are passed over. Raises ValueError
         where all are such. verify: share of a row's answer equal to the reference. That is agreement with one
         continuation, not correctness.
         """
@@ -171,13 +172,16 @@ class RealText(ABC):
     @cached_property
     def _packed(self) -> Packed:
         root = Path(self.cache or os.environ.get("ABLATE_CACHE") or "~/.cache/ablate").expanduser()
-        tokenizer = tokenizers.given(self.tokenizer, self.separator, self.mask_token) if self.tokenizer else None
+        tokenizer = (
+            tokenizers.checkpoint_tokenizer(self.tokenizer, self.separator, self.mask_token) if self.tokenizer else None
+        )
         recipe = Recipe(self.shelves(), self.tokens, self.max_bytes, self.duplicates, self.eos, tokenizer)
         packed = cached(root, recipe, self.workers)
         split, tokens = min(packed.splits.items(), key=lambda item: len(item[1]))
         if len(tokens) < (self.length if self.packing is Packing.joined else 1):
             raise ValueError(
-                f"{self.name}: the split {split} has {len(tokens)} tokens, wanted at least one window of {self.length}; "
+                f"{self.name}: the split {split} has {len(tokens)} tokens, wanted at least one "
+                f"window of {self.length}; "
                 f"add text to that domain, or try a smaller corpus.length or a larger corpus.max_bytes than "
                 f"{self.max_bytes}"
             )
@@ -199,7 +203,7 @@ class RealText(ABC):
         return numbers
 
     def _answers(self, tokens_BL: Tensor) -> Tensor:
-        """(B, L) bool: the last `answer` tokens of each row that are neither given nor padding."""
+        """(B, L) bool: the last `answer` tokens of each row that are neither unscored nor padding."""
         apart = self.document_mask or self.packing is Packing.padded
         free_BL = ~unscored(tokens_BL, self._packed.tokenizer.separator[1] if apart else None)
         return free_BL & (free_BL.flip(1).cumsum(1).flip(1) <= self.answer)

@@ -43,19 +43,19 @@ SAMPLE = 32 * 2**20  # characters of each domain that a tokenizer learns from
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that determines the tokens. given: the tokenizer, None where one of `tokens` tokens is learned. eos: are
-    documents ended with the separator?"""
+    """All that determines the tokens. tokenizer: None where one of `tokens` tokens is learned. eos:
+    whether documents end with the separator."""
 
     shelves: dict[Domain, Shelf]
     tokens: int
     max_bytes: int
     duplicates: Duplicates = Duplicates.near
     eos: bool = True
-    given: TextTokenizer | None = None
+    tokenizer: TextTokenizer | None = None
 
     def key(self) -> str:
         """Hash of the files, of the settings and of the code that decides which tokens the same files give."""
-        given = self.given
+        fixed = self.tokenizer
         return digest(
             {
                 "code": [file_hash(Path(__file__).with_name(name)) for name in CODE],
@@ -63,7 +63,7 @@ class Recipe:
                 "tokenizers": importlib.metadata.version("tokenizers"),
                 "files": {domain: shelf.manifest() for domain, shelf in self.shelves.items()},
                 "settings": [self.tokens, self.max_bytes, self.duplicates, self.eos],
-                "tokenizer": given and [given.content, given.separator, given.mask],
+                "tokenizer": fixed and [fixed.content, fixed.separator, fixed.mask],
             }
         )
 
@@ -148,7 +148,7 @@ class Build:
         """Hash of the tokenizer that lies in the folder now, and the type of its ids."""
         known = read_tokenizer(self.part)
         if known is None:
-            made = self.recipe.given or trained(self._sample(), self.recipe.tokens)
+            made = self.recipe.tokenizer or trained(self._sample(), self.recipe.tokens)
             known = made, write_tokenizer(self.part, made)
         return known[1], dtype_of(known[0])
 

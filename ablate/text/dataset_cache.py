@@ -73,7 +73,7 @@ def cached(root: Path, recipe: Recipe, workers: int = 0) -> Packed:
 
 
 def _replace(folder: Path, build: Build) -> None:
-    """Puts what is built into the place of what is there; shards that are whole are not made again."""
+    """Puts what is built into the place of what is there; whole shards are kept."""
     if folder.is_file():
         folder.unlink()
     if folder.exists() and not build.part.exists():

@@ -68,7 +68,7 @@ def read_census(path: Path) -> Census | None:
 
 
 def count(bundle: Bundle, kind: Duplicates, folder: Path | None) -> Census:
-    """The bundle's census: read from `folder` where it is there and whole, else made, and put there."""
+    """The bundle's census: read from `folder` where a whole one lies there, else counted and written there."""
     path = folder / f"{bundle.name}.npz" if folder else None
     known = read_census(path) if path else None
     if known is not None:
@@ -124,7 +124,7 @@ class Chosen:
     held_N: Array
 
     def texts(self, found: Iterable[str]) -> Iterator[tuple[bool, str]]:
-        """(held out?, text) of what is used, from the texts of all documents of the bundle.
+        """(held out, text) of every document that is used, from the texts of all documents of the bundle.
 
         Raises ValueError if these are not those that were counted.
         """

@@ -50,7 +50,7 @@ class Order:
 def tokenize(order: Order, texts: Iterable[str] | None = None) -> dict[str, Any]:
     """The shard's description: as it lies there, if it is whole, else after making it.
 
-    texts: of all documents of the bundle; read from its files where not given. Description: `files`, by split, each
+    texts: of all documents of the bundle; read from its files where None. Description: `files`, by split, each
     with name, sha256, tokens, bytes of text and `lengths`, the tokens of every document.
     """
     known = read_sealed(order.path)

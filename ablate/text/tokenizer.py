@@ -83,7 +83,7 @@ def trained(texts: Iterable[str], tokens: int) -> TextTokenizer:
     return TextTokenizer(tokenizer.to_str(), (SEPARATOR, size), (MASK, size + 1))
 
 
-def given(path: str, separator: str = "", mask: str = "") -> TextTokenizer:
+def checkpoint_tokenizer(path: str, separator: str = "", mask: str = "") -> TextTokenizer:
     """The tokenizer of a tokenizer.json, or of the folder that holds one, with what the files beside it say.
 
     separator, mask: names of tokens; where empty, the checkpoint's end of text and its MASK, else an id after its last.

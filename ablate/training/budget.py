@@ -15,8 +15,8 @@ class Budget:
     """How much is spent. base_tokens and tokens: training tokens in the general and the new domain.
 
     evaluations: probes, evenly spaced, apart from those at 0 and around each switch. questions: decoded at each of
-    `block_sizes` on each law, but no more than can be decoded by reading `decoded` tokens. contexts: rows drawn from
-    each law of contexts. every: steps between logged rows.
+    `block_sizes` on each split, but no more than can be decoded by reading `decoded` tokens. contexts: rows drawn by
+    each context sampler. every: steps between logged rows.
     """
 
     base_tokens: int = 1_250_000

@@ -224,6 +224,6 @@ def repair(run: Run) -> None:
         write_config(run)
 
 
-def write_config(noun: Any) -> None:
+def write_config(run: Any) -> None:
     """The resolved configuration of a run or of a survey, in its folder."""
-    write_bytes(noun.folder / "config.yaml", yaml.safe_dump(describe(noun), sort_keys=False).encode())
+    write_bytes(run.folder / "config.yaml", yaml.safe_dump(describe(run), sort_keys=False).encode())

@@ -29,7 +29,7 @@ class Batch(NamedTuple):
 class DataFeed(Dataset):
     """Micro-batches of the training steps first..first+steps: item i is the same whichever process or worker asks.
 
-    unique: sequences that there are, 0 if every one is fresh; they come in a new order every epoch, their noise anew.
+    unique: sequences that there are, 0 if every one is fresh; they come in a new order with new noise every epoch.
     """
 
     corpus: Corpus
@@ -76,6 +76,6 @@ class DataFeed(Dataset):
 
 
 def loader(feed: DataFeed, workers: int) -> DataLoader:
-    """The feed as Lightning wants it: items are whole micro-batches already, the same whichever worker makes them."""
+    """The feed as a Lightning data loader. Items are whole micro-batches, the same whichever worker makes them."""
     context = "spawn" if workers else None  # a fork would copy locks that other threads hold
     return DataLoader(feed, batch_size=None, shuffle=False, num_workers=workers, multiprocessing_context=context)

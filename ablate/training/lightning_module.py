@@ -57,7 +57,7 @@ class TrainingModule(lightning.LightningModule):
         return optimizer
 
     def configure_model(self) -> None:
-        """Nothing: a sharded network comes sharded; Lightning's strategy for it wants to be told."""
+        """Does nothing: a sharded network arrives sharded, but Lightning's strategy requires this method."""
 
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
         norm = clip_gradients(self.network.parameters(), self.stage.clip_norm)

@@ -8,7 +8,7 @@ from ablate.training.run_config import Run
 
 
 def probes(run: Run) -> list[Probe]:
-    """What a run asks: the new domain held out and under the training law, and the general domain (forgetting)."""
+    """What a run asks: the new domain's test and training splits, and the general domain (forgetting)."""
     budget = run.budget
     sizes = tuple(budget.block_sizes)
     asked = (

@@ -152,7 +152,7 @@ class Run:
         return self.flops_after(sum(self.stage_steps))
 
     def pauses(self) -> list[int]:
-        """Steps after which probes are put: evenly spaced ones and every stage's end, in order."""
+        """Steps after which the model is evaluated: evenly spaced ones and every stage's end, in order."""
         total, ends = sum(self.stage_steps), []
         for steps in self.stage_steps:
             ends.append(steps + (ends[-1] if ends else 0))

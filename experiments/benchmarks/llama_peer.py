@@ -25,19 +25,19 @@ def llama_of(network: Transformer) -> Any:
     """transformers' LlamaForCausalLM of the same shape and weights, in every other respect at its defaults."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    s = network.shape
-    config = LlamaConfig(
-        vocab_size=network.head.out_features,
-        hidden_size=s.width,
-        intermediate_size=s.hidden,
-        num_hidden_layers=s.layers,
-        num_attention_heads=s.heads,
-        num_key_value_heads=s.kv_heads,
-        rms_norm_eps=s.norm_eps,
-        rope_theta=s.rope_theta,
-        tie_word_embeddings=s.tied,
-    )
-    llama = LlamaForCausalLM(config)
+    s = network.config
+    told: dict[str, Any] = {
+        "vocab_size": network.head.out_features,
+        "hidden_size": s.width,
+        "intermediate_size": s.hidden,
+        "num_hidden_layers": s.layers,
+        "num_attention_heads": s.heads,
+        "num_key_value_heads": s.kv_heads,
+        "rms_norm_eps": s.norm_eps,
+        "rope_theta": s.rope_theta,
+        "tie_word_embeddings": s.tied,
+    }
+    llama = LlamaForCausalLM(LlamaConfig(**told))
     ours = network.state_dict()
     weights = {theirs: ours[name].clone() for name, theirs in names(s).items()}
     llama.load_state_dict(weights, strict=not s.tied)  # no matrix is left over on either side but a tied head

@@ -63,7 +63,7 @@ class Chain:
             yield Pass(self, seen, part, found, ring)
 
     def prior(self, uniform_CN: Array) -> Iterator[tuple[int, Array]]:
-        """Yields (clique, (N,) rows) drawn from the law itself, one uniform number a clique."""
+        """Yields (clique, (N,) rows) drawn from the prior, one uniform number a clique."""
         state_N = np.zeros(uniform_CN.shape[1], dtype=np.int64)
         for c in reversed(range(len(self.rows))):
             upto_R, bounds = self._cumulative[c]

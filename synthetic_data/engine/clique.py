@@ -1,4 +1,4 @@
-"""Cliques: the rows of a law, and what evidence leaves of them.
+"""Cliques: the rows of a distribution, and what evidence leaves of them.
 
 A clique lists its rows (state in, tokens at some positions, state out, weight). What a pass along the chain needs is
 the total weight of each pair of states, and of each cell: a pair of states with one token. Both depend on the visible

@@ -16,7 +16,7 @@ Array = np.ndarray[Any, Any]
 
 
 def listed_oracle(records_NL: Array, vocabulary: Vocabulary) -> ChainOracle:
-    """Exact oracle of the uniform law over listed records; a record that is listed twice counts twice.
+    """Exact oracle of the uniform distribution over listed records; a record that is listed twice counts twice.
 
     Raises ValueError for no records; the oracle itself refuses contexts that agree with none, naming the row.
     """

@@ -1,4 +1,4 @@
-"""Exact oracles: a law over L tokens is a product of independent chains of sparse cliques.
+"""Exact oracles: a distribution over L tokens is a product of independent chains of sparse cliques.
 
 Token layout is apart from inference order: each position belongs to one clique, wherever it stands. Chains that have
 the same rows at other positions (the records of a sequence, say) are inferred together, as columns of one chain.
@@ -80,7 +80,7 @@ class ChainOracle:
         self.evidence = Evidence(hit=1 - noise + self.stray, miss=self.stray)
 
     def noisy(self, q: float) -> ChainOracle:
-        """The oracle of the same law seen through noise."""
+        """The oracle of the same distribution seen through noise."""
         return ChainOracle(self.chains, self.length, self.vocabulary, q)
 
     @property
@@ -134,7 +134,7 @@ class ChainOracle:
         return self._tensor(self._complete(self._checked(tokens_BL), MAX_PRODUCT, most_probable))
 
     def draw(self, uniform_BN: Array) -> Tensor:
-        """(B, L) int64 clean sequences of the law, exact, from N = `draws` uniform numbers each: a world's sampler."""
+        """(B, L) int64 clean sequences, exact, from N = `draws` uniform numbers each: a world's sampler."""
         drawn = np.empty((len(uniform_BN), self.length), dtype=np.int64)
         first = 0
         for copies in self.copies:

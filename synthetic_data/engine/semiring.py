@@ -1,6 +1,6 @@
 """Semirings, and sums of rows that share a label.
 
-Shapes: R rows, N columns (sequences, or parts of sequences that have the same law), S states.
+Shapes: R rows, N columns (sequences, or parts of sequences that have the same distribution), S states.
 """
 
 from __future__ import annotations

@@ -98,18 +98,8 @@ class Arithmetic:
     def __post_init__(self) -> None:
         self.domain, self.split = choice_of(Domain, "domain", self.domain), split_of(self.name, self.split, self.splits)
         self.layout, self.order = choice_of(Layout, "layout", self.layout), choice_of(DigitOrder, "order", self.order)
-        require_fields(
-            self,
-            records=(1, 64),
-            digits=(1, 8),
-            names=(2, 26),
-            affine=(0, 8),
-            tables=(0, 8),
-            checksum=(2, 31),
-            chain=(1, 8),
-            wrap=(False, True),
-            world=WORLD,
-        )
+        require_fields(self, records=(1, 64), digits=(1, 8), names=(2, 26), affine=(0, 8), tables=(0, 8))
+        require_fields(self, checksum=(2, 31), chain=(1, 8), wrap=(False, True), world=WORLD)
         if self.affine + self.tables == 0:
             raise ValueError(
                 "corpus.affine and corpus.tables: wanted at least one new operator, got none; try corpus.affine=1"
@@ -177,7 +167,7 @@ class Arithmetic:
         return Query(tokens_BL, answer_BL, verify)
 
     def stale(self, n: int, seed: int) -> Stale | None:
-        """`a=1,b=2,` hidden `a+b=` hidden: what is hidden binds both names anew, so the visible bindings are stale."""
+        """`a=1,b=2,` hidden `a+b=` hidden: what is hidden binds both names again, so the visible bindings are stale."""
         import torch
 
         if self.records < 2 or self.layout is not Layout.record:

@@ -26,7 +26,7 @@ def expressions(assigned: int, modulus: int, operators: int) -> Array:
 
 
 def held_out(shape: Array | int, depth: Array | int) -> Array:
-    """bool: is the combination kept from training?
+    """bool: whether the combination is kept from training.
 
     A Latin rule: each depth lacks one shape, and no shape is lacking at two depths in a row. Depth 1 lacks `x o x`,
     depth 2 lacks variable-operator-constant, depth 3 lacks constant-operator-variable.

@@ -8,16 +8,16 @@ not one person. Three wordings say an attribute. Person p, attribute a and wordi
 p + a + t = 0 modulo 3: training never says this fact about this person in these words, and says it in two others.
 
 Splits. train: two wordings. test: the held-out one. reversed: the records of train in the other order, that is with
-statements and name exchanged. unseen: people of whom training never speaks; their values are drawn anew in every
+statements and name exchanged. unseen: people of whom training never speaks; their values are drawn afresh in every
 record, so the truth is the prior and no learner beats 1 / values: a control that must fail. whole: all wordings.
 
 Questions ask for what a record ends in: the values, given name and wordings; or the name, given the statements, where
 the name of anyone in this domain of whom all statements are true is right, whatever the wording. Unseen people have no
 facts of their own, so there only the record's own name is right.
 
-`unique=N` lists N records of the train law, and training draws from these alone: `oracle` stays exact for the law that
-they were drawn from, p_0, and `empirical` is exact for the list. Questions and all other splits keep p_0: there is no
-finite list of what is held out, and `empirical` is None.
+`unique=N` lists N records of the train split, and training draws from these alone: `oracle` stays exact for the split
+that they were drawn from, p_0, and `empirical` is exact for the list. Questions and all other splits keep p_0: there is
+no finite list of what is held out, and `empirical` is None.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Facts:
 
     @cached_property
     def oracle(self) -> ChainOracle:
-        """Exact for p_0, the law that records are drawn from, listed or not."""
+        """Exact for p_0, the distribution that records are drawn from, listed or not."""
         at = self._places
         bos, stop = self.vocabulary.ids(["<bos>", ". "])
         constants = Clique((0, *at.stop_A), np.array([[bos, *[stop] * self.attributes]]))
@@ -192,7 +192,7 @@ class Facts:
 
     @cached_property
     def _names_P3(self) -> Array:
-        """Token ids of the names of this law's people."""
+        """Token ids of the names of this split's people."""
         group = 2 if self.split is Split.unseen else list(Domain).index(self.domain)
         pools = name_pools(self.people)
         first_id = self.vocabulary.ids([pool[0] for pool in pools])

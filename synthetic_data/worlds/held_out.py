@@ -1,7 +1,7 @@
 """The held-out rule: a checksum modulo m, which exact inference can carry as a state.
 
 Whatever has residue 0 belongs to the test split, the rest to the training split. Unlike a hash, such a predicate
-leaves each split an exact law of its own.
+leaves each split an exact distribution of its own.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Array = np.ndarray[Any, Any]
 
 
 def accepted(residues: Array, split: Split) -> Array:
-    """bool, same shape: does the residue belong to the split? `longer` and `whole` take any, the others as train."""
+    """bool, same shape: whether the residue belongs to the split. `longer` and `whole` take any, others as train."""
     everything = np.ones_like(residues, dtype=bool)
     rule = {Split.test: residues == 0, Split.longer: everything, Split.whole: everything}
     return rule.get(split, residues != 0)

@@ -78,11 +78,11 @@ class HeldOut:
         return residue_XY, np.full_like(grown_XY, run) if 0 < self.chain == run else np.minimum(grown_XY, self.chain)
 
     def allowed(self, run_R: Array) -> Array:
-        """May a sequence of the split come by?"""
+        """bool: whether a sequence of the split may pass through."""
         return (run_R < self.chain) | (self.chain == 0) | (self.split not in (Split.train, Split.test))
 
     def ends(self, residue_R: Array, run_R: Array) -> Array:
-        """Does the split hold what ends in this state?"""
+        """bool: whether the split holds what ends in this state."""
         if self.split is Split.longer:
             return run_R == self.chain
         return accepted(residue_R, self.split) & self.allowed(run_R)

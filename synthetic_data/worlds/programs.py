@@ -5,14 +5,14 @@ Example with three variables modulo 5:
     <bos>x=3;y=x+1;z=y*x;z?2
 
 The first variable gets a constant. Every later one gets `A o B`, where A and B are constants or variables assigned
-before, at least one of them a variable. The question asks for a variable that was assigned by an expression. The law is
-uniform over all such programs and questions. The general domain knows + - and *; the new domain's operators are random
-tables fixed by `world`, which the base model has never seen.
+before, at least one of them a variable. The question asks for a variable that was assigned by an expression. The split
+is uniform over all such programs and questions. The general domain knows + - and *; the new domain's operators are
+random tables fixed by `world`, which the base model has never seen.
 
-The test split holds the programs with at least one held-out combination of an expression's shape and its depth (see
-`synthetic_data.worlds.expressions.held_out`). All three shapes remain in training, except with two variables, where depth 1 is
-the only one and `x o x` is held out. Every operator is shown with every pair of values, so that the test asks for new
-compositions and not for unseen entries of a table. The answer is the value asked for.
+The test split holds the programs with at least one held-out combination of an expression's shape and its depth; see
+`synthetic_data.worlds.expressions.held_out`. All three shapes remain in training, except with two variables, where
+depth 1 is the only one and `x o x` is held out. Every operator is shown with every pair of values, so that the test
+asks for new compositions and not for unseen entries of a table. The answer is the value asked for.
 
 Exact state: the values of the variables assigned so far, and their depths as long as the split is undecided.
 """
@@ -162,7 +162,7 @@ class Programs:
         return [*cliques, self._asked(now.values_SK)]
 
     def _possible(self, settled: Array, last: bool) -> Array:
-        """bool: may such an environment still lead into the split? Once settled, always settled."""
+        """bool: whether such an environment can still lead into the split. Once it is settled it stays so."""
         if self.split is Split.train:
             return ~settled
         return settled | (not last)

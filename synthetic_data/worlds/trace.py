@@ -41,7 +41,7 @@ DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUV"
 
 @dataclass(frozen=True)
 class Kind:
-    """Programs over one set of operators, numbered on from `first` among all. share: of the law's sequences."""
+    """Programs over one set of operators, numbered on from `first` among all. share: of the split's sequences."""
 
     first: int
     operators: int
@@ -141,7 +141,7 @@ class Trace:
 
     @property
     def _kinds(self) -> list[Kind]:
-        """What the law mixes."""
+        """What the split mixes."""
         if self.domain is Domain.general:
             return [Kind(0, self.general_operators)]
         common, dialect = self.general_operators, self.general_operators + self.new_operators

@@ -1,4 +1,4 @@
-"""What synthetic worlds share: checks of their fields and sizes, a sampler, and a fingerprint of their law."""
+"""What synthetic worlds share: checks of their fields and sizes, a sampler, and a fingerprint of their data."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def require_rows(world: Any, rows: int, most: int, advice: str, swept: int = 0) 
 
 
 def draw(world: Any, indices: Sequence[int] | np.ndarray, seed: int, stream: str) -> Tensor:
-    """(B, L) rows of the world's law by its oracle, exact; row i depends on (seed, stream, indices[i]) alone."""
+    """(B, L) rows of the world by its oracle, exact; row i depends on (seed, stream, indices[i]) alone."""
     stream = f"{world.name}/{stream}/{world.domain}/{world.split}"
     return world.oracle.draw(uniform(seed, stream, indices, (world.oracle.draws,)).numpy())
 

@@ -171,7 +171,7 @@ def test_a_context_never_visited_costs_a_uniform_guess():
         assert gone.visited == 0
     nothing = cost(infer, train, k, entropy, 0)
     assert nothing.bits == nothing.unseen == pytest.approx(float(infer @ (np.log2(k) - entropy)), abs=1e-12)
-    with pytest.raises(ValueError, match="pi_train to be a law"):
+    with pytest.raises(ValueError, match="pi_train to be a distribution"):
         cost(infer, 2 * train, k, entropy, 10)
 
 

@@ -14,7 +14,8 @@ from scipy import stats
 import synthetic_data
 from ablate.core.corpus import Domain, Split
 from ablate.core.rng import uniform
-from synthetic_data import Noisy, Trace, noisy
+from synthetic_data import Noisy, Trace
+from synthetic_data.worlds.noisy import noisy
 from tests.synthetic_data.enumerate_facts import ids_and_probabilities
 from tests.synthetic_data.enumerate_programs import every_program
 from tests.synthetic_data.enumeration import every_sequence, likelihoods, masked, noisy_posterior, order_gap

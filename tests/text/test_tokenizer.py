@@ -11,7 +11,7 @@ import pytest
 
 from ablate.core.corpus import SPLITS, Domain
 from ablate.text.corpora import Text
-from ablate.text.tokenizer import MASK, given
+from ablate.text.tokenizer import MASK, checkpoint_tokenizer
 from tests.text.prose import fill, prose
 
 ODD = "a <|endoftext|> b <|im_end|>\r\n\t𝔘 <mask> e\u0301   <pad>"
@@ -68,15 +68,15 @@ def test_ids_are_the_checkpoints_own(tmp_path: Path) -> None:
     own = Tokenizer.from_file(str(folder / "tokenizer.json"))
     own.no_truncation()
     own.no_padding()
-    made, texts = given(str(folder)), [prose(3), prose(77), "x    y", "  \n"]
+    made, texts = checkpoint_tokenizer(str(folder)), [prose(3), prose(77), "x    y", "  \n"]
     assert made.encode(texts) == [own.encode(text, add_special_tokens=False).ids for text in texts]
-    assert given(str(folder / "tokenizer.json")) == made
+    assert checkpoint_tokenizer(str(folder / "tokenizer.json")) == made
     assert [made.vocabulary.symbols[i] for i in made.encode(["x    y"])[0]] == ["x", "    ", "y"]
 
 
 @pytest.mark.parametrize("make", [byte_level, metaspace])
 def test_special_tokens_are_never_read_out_of_a_text(make, tmp_path: Path) -> None:
-    made = given(str(make(tmp_path / "model")))
+    made = checkpoint_tokenizer(str(make(tmp_path / "model")))
     reserved = {made.separator[1], made.mask[1]}
     for text in (ODD, ODD + "</s>", "</s>", "<|endoftext|>", "aab abü 数"):
         (ids,) = made.encode([text])
@@ -87,32 +87,32 @@ def test_special_tokens_are_never_read_out_of_a_text(make, tmp_path: Path) -> No
 
 def test_separator_is_what_the_checkpoint_says(tmp_path: Path) -> None:
     folder = byte_level(tmp_path / "model")
-    ids = {name: given(str(folder), name).separator[1] for name in ("<|endoftext|>", "<|im_end|>")}
-    assert given(str(folder)).separator[0] == "<|endoftext|>"
+    ids = {name: checkpoint_tokenizer(str(folder), name).separator[1] for name in ("<|endoftext|>", "<|im_end|>")}
+    assert checkpoint_tokenizer(str(folder)).separator[0] == "<|endoftext|>"
     write(folder, special_tokens_map={"eos_token": {"content": "<|im_end|>"}})
-    assert given(str(folder)).separator == ("<|im_end|>", ids["<|im_end|>"])
+    assert checkpoint_tokenizer(str(folder)).separator == ("<|im_end|>", ids["<|im_end|>"])
     write(folder, tokenizer_config={"eos_token": "<|endoftext|>"})
-    assert given(str(folder)).separator[0] == "<|endoftext|>"
+    assert checkpoint_tokenizer(str(folder)).separator[0] == "<|endoftext|>"
     write(folder, generation_config={"eos_token_id": [ids["<|im_end|>"], ids["<|endoftext|>"]]})
-    assert given(str(folder)).separator[0] == "<|im_end|>"
+    assert checkpoint_tokenizer(str(folder)).separator[0] == "<|im_end|>"
     write(folder, config={"eos_token_id": ids["<|endoftext|>"]})
-    assert given(str(folder)).separator[0] == "<|endoftext|>"
-    assert given(str(folder), "<|im_end|>").separator[0] == "<|im_end|>"
+    assert checkpoint_tokenizer(str(folder)).separator[0] == "<|endoftext|>"
+    assert checkpoint_tokenizer(str(folder), "<|im_end|>").separator[0] == "<|im_end|>"
 
 
 def test_mask_is_the_checkpoints_or_a_new_id(tmp_path: Path) -> None:
     folder = byte_level(tmp_path / "model")
-    made = given(str(folder))
+    made = checkpoint_tokenizer(str(folder))
     assert made.mask == (MASK, len(made.vocabulary) - 1)
     assert made.vocabulary.symbols[-2] == "    "
     write(folder, config={"mask_token_id": 420})
-    far = given(str(folder)).vocabulary
+    far = checkpoint_tokenizer(str(folder)).vocabulary
     assert (far.mask_id, len(far), far.symbols[-1]) == (420, 421, MASK)
     assert set(far.symbols[len(made.vocabulary) - 1 : 420]) == {""}
-    own = given(str(byte_level(tmp_path / "own", ("</s>", "<|mdm_mask|>")))).vocabulary
+    own = checkpoint_tokenizer(str(byte_level(tmp_path / "own", ("</s>", "<|mdm_mask|>")))).vocabulary
     assert own.symbols[own.mask_id] == "<|mdm_mask|>"
     assert own.mask_id < len(own) - 1
-    assert given(str(tmp_path / "own"), mask="    ").mask[0] == "    "
+    assert checkpoint_tokenizer(str(tmp_path / "own"), mask="    ").mask[0] == "    "
 
 
 def test_errors_are_one_line_that_names_the_file(tmp_path: Path) -> None:
@@ -127,18 +127,18 @@ def test_errors_are_one_line_that_names_the_file(tmp_path: Path) -> None:
         if content is not None:
             (tmp_path / path).write_text(content)
         with pytest.raises(ValueError, match=rf"^corpus\.tokenizer: .*{path}.*$"):
-            given(str(tmp_path / path))
+            checkpoint_tokenizer(str(tmp_path / path))
     with pytest.raises(ValueError, match=r"corpus\.separator: .*name no end of text; try corpus\.separator=TOKEN"):
-        given(str(folder))
+        checkpoint_tokenizer(str(folder))
     with pytest.raises(ValueError, match=r"corpus\.separator: wanted a token of .*got '<three>'"):
-        given(str(folder), "<three>")
+        checkpoint_tokenizer(str(folder), "<three>")
     with pytest.raises(ValueError, match=r"corpus\.mask_token: wanted another token than the separator"):
-        given(str(folder), "<one>", "<one>")
+        checkpoint_tokenizer(str(folder), "<one>", "<one>")
     with pytest.raises(ValueError, match=r"config\.json names 9999 as its end of text"):
-        given(str(write(folder, config={"eos_token_id": 9999})))
+        checkpoint_tokenizer(str(write(folder, config={"eos_token_id": 9999})))
     (folder / "config.json").write_text("{")
     with pytest.raises(ValueError, match=r"config\.json cannot be read"):
-        given(str(folder))
+        checkpoint_tokenizer(str(folder))
     for fields in ({"tokenizer": "x", "tokens": 300}, {"separator": "x"}, {"mask_token": "x"}):
         with pytest.raises(ValueError, match=rf"corpus\.{list(fields)[-1]}="):
             Text(**fields)  # type: ignore[arg-type]

@@ -53,7 +53,6 @@ def test_more_seeds_than_can_be_enumerated():
     assert statistics.sign_flip(values) == statistics.sign_flip(values)
 
 
-@pytest.mark.slow
 def test_errors_of_both_kinds_by_simulation():
     """Eight seeds: 12 of 256 patterns lie below .05; the stated effect is found at the stated power."""
     n, simulated = 8, 2000
@@ -121,7 +120,6 @@ def test_earlier_arrivals_score_higher_and_none_score_alike():
     assert not statistics.log_rank_scores([30.0] * 4, [False] * 4).any()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("n", [4, 8])
 def test_intervals_of_few_seeds_cover(n):
     """Percentiles as they are drawn would cover 80 % of means of four normal values and 87 % of eight."""

@@ -122,7 +122,7 @@ def test_strategies_differ_in_what_a_processor_holds():
         ({"peak": 0}, "try peak="),
     ],
 )
-def test_bad_plans_say_what_to_type(fields, told):
+def test_bad_plans_say_what_to_try(fields, told):
     with pytest.raises(ValueError, match=told):
         plan(**fields)
 

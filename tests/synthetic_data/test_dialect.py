@@ -12,8 +12,7 @@ from scipy import stats
 
 from ablate.core.corpus import Domain, Split
 from ablate.core.rng import uniform
-from synthetic_data import Trace
-from synthetic_data.worlds import noisy
+from synthetic_data import Trace, noisy
 from tests.synthetic_data.enumeration import every_trace, masked, noisy_posterior, order_gap
 
 SMALL = {

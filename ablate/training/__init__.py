@@ -1,6 +1,6 @@
 """A run: from a configuration to a folder of results, resumable at every checkpoint.
 
-Keys of a run: run_config.py, budget.py. The loop over stages: train.py, through lightning_module.py. How many
-checkpoints are kept: checkpoint.py. Order of the data: data_feed.py. What is evaluated: probe_plan.py. Progress bar:
-progress.py. The base model: base_model.py. manifest.json: run_manifest.py.
+Keys of a run: run_config.py, budget.py. The loop over stages: session.py, started by train.py, through
+lightning_module.py. How many checkpoints are kept: checkpoint.py. Order of the data: data_feed.py. What is evaluated:
+probe_plan.py. Progress bar: progress.py. The base model: base_model.py. manifest.json: run_manifest.py.
 """

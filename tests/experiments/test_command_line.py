@@ -171,7 +171,15 @@ def test_every_change_of_objective_has_the_same_warmup():
 
 @pytest.mark.slow
 def test_a_sweep_runs_every_arm_and_compare_draws_them(tmp_path):
-    done = started("-m", "regime=ar_to_bidllm,bidllm", "seed=0,1", "budget=smoke", "threads=1", cwd=tmp_path)
+    tiny = [
+        "budget=smoke",
+        "budget.base_tokens=2000",
+        "budget.tokens=4000",
+        "corpus.operations=3",
+        "batch=8",
+        "threads=1",
+    ]
+    done = started("-m", "regime=ar_to_bidllm,bidllm", "seed=0,1", *tiny, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     folders = sorted(p for p in (tmp_path / "runs").iterdir() if p.name != ".base")
     assert len(folders) == 4
@@ -184,5 +192,5 @@ def test_a_sweep_runs_every_arm_and_compare_draws_them(tmp_path):
         check=False,
     )
     assert compare.returncode == 0, compare.stderr
-    again = started("regime=bidllm", "seed=1", "budget=smoke", "threads=1", cwd=tmp_path)
+    again = started("regime=bidllm", "seed=1", *tiny, cwd=tmp_path)
     assert "complete already" in again.stdout

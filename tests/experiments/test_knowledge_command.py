@@ -62,6 +62,7 @@ def test_help_names_the_corpora(typed, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_small_survey_as_typed(typed, tmp_path):
     """Rows of every law, the figures, the configuration; the same command again, in another process, equals it."""
     command = [sys.executable, knowledge.__file__, *SMALL.split()]

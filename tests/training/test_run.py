@@ -325,6 +325,7 @@ def _build(run, queue):
     queue.put((weights_hash(base_weights(run, QUIET)), bool(trained)))
 
 
+@pytest.mark.slow
 def test_of_two_processes_one_builds_the_base(finished, tmp_path):
     run = dataclasses.replace(finished, cache=str(tmp_path)).resolved()
     context = multiprocessing.get_context("spawn")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ablate.model.hf_weights import TOKENISER
+from ablate.model.hf_weights import TOKENIZER
 from ablate.text.tokenizer import TextTokenizer
 
 GAP = 1000  # ids without a token, up to MASK's, that are given placeholders
@@ -48,4 +48,4 @@ def tokenizer_files(tokenizer: TextTokenizer, context: int) -> dict[str, Any]:
     }
     if tokenizer.mask[1] in ids:
         said["mask_token"] = tokenizer.mask[0]
-    return {TOKENISER: parts, "tokenizer_config.json": said}
+    return {TOKENIZER: parts, "tokenizer_config.json": said}

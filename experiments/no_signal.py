@@ -41,9 +41,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         require_place(asked.out, "--out")
         rows: Frame = pd.DataFrame(validate(draws=asked.draws, seed=asked.seed))
-        weights = pd.DataFrame(validate_weights(draws=asked.draws, seed=asked.seed))
-        blocks = pd.DataFrame(validate_blocks(draws=asked.draws, seed=asked.seed))
-        clean = pd.DataFrame(shares(draws=asked.draws, seed=asked.seed))
+        weights: Frame = pd.DataFrame(validate_weights(draws=asked.draws, seed=asked.seed))
+        blocks: Frame = pd.DataFrame(validate_blocks(draws=asked.draws, seed=asked.seed))
+        clean: Frame = pd.DataFrame(shares(draws=asked.draws, seed=asked.seed))
         tables: dict[str, Frame] = {"no_signal": rows, "token_weights": weights, "block_losses": blocks}
         tables["clean_share"] = clean
         for name, frame in tables.items():

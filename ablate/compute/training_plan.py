@@ -93,7 +93,7 @@ class Plan:
 
     @property
     def symbols(self) -> int:
-        """BatchAddress of the embedding."""
+        """Rows of the embedding."""
         return self.model.vocabulary or self.vocabulary
 
     @property

@@ -109,7 +109,7 @@ class Objective(ABC):
 
     @property
     def rows_read(self) -> int:
-        """BatchAddress that the network reads for each sequence, R / B."""
+        """Rows that the network reads for each sequence, R / B."""
         return 1
 
     @property

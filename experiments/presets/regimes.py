@@ -34,7 +34,7 @@ def switched(name: str, first: Objective, *later: Objective) -> Regime:
 
 # First the paper's arms. Then small blocks: the recipe's own path and growing ones, without shift from the first block
 # on, so that outputs change what they predict once. Then arms that separate attention,
-# sampler of masks and number of supervised tokens, which AR and masked diffusion change all at once.
+# mask sampling and number of supervised tokens, which AR and masked diffusion change all at once.
 REGIMES = {
     r.name: r
     for r in (

@@ -25,6 +25,7 @@ from experiments.presets import studies
 from experiments.presets.followup_studies import STUDIES
 from experiments.study_runner import kept_results, plan_runs
 from experiments.study_runner.assignment import Assignment
+from experiments.study_runner.registered import registered
 from tests import ROOT
 from tests.studies.test_outcomes import RUN as ROW
 
@@ -283,7 +284,7 @@ def test_committed_results_are_those_of_the_shipped_studies(tmp_path):
         if not path.exists():
             continue
         manifest = json.loads(path.read_text())
-        assert manifest["identity"] == kept_results.identity(asked), name
+        assert manifest["identity"] == registered(kept_results.identity(asked)), name
         settings = {group: {s.name: s for s in getattr(asked, group)} for group in ("conditions", "arms")}
         for run in manifest["runs"].values():
             words = asked.words_of(settings["conditions"][run["condition"]], settings["arms"][run["arm"]], run["seed"])

@@ -95,47 +95,31 @@ def _number(value: float) -> str:
 
 def weights_table(rows: Frame) -> Table:
     """Mean weight of a token after the atom clip, by guard and weight: a column per block size."""
-    out = Table(
-        title="Mean weight of a token, rates clipped at 1/B: exact, then drawn ± standard error",
-        title_justify="left",
-        show_edge=False,
-        pad_edge=False,
-        caption="1 where the loss is unbiased",
-        caption_justify="left",
-    )
-    out.add_column("guard, weight", no_wrap=True)
-    for size in sorted(rows["block_size"].unique()):
-        out.add_column(f"B = {size}", justify="right", no_wrap=True)
-    for (guard, weight), part in rows.groupby(["guard", "weight"], sort=False):
-        marks = part["p_holm"].map(lambda p: "!" if p < LEVEL else "")
-        cells = (
-            f"{row.closed_form:.3f} {row.estimate:.3f} ± {row.error:.3f}{mark}"
-            for row, mark in zip(part.itertuples(), marks, strict=True)
-        )
-        out.add_row(f"{guard}, {weight}", *cells)
-    return out
+    title = "Mean weight of a token, rates clipped at 1/B: exact, then drawn ± standard error"
+    return _by_size(rows, ["guard", "weight"], "closed_form", title, "1 where the loss is unbiased")
 
 
 def blocks_table(rows: Frame) -> Table:
     """Masked tokens, the loss's variance and the weight's tail: a line per schedule, guard and weight."""
+    title = "Of a block: masked tokens, variance of its loss, tail of its weight: exact, then drawn ± standard error"
+    caption = "exact: by quadrature; the variance is that of sum(weight) / B, each token's cross-entropy being 1"
+    return _by_size(rows, ["quantity", "schedule", "guard", "weight"], "quadrature", title, caption)
+
+
+def _by_size(rows: Frame, names: list[str], exact: str, title: str, caption: str) -> Table:
+    """A line for each combination of these columns, a column per block size; ! marks what draws contradict."""
     out = Table(
-        title="Of a block: masked tokens, variance of its loss, tail of its weight: exact, then drawn ± standard error",
-        title_justify="left",
-        show_edge=False,
-        pad_edge=False,
-        caption="exact: by quadrature; the variance is that of sum(weight) / B, each token's cross-entropy being 1",
-        caption_justify="left",
+        title=title, title_justify="left", show_edge=False, pad_edge=False, caption=caption, caption_justify="left"
     )
-    out.add_column("quantity", no_wrap=True)
+    out.add_column(", ".join(names), no_wrap=True)
     for size in sorted(rows["block_size"].unique()):
         out.add_column(f"B = {size}", justify="right", no_wrap=True)
-    for names, part in rows.groupby(["quantity", "schedule", "guard", "weight"], sort=False):
-        marks = part["p_holm"].map(lambda p: "!" if p < LEVEL else "")
+    for values, part in rows.groupby(names, sort=False):
         cells = (
-            f"{row.quadrature:.3f} {row.estimate:.3f} ± {row.error:.3f}{mark}"
-            for row, mark in zip(part.itertuples(), marks, strict=True)
+            f"{row[exact]:.3f} {row['estimate']:.3f} ± {row['error']:.3f}{'!' if row['p_holm'] < LEVEL else ''}"
+            for _, row in part.iterrows()
         )
-        out.add_row(", ".join(map(str, names)), *cells)
+        out.add_row(", ".join(map(str, values)), *cells)
     return out
 
 

@@ -6,8 +6,10 @@ writes anything.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
+import functools
 import itertools
 from typing import Any
 
@@ -69,9 +71,9 @@ def _compose(command: Command, words: list[str]) -> Any:
     for override in overrides:
         if override.key_or_group in command.groups:
             _require_choice(override)
-    groups = [o.input_line or "" for o in overrides if o.key_or_group in command.groups]
+    choices = tuple(o.input_line or "" for o in overrides if o.key_or_group in command.groups)
     try:
-        config = compose(command.script, overrides=groups)
+        config = copy.deepcopy(_chosen(command.script, choices))
         if place:
             config.model = model_at(place)
         if begins and "tokenizer" in config.corpus:
@@ -84,6 +86,12 @@ def _compose(command: Command, words: list[str]) -> Any:
         raise UsageError(str(error).splitlines()[0] + "; type --help") from None
     config_type = command.config()
     return config_type(**{f.name: getattr(composed, f.name) for f in dataclasses.fields(config_type)})
+
+
+@functools.cache
+def _chosen(script: str, choices: tuple[str, ...]) -> DictConfig:
+    """The config of these choices of groups, no key set. Kept, as the arms of a study make few different choices."""
+    return compose(script, overrides=list(choices))
 
 
 def _places(command: Command, overrides: list[Override]) -> tuple[str, str, list[Override]]:

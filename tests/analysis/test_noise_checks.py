@@ -208,6 +208,7 @@ def test_one_cosine_is_not_another(claimed, drawn):
     assert binomtest(empty, draws, true).pvalue > 1e-5
 
 
+@pytest.mark.slow
 def test_the_experiment_writes_what_it_says(tmp_path, capsys, monkeypatch):
     from experiments import no_signal
 

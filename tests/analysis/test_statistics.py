@@ -53,6 +53,7 @@ def test_more_seeds_than_can_be_enumerated():
     assert statistics.sign_flip(values) == statistics.sign_flip(values)
 
 
+@pytest.mark.slow
 def test_errors_of_both_kinds_by_simulation():
     """Eight seeds: 12 of 256 patterns lie below .05; the stated effect is found at the stated power."""
     n, simulated = 8, 2000

@@ -104,6 +104,7 @@ def test_full_vocabulary_does_not_obey_it():
         assert sample.mean() > 5 * (expected_excess(k, visits) + abs(second_order(p, visits)))
 
 
+@pytest.mark.slow
 def test_no_table_pays_more_than_the_worst():
     for k in SIZES:
         for draw, alpha in enumerate((0.05, 0.3, 1.0, 30.0)):

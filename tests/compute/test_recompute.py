@@ -72,6 +72,7 @@ def test_nothing_is_made_anew_where_no_gradient_is_taken(monkeypatch):
     assert len(calls) == SHAPE.layers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choice", list(Recompute))
 def test_compiled_layers_give_the_same_gradients(choice, monkeypatch):
     """Traced and differentiated by the compiler, but not turned into machine code, which takes minutes on a CPU."""

@@ -127,6 +127,7 @@ def test_bad_plans_say_what_to_try(fields, told):
         plan(**fields)
 
 
+@pytest.mark.slow
 def test_every_regime_can_be_planned_for():
     for regime in REGIMES.values():
         for stage in Plan(MODELS["tiny"], regime, length=32, global_batch=1, steps=10).stages():

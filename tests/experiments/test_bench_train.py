@@ -87,6 +87,7 @@ def refused():
     return sorted((others - {"ablate", "experiments", "synthetic_data", "figures"}) | set(REFUSED))
 
 
+@pytest.mark.slow
 def test_it_runs_where_little_is_installed(tmp_path):
     """From command to file, in processes that refuse every other package; each contestant has its numbers."""
     (tmp_path / "sitecustomize.py").write_text(HOOK.format(refused=refused()))
@@ -189,6 +190,7 @@ def test_recomputation_is_chosen_by_the_plan():
     assert contest(recompute=Recompute.full).case(CONTESTANTS[0]).recompute is Recompute.full
 
 
+@pytest.mark.slow
 def test_one_that_fails_is_a_row(capsys):
     def in_process(case, fresh):
         if case.form is Form.dense:

@@ -136,6 +136,7 @@ def test_tab_completion(tmp_path):
     assert "corpus.operations=" in complete("corpus.op")
 
 
+@pytest.mark.slow
 def test_every_preset_builds():
     """Each name of each group composes into a run whose nouns accept it."""
     from experiments.cli.compose import jobs

@@ -82,6 +82,7 @@ def test_a_small_survey_as_typed(typed, tmp_path):
     assert (config["rows"], config["questions"], config["corpus"]["chain"]) == (32, 8, 2)
 
 
+@pytest.mark.slow
 def test_a_sweep_surveys_each_corpus(typed, tmp_path, monkeypatch):
     few = {name: law for name, law in context_samplers().items() if name in ("AR", "block 2")}
     monkeypatch.setattr(knowledge, "context_samplers", lambda: few)

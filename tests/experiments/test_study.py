@@ -106,6 +106,7 @@ def test_a_declared_factor_must_not_change_start_data_or_questions(factor, words
         proved(study(AR, ("other", f"regime=ar {words}"), factor=["regime", factor]))
 
 
+@pytest.mark.slow
 def test_the_matched_quantity_is_held():
     longer = ("longer", "regime=ar regime.stages.1.steps=40")
     with pytest.raises(ControlError, match="matched in steps within 2%, got ar 34, longer"):
@@ -146,6 +147,7 @@ def assignment(tmp_path, asked, **changes):
     return Assignment(asked, runs=str(tmp_path / "runs"), results=str(tmp_path / "results"), **changes)
 
 
+@pytest.mark.slow
 def test_plans_refuse_what_would_mix(tmp_path):
     plan = plan_runs.plan(assignment(tmp_path, study(AR, BIDLLM)))
     kept_results.begin(plan)
@@ -291,7 +293,7 @@ def test_committed_results_are_those_of_the_shipped_studies(tmp_path):
             assert run["words"] == words
 
 
-@pytest.mark.parametrize("name", list(STUDIES))
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n == "regimes" else pytest.mark.slow) for n in STUDIES])
 def test_every_shipped_study_is_controlled(name, tmp_path):
     asked = dataclasses.replace(STUDIES[name], seeds=STUDIES[name].seeds[:1])
     conditions = [c.name for c in asked.conditions if c.name != "python_source"]  # no need to tokenize it here

@@ -114,6 +114,7 @@ def test_the_url_of_a_storage_needs_no_quotes():
         assert jobs(sweep.SWEEP, sweep.gathered([typed]))[0].storage == url
 
 
+@pytest.mark.slow
 def test_every_combination_of_values_is_a_run():
     RUN.register()
     space, grid = search_spaces.SWEEPS["block_and_warmup"], search_spaces.SWEEPS["block_grid"]
@@ -127,6 +128,7 @@ def test_every_combination_of_values_is_a_run():
         assert {stage.lr for stage in run.regime.stages} == {0.002}
 
 
+@pytest.mark.slow
 def test_values_that_no_run_could_have_are_left_out_beforehand():
     fitted = fit(Search(search_spaces.SWEEPS["block_and_warmup"], words=["regime=ar_to_block", "corpus.operations=5"]))
     assert fitted.search.sweep.parameters[0].grid == [1, 2, 4, 8]

@@ -83,6 +83,7 @@ def stand_in(tmp_path, monkeypatch):
     return make
 
 
+@pytest.mark.slow
 def test_failed_and_nan_trials_are_recorded_as_such_and_resuming_adds_none(stand_in, monkeypatch):
     fitted = stand_in(rates(0.001, 0.002, 0.008, 0.009), sampler="grid", seeds=[100, 103])
     for _ in range(2):
@@ -121,6 +122,7 @@ def test_another_sweep_of_the_same_name_is_refused(stand_in):
             trial_storage.open_study(replace(fitted.search, **other))
 
 
+@pytest.mark.slow
 def test_several_objectives_have_a_column_each(stand_in):
     fitted = stand_in(rates(0.001, 0.002), sampler="grid", objectives=["excess_bits", "excess_bits_random"])
     trial_worker.Worker(fitted).go()
@@ -131,6 +133,7 @@ def test_several_objectives_have_a_column_each(stand_in):
     assert [trial.params["lr"] for trial in sweep_results.ranked(study.trials)] == [0.001, 0.002]
 
 
+@pytest.mark.slow
 def test_a_pruned_trial_is_stopped_and_has_no_value(stand_in, monkeypatch):
     monkeypatch.setenv("STAND_IN_SECONDS", "1")
     monkeypatch.setattr(trial_worker, "pruner_of", lambda *_: optuna.pruners.ThresholdPruner(upper=1.5))

@@ -74,6 +74,7 @@ def test_baselines_are_small_and_none_is_left_over():
     assert max(files.values()) < 40_000
 
 
+@pytest.mark.slow
 def test_the_tolerance_sees_that_a_curve_has_moved():
     rows = example_rows.regimes()
     moved = rows.assign(value=rows["value"].where((rows["regime"] != "bidllm") | (rows["stage"] < 0), 0.05))

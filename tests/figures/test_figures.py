@@ -219,6 +219,7 @@ def test_the_papers_table_is_what_its_figure_shows():
     assert [line[0].get_xdata()[0] for line in artists(figure, "switch")] == [100_000] * 3
 
 
+@pytest.mark.slow
 def test_compare_end_to_end(tmp_path):
     folders = [keep(tmp_path / name, study([name], seeds=1, sizes=(1,))) for name in ("ar_to_bidllm", "bidllm")]
     command = [sys.executable, compare.__file__, *map(str, sorted(tmp_path.iterdir()))]

@@ -153,6 +153,7 @@ def test_too_few_trials_for_an_importance_are_no_rows(drawn, results, tmp_path, 
     assert "came none; type python experiments/sweep.py" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_several_processes_draw_what_one_draws(results, tmp_path, monkeypatch):
     names = ["clean_share", "importance"]
     for most, folder in ((1, "one"), (2, "two")):

@@ -263,6 +263,7 @@ def test_naming_a_study_shows_it_and_keeps_the_others(results, capsys):
     assert "1 supported" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_committed_verdicts_are_those_of_the_committed_rows():
     found = command.collect(ROOT / "results", SHIPPED)
     kept = records.read(ROOT / "results" / "verdicts.parquet", VERDICTS)

@@ -216,6 +216,7 @@ def test_a_uniform_guess_on_what_is_possible_fits_the_set_and_not_the_law():
     assert excess == pytest.approx(measured(corpus, predict, "kl_within_bits"), abs=1e-9)
 
 
+@pytest.mark.slow
 def test_memorisation_tells_the_list_from_the_law():
     """A model of the list itself is nearer to it than to the law in every context, a model of the law the reverse."""
     corpus = synthetic_data.make("facts", people=40, unique=60)

@@ -105,6 +105,7 @@ def pixels(figure):
     return (255 * matplotlib.image.imread(picture)[..., :3]).astype(np.int16)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", paper_figs.FIGURES)
 def test_nothing_reaches_over_the_edge(name):
     """Captions, legends and titles lie within the figure; a caption below everything."""

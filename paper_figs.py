@@ -6,13 +6,13 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from ablate.core import records
+from ablate.core.child_processes import spawning
 from ablate.studies.outcomes import How, Outcome
 from ablate.studies.predictions import VERDICTS
 from figures.contexts import candidates_by_sampler, learning_cost, tabular_and_network, visits_and_mismatch
@@ -196,8 +196,7 @@ def at_work(tasks: list[Task]) -> Iterator[list[Path]]:
     if workers < 2:
         yield from map(write, tasks)
         return
-    os.environ["PYTHONSAFEPATH"] = "1"  # the processes find nothing in the current folder that stands in for a package
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, mp_context=spawning()) as pool:
         yield from pool.map(write, tasks)
 
 

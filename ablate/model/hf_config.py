@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ablate.core.foreign_files import read_json, require_id
 from ablate.model.config import ModelConfig
+from ablate.model.hf_settings import LARGEST, TYPE, number, require_fixed, shown, whole
 from ablate.model.rope import RopeScaling, Stretch
 
 Config = Mapping[str, Any]
-TYPE = "type init=hf:FOLDER, the folder of a Llama, Qwen2 or Qwen3 checkpoint"
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,9 @@ def read_config(place: Path) -> dict[str, Any]:
     """A config.json, or that of a folder. Raises ValueError where there is none that can be read."""
     path = config_path(place)
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        reason = getattr(error, "strerror", None) or "it is no JSON"
+        config = read_json(path)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise ValueError(
             f"{path}: wanted a checkpoint's config.json, got none that can be read ({reason}); {TYPE}"
         ) from None
@@ -113,29 +113,32 @@ def shape_of(place: Path) -> ModelConfig:
 
 def _shape(config: Config) -> ModelConfig:
     architecture = _architecture(config)
-    _require_fixed(config, FIXED, "")
-    odd = sorted({str(kind) for kind in config.get("layer_types") or ()} - {"full_attention"})
-    if odd:
-        raise ValueError(f"layer_types: wanted full_attention alone, got {', '.join(odd)}; {TYPE}")
-    width, heads = _whole(config, "hidden_size"), _whole(config, "num_attention_heads")
+    require_fixed(config, FIXED, "")
+    kinds = config.get("layer_types") or []
+    if not isinstance(kinds, list) or any(kind != "full_attention" for kind in kinds):
+        raise ValueError(f"layer_types: wanted full_attention alone, got {shown(kinds)}; {TYPE}")
+    width, heads = whole(config, "hidden_size"), whole(config, "num_attention_heads")
     # transformers' own default is the number of heads for Llama and 32 for the others, which nobody means
     kv_heads = heads if architecture is ARCHITECTURES["llama"] else None
-    head = _whole(config, "head_dim", architecture.head)
+    head = whole(config, "head_dim", architecture.head)
     theta, scaling = _rope(config)
     mask = next((key for key in ("mask_token_id", "mask_id") if config.get(key) is not None), None)
-    if mask and (isinstance(config[mask], bool) or not isinstance(config[mask], int) or config[mask] < 0):
-        raise ValueError(f"{mask}: wanted a token's id, 0 or more, got {config[mask]!r}; {TYPE}")
-    _whole(config, "max_position_embeddings", 1)
+    if mask:
+        require_id(config[mask], mask)
+    tied = config.get("tie_word_embeddings", False)
+    if not isinstance(tied, bool):
+        raise ValueError(f"tie_word_embeddings: wanted true or false, got {shown(tied)}; {TYPE}")
+    whole(config, "max_position_embeddings", 1)
     return ModelConfig(
         width,
-        _whole(config, "num_hidden_layers"),
+        whole(config, "num_hidden_layers"),
         heads,
-        _whole(config, "num_key_value_heads", kv_heads),
-        hidden=_whole(config, "intermediate_size"),
-        vocabulary=_whole(config, "vocab_size"),
-        tied=bool(config.get("tie_word_embeddings", False)),
+        whole(config, "num_key_value_heads", kv_heads),
+        hidden=whole(config, "intermediate_size"),
+        vocabulary=whole(config, "vocab_size"),
+        tied=tied,
         rope_theta=theta,
-        norm_eps=_number(config, "rms_norm_eps", 1e-6),
+        norm_eps=number(config, "rms_norm_eps", 1e-6),
         qkv_bias=architecture.qkv_bias,
         qk_norm=architecture.qk_norm,
         head=0 if head * heads == width else head,
@@ -147,13 +150,13 @@ def _shape(config: Config) -> ModelConfig:
 def _architecture(config: Config) -> Architecture:
     kind, named = config.get("model_type"), config.get("architectures") or []
     if not isinstance(named, list):
-        raise ValueError(f"architectures: wanted a list of names, got {named!r}; {TYPE}")
+        raise ValueError(f"architectures: wanted a list of names, got {shown(named)}; {TYPE}")
     known = ARCHITECTURES.get(str(kind))
     if known is None or (named and known.name not in named):
         wanted = ", ".join(f"{name} ({a.name})" for name, a in ARCHITECTURES.items())
         raise ValueError(
-            f"unknown architecture: wanted model_type {wanted}, got {kind!r} with "
-            f"architectures {', '.join(map(str, named)) or 'not named'}; {TYPE}"
+            f"unknown architecture: wanted model_type {wanted}, got {shown(kind)} with "
+            f"architectures {shown(named) if named else 'not named'}; {TYPE}"
         )
     return known
 
@@ -162,52 +165,30 @@ def _rope(config: Config) -> tuple[float, RopeScaling]:
     """Base and stretch of the rotary frequencies."""
     given = config.get("rope_scaling") or config.get("rope_parameters") or {}
     if not isinstance(given, dict) or any(isinstance(value, dict) for value in given.values()):
-        raise ValueError(f"rope_parameters: wanted one set for all layers, got {given!r}; {TYPE}")
-    theta = _number({"rope_theta": config.get("rope_theta"), **given}, "rope_theta", 10_000.0)
+        raise ValueError(f"rope_parameters: wanted one set for all layers, got {shown(given)}; {TYPE}")
+    theta = number({"rope_theta": config.get("rope_theta"), **given}, "rope_theta", 10_000.0)
+    if theta <= 1:
+        raise ValueError(f"rope_theta: wanted more than 1, got {theta:g}; {TYPE}")
     kind = str(given.get("rope_type") or given.get("type") or "default")
     if kind not in STRETCHES:
-        raise ValueError(f"rope_type: wanted one of {', '.join(STRETCHES)}, got {kind!r}; {TYPE}")
-    _require_fixed(given, FIXED_ROPE, "rope_parameters.")
+        raise ValueError(f"rope_type: wanted one of {', '.join(STRETCHES)}, got {shown(kind)}; {TYPE}")
+    require_fixed(given, FIXED_ROPE, "rope_parameters.")
     stretch = STRETCHES[kind]
     if stretch is Stretch.none:
         return theta, RopeScaling()
-    factor = _number(given, "factor")
+    factor = number(given, "factor")
     if stretch is Stretch.linear:
         return theta, RopeScaling(stretch, factor)
     trained = {"original_max_position_embeddings": config.get("max_position_embeddings"), **given}
     trained |= {key: config[key] for key in trained if key.startswith("original") and config.get(key)}
-    context = _whole(trained, "original_max_position_embeddings")
+    context = whole(trained, "original_max_position_embeddings")
     if stretch is Stretch.llama3:
-        low, high = _number(given, "low_freq_factor"), _number(given, "high_freq_factor")
+        low, high = number(given, "low_freq_factor"), number(given, "high_freq_factor")
         return theta, RopeScaling(stretch, factor, context, low, high)
-    low, high = _number(given, "beta_slow", 1.0), _number(given, "beta_fast", 32.0)
-    return theta, RopeScaling(stretch, factor, context, low, high, _number(given, "attention_factor", 0.0))
-
-
-def _require_fixed(config: Config, fixed: Config, where: str) -> None:
-    for key, only in fixed.items():
-        came = config.get(key)
-        if came is not None and came != only:
-            wanted = "nothing" if only is None else json.dumps(only)
-            raise ValueError(
-                f"{where}{key}: wanted {wanted}, which is what is computed here, got {json.dumps(came)[:60]}; {TYPE}"
-            )
-
-
-def _number(config: Config, key: str, default: float | None = None) -> float:
-    value = default if config.get(key) is None else config[key]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{key}: wanted a number, got {value!r}; {TYPE}")
-    return float(value)
-
-
-def _whole(config: Config, key: str, default: int | None = None) -> int:
-    value = default or None if config.get(key) is None else config[key]
-    if key == "head_dim" and value is None:
-        return config["hidden_size"] // config["num_attention_heads"]
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{key}: wanted a whole number of 1 or more, got {value!r}; {TYPE}")
-    return value
+    low, high = number(given, "beta_slow", 1.0), number(given, "beta_fast", 32.0)
+    if low < 1 / LARGEST:
+        raise ValueError(f"beta_slow: wanted a number above 0, got {low:g}; {TYPE}")
+    return theta, RopeScaling(stretch, factor, context, low, high, number(given, "attention_factor", 0.0))
 
 
 def config_of(shape: ModelConfig, rows: int, context: int) -> dict[str, Any]:

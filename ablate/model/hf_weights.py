@@ -10,16 +10,20 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablate.core.corpus import Vocabulary
+from ablate.core.foreign_files import TOKENIZER as TOKENIZER_BYTES
+from ablate.core.foreign_files import read_json, require_plain, tokens_of
 from ablate.core.storage import digest, file_hash
 from ablate.model.config import ModelConfig
-from ablate.model.hf_config import TYPE, config_path, names, shape_of
+from ablate.model.hf_config import config_path, names, shape_of
+from ablate.model.hf_settings import TYPE
+from ablate.model.tensor_files import contents
+from ablate.model.tensor_files import tensor as tensor_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,7 +51,7 @@ class Weights(Mapping[str, "Tensor"]):
         import torch
 
         theirs = names(self.shape)[name]
-        tensor = _tensor(self.files[theirs], theirs).to(torch.float32)
+        tensor = tensor_of(self.files[theirs], theirs).to(torch.float32)
         if name not in ("embedding.weight", "head.weight") or len(tensor) == self.rows:
             return tensor
         added_VW = tensor.mean(0, keepdim=True).expand(self.rows - len(tensor), -1)
@@ -66,13 +70,13 @@ def read_weights(folder: Path, shape: ModelConfig, rows: int, pickle: bool = Fal
     pickle: are pytorch_model.bin files read where there are no safetensors? Raises ValueError, naming tensor and file,
     for files that are absent or damaged and for tensors that are missing, left over or of another shape or type.
     """
-    named = {file: _contents(file) for file in _weight_files(folder, pickle)}
+    named = {file: contents(file) for file in _weight_files(folder, pickle)}
     files = {name: file for file, content in named.items() for name in content}
     found = {name: size for content in named.values() for name, size in content.items()}
     wanted = _sizes(shape, shape_of(folder).vocabulary)
     missing = sorted(wanted.keys() - found.keys())
     extra = sorted(name for name in found.keys() - wanted.keys() if not name.endswith(IGNORED))
-    if shape.tied and "lm_head.weight" in extra and _same_head(files):
+    if shape.tied and "lm_head.weight" in extra and _same_head(files, found):
         extra.remove("lm_head.weight")
     if missing or extra:
         what = f"no tensor {missing[0]}" if missing else f"a tensor {extra[0]}, in {files[extra[0]].name}"
@@ -100,21 +104,23 @@ def _sizes(shape: ModelConfig, rows: int) -> dict[str, tuple[int, ...]]:
     return {theirs: tuple(own[ours].shape) for ours, theirs in names(shape).items()}
 
 
-def _same_head(files: Mapping[str, Path]) -> bool:
+def _same_head(files: Mapping[str, Path], found: Mapping[str, tuple[tuple[int, ...], str]]) -> bool:
     """Whether the head stored in a tied checkpoint equals its embedding."""
-    head, embedding = (_tensor(files[name], name) for name in ("lm_head.weight", "model.embed_tokens.weight"))
-    return head.shape == embedding.shape and bool((head == embedding).all())
+    head, embedding = "lm_head.weight", "model.embed_tokens.weight"
+    if found[head] != found.get(embedding) or found[head][1] not in FLOATS:
+        return False
+    return bool((tensor_of(files[head], head) == tensor_of(files[embedding], embedding)).all())
 
 
 def _weight_files(folder: Path, pickle: bool) -> list[Path]:
     """The files that hold the weights. Raises ValueError where one is missing, or where all are pickles."""
     for whole in (SAFE, PICKLE) if pickle else (SAFE,):
         index = folder / f"{whole}.index.json"
-        if (folder / whole).is_file():
+        if (folder / whole).exists():
             return [folder / whole]
-        if index.is_file():
+        if index.exists():
             return _shards(index)
-    if any((folder / name).is_file() for name in (PICKLE, f"{PICKLE}.index.json")):
+    if any((folder / name).exists() for name in (PICKLE, f"{PICKLE}.index.json")):
         raise ValueError(
             f"init: {folder}: wanted {SAFE}, got {PICKLE}, a pickle; convert it, or type init_pickle=true "
             "to read its tensors all the same"
@@ -124,58 +130,30 @@ def _weight_files(folder: Path, pickle: bool) -> list[Path]:
 
 def _shards(index: Path) -> list[Path]:
     try:
-        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        shards = sorted({index.parent / Path(str(name)).name for name in places.values()})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        content = read_json(index)
+        places = content.get("weight_map") if isinstance(content, dict) else None
+        kind = Path(index.name.removesuffix(".index.json")).suffix
+        if not isinstance(places, dict) or not all(_is_name(name, kind) for name in places.values()):
+            raise ValueError(f"it does not say in which {kind} files tensors lie")
+    except (OSError, ValueError) as error:
         raise ValueError(
-            f"init: {index}: wanted the index of a sharded checkpoint, got a damaged file; {TYPE}"
+            f"init: {index}: wanted the index of a sharded checkpoint, got a damaged file ({_reason(error)}); {TYPE}"
         ) from None
+    shards = sorted({index.parent / name for name in places.values()})
     for shard in shards:
-        if not shard.is_file():
+        if not shard.exists():
             raise ValueError(f"init: {index}: wanted the shard {shard.name}, got no such file; {TYPE}")
     return shards
 
 
-def _contents(file: Path) -> dict[str, tuple[tuple[int, ...], str]]:
-    """ModelConfig and type of every tensor of a file."""
-    if file.suffix == ".bin":
-        short = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
-        types = {name: str(tensor.dtype).removeprefix("torch.") for name, tensor in _unpickled(file).items()}
-        return {name: (tuple(t.shape), short.get(types[name], types[name])) for name, t in _unpickled(file).items()}
-    with _opened(file) as content:
-        slices = {name: content.get_slice(name) for name in content.keys()}  # noqa: SIM118, it is no dict
-        return {name: (tuple(part.get_shape()), part.get_dtype()) for name, part in slices.items()}
+def _is_name(value: Any, kind: str) -> bool:
+    """Of a file beside the index, of the index's own kind: nothing else is opened for a stranger."""
+    return isinstance(value, str) and value.endswith(kind) and not {"/", "\0"} & set(value)
 
 
-def _tensor(file: Path, name: str) -> Tensor:
-    """One tensor. Files are reopened for each, since pages once read stay in memory as long as a file is open."""
-    if file.suffix == ".bin":
-        return _unpickled(file)[name]
-    with _opened(file) as content:
-        return content.get_tensor(name)
-
-
-def _opened(file: Path) -> Any:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        return safe_open(file, framework="pt")
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"init: {file}: wanted a safetensors file, got a damaged one ({error}); {TYPE}") from None
-
-
-def _unpickled(file: Path) -> dict[str, Tensor]:
-    """The tensors of a pickle, mapped into memory; no code that it might hold is run."""
-    import torch
-
-    try:
-        state = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-        return {name: tensor for name, tensor in state.items() if isinstance(tensor, torch.Tensor)}
-    except Exception as error:  # whatever unpickling meets in bytes that torch did not write
-        raise ValueError(
-            f"init: {file}: wanted a file of tensors that torch.save wrote, got other content "
-            f"({type(error).__name__}); {TYPE}"
-        ) from None
+def _reason(error: Exception) -> str:
+    """Why a file cannot be used: what the system says, or the first line of what the reader says."""
+    return getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def folder_of(init: str) -> Path:
@@ -192,9 +170,16 @@ def content_hash(init: str, pickle: bool = False) -> str:
     folder = folder_of(init)
     shape_of(folder)
     files = [config_path(folder), *_weight_files(folder, pickle)]
-    files += [path for path in (folder / TOKENIZER, folder / VOCABULARY) if path.is_file()]
-    stats = [(file, file.stat()) for file in files]
-    return digest({file.name: _hashed(file, stat.st_size, stat.st_mtime_ns) for file, stat in stats})
+    files += [path for path in (folder / TOKENIZER, folder / VOCABULARY) if path.exists()]
+    return digest({file.name: _hash(file) for file in files})
+
+
+def _hash(file: Path) -> str:
+    try:
+        stat = require_plain(file)
+        return _hashed(file, stat.st_size, stat.st_mtime_ns)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"init: {file}: wanted a file that can be read, got none ({_reason(error)}); {TYPE}") from None
 
 
 @functools.lru_cache(maxsize=1000)
@@ -243,15 +228,15 @@ def _require_same(folder: Path, shape: ModelConfig, vocabulary: Vocabulary) -> N
 def _symbols(folder: Path) -> dict[int, str]:
     """The checkpoint's tokens by id: of its tokenizer.json, or of a world's vocabulary."""
     tokenizer, listed = folder / TOKENIZER, folder / VOCABULARY
+    file = listed if listed.exists() and not tokenizer.exists() else tokenizer
     try:
-        if listed.is_file() and not tokenizer.is_file():
-            return {i: symbol for i, symbol in enumerate(json.loads(listed.read_text(encoding="utf-8"))) if symbol}
-        parts = json.loads(tokenizer.read_text(encoding="utf-8"))
-        entries = parts["model"]["vocab"]
-        pairs = ((e[0], i) for i, e in enumerate(entries)) if isinstance(entries, list) else entries.items()
-        added = {token["id"]: token["content"] for token in parts.get("added_tokens") or []}
-        return {i: symbol for symbol, i in pairs} | added
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
+        content = read_json(file, TOKENIZER_BYTES)
+        if file is tokenizer:
+            return {id: symbol for symbol, id in tokens_of(content)[0].items()}
+        if not isinstance(content, list) or not all(isinstance(symbol, str) for symbol in content):
+            raise ValueError("it is no list of symbols")
+        return {i: symbol for i, symbol in enumerate(content) if symbol}
+    except (OSError, ValueError) as error:
         raise ValueError(
-            f"init: {tokenizer}: wanted the checkpoint's tokenizer, got none that can be read; {TYPE}"
+            f"init: {file}: wanted the checkpoint's tokenizer, got none that can be read ({_reason(error)}); {TYPE}"
         ) from None

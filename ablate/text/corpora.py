@@ -86,10 +86,8 @@ class RealText(ABC):
             f"corpus.eos=false: documents must end with the separator for corpus.{needs}, which tells "
             "them apart by it; type corpus.eos=true",
         )
-        yield (
-            not self.tokenizer or self.tokens == RealText.tokens,
-            f"corpus.tokens={self.tokens}: has no effect with corpus.tokenizer, whose ids are kept; leave it out",
-        )
+        message = f"corpus.tokens={self.tokens}: has no effect with corpus.tokenizer, whose ids are kept; leave it out"
+        yield not self.tokenizer or self.tokens == RealText.tokens, message
         for name, value in (("separator", self.separator), ("mask_token", self.mask_token)):
             yield (
                 not value or bool(self.tokenizer),
@@ -234,13 +232,14 @@ class Text(RealText):
 
     New: `folder`; general: the folder `general`, or where empty PythonSource's English.
     Reads .py .txt .md files and the rows (`text`, else `content`) of .jsonl, .parquet and of data sets that
-    `datasets` has saved to disk; hidden names are left out.
+    `datasets` has saved to disk; hidden names are left out. follow: are files read to which links out of a folder lead?
     Files that cannot be used are named on stderr when the data are built.
     """
 
     name: ClassVar[str] = "text"
     folder: str = ""
     general: str = ""
+    follow: bool = field(default=False, metadata=LATER)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -251,8 +250,8 @@ class Text(RealText):
     def shelves(self) -> dict[Domain, Shelf]:
         if not self.folder:
             raise ValueError("corpus.folder: wanted the folder with your text, got nothing; try corpus.folder=PATH")
-        general = folder_shelf(self.general) if self.general else english_shelf()
-        return {Domain.new: folder_shelf(self.folder), Domain.general: general}
+        general = folder_shelf(self.general, self.follow) if self.general else english_shelf()
+        return {Domain.new: folder_shelf(self.folder, self.follow), Domain.general: general}
 
 
 @functools.lru_cache(maxsize=8)

@@ -23,17 +23,20 @@ from ablate.core.storage import digest, file_hash
 from ablate.text.document_split import Census, Chosen, census_of, choose, count
 from ablate.text.near_duplicates import Duplicates, Seen
 from ablate.text.process_pool import Pool, pool
+from ablate.text.readers import Found
 from ablate.text.sources import Bundle, Shelf
 from ablate.text.token_shards import Order, dtype_of, read_tokenizer, tokenize, write_sealed, write_tokenizer
 from ablate.text.tokenizer import TextTokenizer, trained
 
 Advance = Callable[[int], None]  # told the bytes that are done
 CODE = (
+    "../core/foreign_files.py",
     "dataset_build.py",
     "document_split.py",
     "near_duplicates.py",
     "sources.py",
     "readers.py",
+    "column_files.py",
     "token_shards.py",
     "tokenizer.py",
 )
@@ -58,7 +61,7 @@ class Recipe:
         fixed = self.tokenizer
         return digest(
             {
-                "code": [file_hash(Path(__file__).with_name(name)) for name in CODE],
+                "code": [file_hash(Path(__file__).parent / name) for name in CODE],
                 "python": sys.version,
                 "tokenizers": importlib.metadata.version("tokenizers"),
                 "files": {domain: shelf.manifest() for domain, shelf in self.shelves.items()},
@@ -82,7 +85,7 @@ class Build:
     """A build in the folder `part`, where a former one may have left off.
 
     workers: processes; 0 for one where the data are small, else one a core. texts: of the bundles read, where the data
-    are small. problems: what cannot be used, a line each.
+    are small; room: characters that they may still take. problems: what cannot be used, a line each.
     """
 
     recipe: Recipe
@@ -91,6 +94,7 @@ class Build:
     chosen: dict[Domain, list[Chosen]] = field(default_factory=dict)
     texts: dict[str, list[str]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    room: int = SMALL
 
     def run(self) -> None:
         """Fills the folder; `meta.json` comes last. Raises ValueError where a domain has no usable document."""
@@ -115,6 +119,8 @@ class Build:
         try:
             for domain, shelf in self.recipe.shelves.items():
                 report = (lambda line: None) if shelf.quiet else self.problems.append
+                for name, reason in shelf.barred:
+                    report(f"{shelf.root / name}: {reason}")
                 with (
                     _bar(f"reading {domain}", self.recipe.sizes[domain]) as advance,
                     closing(self._counted(workers, shelf.bundles(domain), advance)) as counted,
@@ -140,9 +146,18 @@ class Build:
             advance(bundle.size)
 
     def _remember(self, bundle: Bundle) -> tuple[Bundle, Census]:
-        found = list(bundle.found())
-        self.texts[bundle.name] = [item.text for _, item in found if item.text]
-        return bundle, census_of(found, len(bundle.pieces), self.recipe.duplicates)
+        texts: list[str] = []
+
+        def remembered() -> Iterator[tuple[int, Found]]:
+            for i, item in bundle.found():
+                self.room -= len(item.text)
+                texts.extend([item.text] * bool(item.text and self.room >= 0))
+                yield i, item
+
+        census = census_of(remembered(), len(bundle.pieces), self.recipe.duplicates)
+        if self.room >= 0:  # else it is small on disk alone, and is read again
+            self.texts[bundle.name] = texts
+        return bundle, census
 
     def _tokenizer(self) -> tuple[str, str]:
         """Hash of the tokenizer that lies in the folder now, and the type of its ids."""

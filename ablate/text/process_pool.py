@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import IO, Any, TypeVar
 
+from ablate.core.child_processes import python
+
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 Worker = subprocess.Popen[bytes]
@@ -79,12 +81,8 @@ def pool(workers: int) -> Iterator[Pool]:
         yield Pool(1)
         return
     # there are as many workers as there should be threads
-    surroundings = {
-        **os.environ,
-        "TOKENIZERS_PARALLELISM": "false",
-        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-    }
-    command = [sys.executable, "-P", "-c", "from ablate.text.process_pool import serve; serve()"]
+    command, surroundings = python("from ablate.text.process_pool import serve; serve()")
+    surroundings |= {"TOKENIZERS_PARALLELISM": "false"}
     started: list[Worker] = []
     idle: SimpleQueue[Worker] = SimpleQueue()
     threads = ThreadPoolExecutor(workers)

@@ -5,20 +5,18 @@ The text of a row is its `text`, else its `content`. A piece is read without the
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO
 
-if TYPE_CHECKING:
-    import pyarrow as pa
+from ablate.core.foreign_files import parse_json, read_bytes, require_plain, size_of
+from ablate.text import column_files
 
-COLUMNS = ("text", "content")
 BLANK = object()  # an empty line
-AT_ONCE = 256  # rows that are turned into Python's strings together
+HEAD = 2**16  # bytes that tell whether a file is text
+DOCUMENT = 2**32  # bytes of a file that is one document
+ROW = 2**25  # bytes of a row of JSON
 
 
 @dataclass(frozen=True)
@@ -73,13 +71,22 @@ def usable(text: object) -> str:
     return text
 
 
+def whole(path: Path) -> bytes:
+    """A file that is one document. Raises ValueError for one that is binary, or too large to be one."""
+    require_plain(path)
+    with path.open("rb") as file:
+        if b"\0" in file.read(HEAD):
+            raise ValueError("binary")
+    return read_bytes(path, DOCUMENT)
+
+
 def has_rows(path: Path) -> bool:
     return path.suffix.lower() in READERS
 
 
 def cut(path: Path, name: str, limit: int) -> Iterator[Piece]:
     """The file's pieces of about `limit` bytes. A file that cannot be opened is one piece: its reader says why."""
-    size = path.stat().st_size if path.exists() else 0
+    size = size_of(path)
     if size <= limit or not has_rows(path):
         yield Piece(name, size)
         return
@@ -89,7 +96,7 @@ def cut(path: Path, name: str, limit: int) -> Iterator[Piece]:
         parts = [size]
     start, taken = 0, 0
     for i, part in enumerate(parts, 1):
-        taken += part
+        taken += max(part, 0)
         if taken >= limit or i == len(parts):
             unit = limit if path.suffix.lower() == ".jsonl" else 1
             yield Piece(name, taken, start * unit, None if i == len(parts) else i * unit)
@@ -115,26 +122,41 @@ def rows(path: Path, piece: Piece) -> Iterator[Found]:
 def _text(line: bytes) -> object:
     if not line:
         return BLANK
+    if len(line) > ROW:
+        return ValueError(f"more than {ROW:,} bytes")
     try:
-        text = decode(line)
+        decode(line)
     except ValueError as error:
         return error
     try:
-        row = json.loads(text)
-    except (ValueError, RecursionError):
+        row = parse_json(line)
+    except ValueError:
         row = None
     row = row if isinstance(row, dict) else {}
     return row["text"] if "text" in row else row.get("content")
 
 
 def _lines(path: Path, start: int, stop: int | None) -> Iterator[object]:
+    require_plain(path)
     with path.open("rb") as file:
         if start:  # a line belongs to the piece in which it begins
             file.seek(start - 1)
-            start += len(file.readline()) - 1
-        while (stop is None or start < stop) and (line := file.readline()):
+            start += _passed(file) - 1
+        while (stop is None or start < stop) and (line := file.readline(ROW + 1)):
             start += len(line)
-            yield _text(line.strip())
+            if len(line) > ROW and not line.endswith(b"\n"):
+                start += _passed(file)
+            yield _text(line.strip() if len(line) <= ROW else line)
+
+
+def _passed(file: IO[bytes]) -> int:
+    """Bytes up to the end of the line, which are passed over."""
+    passed = 0
+    while part := file.readline(ROW):
+        passed += len(part)
+        if part.endswith(b"\n"):
+            break
+    return passed
 
 
 def _line_parts(path: Path, limit: int) -> Iterator[int]:
@@ -142,74 +164,13 @@ def _line_parts(path: Path, limit: int) -> Iterator[int]:
     return (min(limit, size - start) for start in range(0, size, limit))
 
 
-def _parquet(path: Path, start: int, stop: int | None) -> Iterator[Any]:
-    with _readable(path, "parquet file"):
-        import pyarrow.parquet as pq
-
-        file = pq.ParquetFile(path)
-        groups, column = range(file.num_row_groups)[start:stop], _column(file.schema_arrow.names)
-        if groups:
-            for batch in file.iter_batches(AT_ONCE, row_groups=list(groups), columns=[column]):
-                yield from batch.column(0).to_pylist()
-
-
-def _parquet_parts(path: Path, _: int) -> Iterator[int]:
-    with _readable(path, "parquet file"):
-        import pyarrow.parquet as pq
-
-        meta = pq.ParquetFile(path).metadata
-        yield from (meta.row_group(i).total_byte_size for i in range(meta.num_row_groups))
-
-
-def _arrow(path: Path, start: int, stop: int | None) -> Iterator[Any]:
-    with _readable(path, "arrow stream"):
-        for batch in islice(_batches(path), start, stop):
-            column = batch.column(_column(batch.schema.names))
-            for first in range(0, len(column), AT_ONCE):
-                yield from column.slice(first, AT_ONCE).to_pylist()
-
-
-def _arrow_parts(path: Path, _: int) -> Iterator[int]:
-    with _readable(path, "arrow stream"):
-        yield from (batch.nbytes for batch in _batches(path))
-
-
-def _batches(path: Path) -> Iterator[pa.RecordBatch]:
-    """Record batches on a memory map, so that those passed over are not read."""
-    import pyarrow as pa
-
-    with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as stream:
-        yield from stream
-
-
-def _column(names: list[str]) -> str:
-    column = next((name for name in COLUMNS if name in names), None)
-    if column is None:
-        raise ValueError("no column `text` or `content`")
-    return column
-
-
-@contextmanager
-def _readable(path: Path, kind: str) -> Iterator[None]:
-    """Turns pyarrow's errors into one ValueError of one line."""
-    path.open("rb").close()  # what the system says of a missing file is clearer than what pyarrow says
-    import pyarrow as pa
-
-    try:
-        yield
-    except (pa.ArrowException, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        raise ValueError(f"not a readable {kind} ({str(error).splitlines()[0]})") from None
-
-
 READERS: dict[str, Callable[[Path, int, int | None], Iterator[object]]] = {
     ".jsonl": _lines,
-    ".parquet": _parquet,
-    ".arrow": _arrow,
+    ".parquet": column_files.parquet,
+    ".arrow": column_files.arrow,
 }
 SIZES: dict[str, Callable[[Path, int], Iterator[int]]] = {
     ".jsonl": _line_parts,
-    ".parquet": _parquet_parts,
-    ".arrow": _arrow_parts,
+    ".parquet": column_files.parquet_parts,
+    ".arrow": column_files.arrow_parts,
 }

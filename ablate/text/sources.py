@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
-import json
 import os
 import sysconfig
 import warnings
@@ -14,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ablate.core.corpus import Domain
+from ablate.core.foreign_files import read_json, require_plain, size_of
 from ablate.core.storage import file_hash
-from ablate.text.readers import Found, Piece, cut, decode, has_rows, rows, usable
+from ablate.text.readers import Found, Piece, cut, decode, has_rows, rows, usable, whole
 
 Report = Callable[[str], None]  # receives one line for each thing that is left out
 Read = Callable[[Path, Piece], Iterator[Found]]
@@ -25,6 +25,8 @@ FOREIGN = {"site-packages", "dist-packages", "__pycache__"}
 TESTS = {"test", "tests", "idle_test"}
 KINDS = (".py", ".txt", ".md", ".jsonl", ".parquet")
 BUNDLE = 16 * 2**20  # bytes of files that are read together
+ROOM, GROWTH = 16, 100  # of a bundle's size in any case, and of its files': what may come out of compressed ones
+COST = 256  # bytes that are kept of every document beside its text, about
 HASHED = 2**31  # bytes of a shelf up to which its files are told by content, not by size and time
 
 
@@ -48,12 +50,23 @@ class Bundle:
         return sum(piece.size for piece in self.pieces)
 
     def found(self) -> Iterator[tuple[int, Found]]:
-        """What stands in the pieces, in order, each with the number of its piece; what cannot be read says why."""
-        for i, piece in enumerate(self.pieces):
+        """What stands in the pieces, in order, each with the number of its piece; what cannot be read says why.
+
+        A piece that turns out to hold far more than its bytes, as a compressed file may, is not read to its end.
+        """
+        sizes = [size_of(self.root / piece.name) for piece in self.pieces]
+        left = BUNDLE * ROOM + GROWTH * sum(dict(zip((p.name for p in self.pieces), sizes, strict=True)).values())
+        for i, (piece, size) in enumerate(zip(self.pieces, sizes, strict=True)):
+            mine = most = min(left, max(4 * BUNDLE, GROWTH * size))
             try:
-                yield from ((i, found) for found in self.read(self.root / piece.name, piece))
+                for found in self.read(self.root / piece.name, piece):
+                    mine -= len(found.text) + (COST if found.text else bool(found.problem))
+                    if mine < 0:
+                        raise ValueError(f"it makes more than {most:,} characters of {size:,} bytes: not read further")
+                    yield i, found
             except (OSError, ValueError) as error:
                 yield i, Found("", problem=str(getattr(error, "strerror", None) or error))
+            left -= most - mine
 
     def texts(self) -> Iterator[str]:
         """Texts of the documents, in order."""
@@ -65,7 +78,8 @@ class Shelf:
     """Files of one domain in their order of use, and the reader that turns a piece of a file into texts.
 
     names: paths below `root`. read(path, piece): raises ValueError or OSError for a file that gives nothing (more).
-    wanted: the kinds of file, in words. quiet: what cannot be used is nobody's concern.
+    wanted: the kinds of file, in words. quiet: what cannot be used is nobody's concern. barred: (name, reason) of files
+    that are not opened at all.
     """
 
     root: Path
@@ -73,11 +87,11 @@ class Shelf:
     read: Read
     wanted: str
     quiet: bool = False
+    barred: tuple[tuple[str, str], ...] = ()
 
     def size(self) -> int:
         """Bytes of all files that are there."""
-        paths = (self.root / name for name in self.names)
-        return sum(path.stat().st_size for path in paths if path.exists())
+        return sum(size_of(self.root / name) for name in self.names)
 
     def manifest(self) -> list[tuple[str, int, str]]:
         """Name, size in bytes and SHA-256 of every file; size -1 for those that cannot be read.
@@ -101,13 +115,18 @@ class Shelf:
             yield Bundle(domain, number, self.root, self.read, tuple(pieces))
 
 
-def folder_shelf(folder: str) -> Shelf:
+def folder_shelf(folder: str, follow: bool = False) -> Shelf:
     """A user's folder with its subfolders; rows of .jsonl, .parquet and saved data sets are documents.
 
     Hidden names are left out. Of a folder that `datasets` has saved, the files are those that its state.json names.
+    follow: are files read that links out of the folder lead to? Links to folders are not followed in any case.
     """
     root = Path(folder).expanduser()
-    return Shelf(root, _listing(root, KINDS), _read_any, f"{' '.join(KINDS)} and what datasets.load_from_disk opens")
+    listed = _listing(root, KINDS)
+    barred = tuple((name, reason) for name in listed if (reason := _barred(root, name, follow)))
+    names = tuple(name for name in listed if name not in dict(barred))
+    wanted = f"{' '.join(KINDS)} and what datasets.load_from_disk opens"
+    return Shelf(root, names, _read_any, wanted, barred=barred)
 
 
 def code_shelf() -> Shelf:
@@ -134,33 +153,42 @@ def _listing(root: Path, suffixes: tuple[str, ...]) -> tuple[str, ...]:
     found: list[str] = []  # folders that cannot be opened are listed too, so that the reader names them
     for folder, folders, names in os.walk(root, onerror=lambda error: found.append(str(error.filename))):
         folders[:] = [name for name in folders if not name.startswith(".") and name not in FOREIGN]
-        plain = [name for name in names if not name.startswith(".") and not _waits(Path(folder, name))]
+        plain = [name for name in names if not name.startswith(".")]
         found.extend(f"{folder}/{name}" for name in plain if name.lower().endswith(suffixes))
         found.extend(f"{folder}/{name}" for name in (_saved(Path(folder)) if "state.json" in names else []))
     below = (Path(path).relative_to(root).as_posix() for path in found)
     return tuple(sorted(below, key=lambda name: (order(name, "use"), name)))
 
 
-def _waits(path: Path) -> bool:
-    """True for pipes, sockets and devices, whose reading may never end."""
-    return path.exists() and not path.is_file()
+def _barred(root: Path, name: str, follow: bool) -> str:
+    """Why a file is not opened; empty where it is, if only for its reader to say why it cannot be read."""
+    path = root / name
+    try:
+        require_plain(path)
+        if not follow and path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
+            return "a link out of the folder; type corpus.follow=true to read it"
+    except ValueError as error:
+        return str(error)
+    except OSError:
+        pass
+    return ""
 
 
 def _saved(folder: Path) -> list[str]:
     """Names of the arrow files of a data set that `datasets` saved here; others (caches) are no part of it."""
     try:
-        files = json.loads((folder / "state.json").read_bytes())["_data_files"]
-        return [str(file["filename"]) for file in files if Path(file["filename"]).name == file["filename"]]
+        names = [file["filename"] for file in read_json(folder / "state.json")["_data_files"]]
     except (OSError, ValueError, KeyError, TypeError):
         return []  # some other program's state.json
+    return [name for name in names if isinstance(name, str) and name.endswith(".arrow") and not {"/", "\0"} & set(name)]
 
 
 def _identity(path: Path, hashed: bool) -> tuple[int, str]:
     try:
-        stat = path.stat()
+        stat = require_plain(path)
         named = _digest(path, stat.st_size, stat.st_mtime_ns) if hashed else str(stat.st_mtime_ns)
         return stat.st_size, named
-    except OSError:
+    except (OSError, ValueError):
         return -1, ""
 
 
@@ -174,7 +202,7 @@ def _read_any(path: Path, piece: Piece) -> Iterator[Found]:
     if has_rows(path):
         yield from rows(path, piece)
     else:
-        yield Found("", decode(path.read_bytes()))
+        yield Found("", decode(whole(path)))
 
 
 def _library_root() -> Path:

@@ -17,11 +17,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablate.core.corpus import Vocabulary
+from ablate.core.foreign_files import TOKENIZER, read_json, require_id, tokens_of
+from ablate.text.tokenizer_check import fault_of, within
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 SEPARATOR, MASK = "<|doc|>", "<mask>"
+PATIENCE = 60  # seconds that a tokenizer may take for a batch of texts, however short
+SLOWEST = 10_000  # characters a second beyond those
 LONG_WORD = re.compile(r"\S{1000}")
 BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 BESIDE = ("config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json")
@@ -44,7 +48,7 @@ class TextTokenizer:
         Byte-level: one byte a character. Otherwise: UTF-8, with `▁` for one blank and `<0xNN>` for one byte.
         """
         parts = json.loads(self.content)
-        names, special = _names(parts)
+        names, special = tokens_of(parts)
         separator, mask = self.separator, self.mask
         table = {id: name for name, id in names.items()}
         table = {**table, separator[1]: separator[0], mask[1]: mask[0]}
@@ -52,7 +56,8 @@ class TextTokenizer:
         silent = {*special, separator[1], mask[1]}
         added = {token["id"] for token in parts.get("added_tokens") or []}
         byte_level = "ByteLevel" in {*_kinds(parts.get("pre_tokenizer")), *_kinds(parts.get("decoder"))}
-        prefix = parts["model"].get("continuing_subword_prefix") or ""
+        prefix = parts["model"].get("continuing_subword_prefix")
+        prefix = prefix if isinstance(prefix, str) else ""
 
         def size(id: int, symbol: str) -> int:
             if id in silent:
@@ -64,8 +69,17 @@ class TextTokenizer:
         return Vocabulary(symbols, mask_id=mask[1], bytes_V=tuple(size(i, symbol) for i, symbol in enumerate(symbols)))
 
     def encode(self, texts: list[str]) -> list[list[int]]:
-        """Ids of each text alone: no separator, no template of the checkpoint's."""
-        return [encoding.ids for encoding in _loaded(self).encode_batch_fast(texts, add_special_tokens=False)]
+        """Ids of each text alone: no separator, no template of the checkpoint's.
+
+        Raises ValueError for a text that the tokenizer fails on, or does not come to an end with.
+        """
+        tokenizer, seconds = _loaded(self), PATIENCE + sum(map(len, texts)) / SLOWEST
+        try:
+            found = within(seconds, lambda: tokenizer.encode_batch_fast(texts, add_special_tokens=False))
+        except Exception as error:  # the library raises plain Exceptions
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ValueError(f"corpus.tokenizer: it fails on a text of the corpus ({reason})") from None
+        return [encoding.ids for encoding in found]
 
 
 def trained(texts: Iterable[str], tokens: int) -> TextTokenizer:
@@ -92,12 +106,10 @@ def checkpoint_tokenizer(path: str, separator: str = "", mask: str = "") -> Text
     file = Path(path).expanduser()
     file = file / "tokenizer.json" if file.is_dir() else file
     try:
-        content = file.read_text(encoding="utf-8")
-        names, _ = _names(json.loads(content))
-        if not names:
-            raise ValueError("it has no tokens")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = getattr(error, "strerror", None) or f"it is no tokenizer.json: {str(error).splitlines()[0]}"
+        parts = read_json(file, TOKENIZER)
+        names, _ = tokens_of(parts)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or f"it is no tokenizer.json: {error}"
         raise ValueError(
             f"corpus.tokenizer: wanted a tokenizer.json or its folder, got {file} ({reason}); try corpus.tokenizer=PATH"
         ) from None
@@ -109,11 +121,10 @@ def checkpoint_tokenizer(path: str, separator: str = "", mask: str = "") -> Text
             f"corpus.mask_token: wanted another token than the separator, got {hole[0]!r} for both; "
             "try corpus.separator=TOKEN or corpus.mask_token=TOKEN"
         )
-    made = TextTokenizer(_settled(content, {end[0], hole[0]}), end, hole)
-    try:
-        _loaded(made)
-    except Exception as error:  # the library raises plain Exceptions
-        raise ValueError(f"corpus.tokenizer: {file} cannot be used ({str(error).splitlines()[0]})") from None
+    made = TextTokenizer(_settled(parts, {end[0], hole[0]}), end, hole)
+    fault = fault_of(made.content)
+    if fault:
+        raise ValueError(f"corpus.tokenizer: {file} cannot be used ({fault})")
     return made
 
 
@@ -125,12 +136,12 @@ def _end(names: dict[str, int], said: dict[str, dict[str, Any]], file: Path) -> 
         value = value.get("content") if isinstance(value, dict) else value
         if value is None:
             continue
-        if isinstance(value, int) and value in by_id:
+        if isinstance(value, int) and not isinstance(value, bool) and value in by_id:
             return by_id[value], value
         if isinstance(value, str) and value in names:
             return value, names[value]
         raise ValueError(
-            f"corpus.separator: {file.parent / place} names {value!r} as its end of text, which is no "
+            f"corpus.separator: {file.parent / place} names {value!r:.60} as its end of text, which is no "
             f"token of {file}; try corpus.separator=TOKEN"
         )
     found = next((name for name in ENDS if name in names), None)
@@ -144,8 +155,10 @@ def _end(names: dict[str, int], said: dict[str, dict[str, Any]], file: Path) -> 
 def _mask(names: dict[str, int], said: dict[str, dict[str, Any]]) -> tuple[str, int]:
     """The checkpoint's MASK, else one with the next id. Its id may have no token: some checkpoints leave rows free."""
     config = said["config.json"]
-    id = next((config[key] for key in ("mask_token_id", "mask_id") if isinstance(config.get(key), int)), None)
-    if id is not None:
+    key = next((key for key in ("mask_token_id", "mask_id") if config.get(key) is not None), None)
+    if key is not None:
+        id = config[key]
+        require_id(id, f"corpus.tokenizer: {key} of the config.json beside it")
         return next((name for name, i in names.items() if i == id), MASK), id
     found = next((name for name in MASKS if name in names), None)
     return (found, names[found]) if found else (MASK, max(names.values()) + 1)
@@ -162,34 +175,28 @@ def _said(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except (OSError, ValueError) as error:
-        raise ValueError(f"corpus.tokenizer: {path} cannot be read ({str(error).splitlines()[0]})") from None
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"corpus.tokenizer: {path} cannot be read ({reason})") from None
     return content if isinstance(content, dict) else {}
 
 
-def _names(parts: dict[str, Any]) -> tuple[dict[str, int], set[int]]:
-    """Ids by name, added tokens included, and the ids of special tokens."""
-    entries, added = parts["model"]["vocab"], parts.get("added_tokens") or []
-    names = {entry[0]: i for i, entry in enumerate(entries)} if isinstance(entries, list) else dict(entries)
-    names |= {token["content"]: token["id"] for token in added}
-    return names, {token["id"] for token in added if token["special"]}
-
-
-def _settled(content: str, reserved: set[str]) -> str:
+def _settled(parts: dict[str, Any], reserved: set[str]) -> str:
     """The tokenizer.json without truncation and padding; separator and MASK count as special, so no text gives them."""
-    parts = json.loads(content) | {"truncation": None, "padding": None}
+    parts = parts | {"truncation": None, "padding": None}
     for token in parts.get("added_tokens") or []:
         token["special"] = token["special"] or token["content"] in reserved
     return json.dumps(parts, ensure_ascii=False)
 
 
-def _kinds(part: dict[str, Any] | None) -> Iterator[str]:
+def _kinds(part: Any) -> Iterator[str]:
     """Types of a component and of those that it consists of."""
-    if part:
-        yield part["type"]
-        for inner in (*part.get("pretokenizers", ()), *part.get("decoders", ())):
-            yield from _kinds(inner)
+    if isinstance(part, dict):
+        yield str(part.get("type"))
+        for inner in (part.get("pretokenizers"), part.get("decoders")):
+            for one in inner if isinstance(inner, list) else ():
+                yield from _kinds(one)
 
 
 def _bytes_of(symbol: str) -> int:

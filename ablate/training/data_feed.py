@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from ablate.core.child_processes import spawning
 from ablate.core.corpus import Corpus, unscored
 from ablate.core.rng import generator
 from ablate.noise.options import BatchAddress
@@ -77,5 +78,5 @@ class DataFeed(Dataset):
 
 def loader(feed: DataFeed, workers: int) -> DataLoader:
     """The feed as a Lightning data loader. Items are whole micro-batches, the same whichever worker makes them."""
-    context = "spawn" if workers else None  # a fork would copy locks that other threads hold
+    context = spawning() if workers else None  # a fork would copy locks that other threads hold
     return DataLoader(feed, batch_size=None, shuffle=False, num_workers=workers, multiprocessing_context=context)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from torch import nn
 import ablate.training.train  # noqa: F401  # the job imports it, so it is part of the time to the first step
 from ablate.compute.optimizer import adamw
 from ablate.compute.train_step import StepResult, train_step
+from ablate.core.child_processes import python
 from ablate.core.corpus import Corpus, Domain, Split
 from ablate.model.transformer import Transformer
 from ablate.objectives.regime import Stage
@@ -119,13 +119,12 @@ def answers(times: int, threads: int) -> dict[str, list[float]]:
     """Seconds from starting Python to the end of the first training step, and to the end of --help, `times` each."""
     code = f"from experiments.benchmarks.run_speed import first_step; first_step({threads})"
     first, helped = [], []
-    python = [sys.executable, "-P"]
-    surroundings = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    in_code, surroundings = python(code)
     for _ in range(times):
         start = time.time()  # the one clock that two processes share
-        done = subprocess.run([*python, "-c", code], env=surroundings, stdout=subprocess.PIPE, text=True, check=True)
+        done = subprocess.run(in_code, env=surroundings, stdout=subprocess.PIPE, text=True, check=True)
         first.append(float(done.stdout.split()[-1]) - start)
-    command = [*python, str(SCRIPT), "--help"]
+    command = [sys.executable, "-P", str(SCRIPT), "--help"]
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(times):
             start = time.time()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
@@ -10,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from ablate.core.child_processes import spawning
+
 
 def in_fresh_process(function: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
     """Calls it in a new interpreter: torch takes its number of threads, and compiles, once and for all."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(1, mp_context=spawning()) as pool:
         return pool.submit(function, *arguments).result()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import signal
 import time
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.live import Live
 
+from ablate.core.child_processes import spawning
 from ablate.core.storage import locked
 from ablate.studies.job_queue import PATIENCE
 from experiments.sweep_runner import sweep_results
@@ -56,7 +56,7 @@ def _tidy(fitted: Fitted, study: optuna.Study) -> None:
 @contextmanager
 def _workers(fitted: Fitted) -> Iterator[list[SpawnProcess]]:
     """As many processes as asked for, which end with the block."""
-    context = multiprocessing.get_context("spawn")
+    context = spawning()
     processes = [
         context.Process(target=work, args=(Worker(fitted),), daemon=True) for _ in range(fitted.search.workers)
     ]

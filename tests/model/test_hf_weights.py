@@ -215,7 +215,7 @@ def test_damaged_and_missing_files_are_named(folder):
     [
         ({"model_type": "mamba", "architectures": ["MambaForCausalLM"]}, "unknown architecture.*'mamba'.*MambaForC"),
         ({"architectures": 3}, "architectures: wanted a list of names, got 3"),
-        ({"mask_token_id": "x"}, "mask_token_id: wanted a token's id, 0 or more, got 'x'"),
+        ({"mask_token_id": "x"}, "mask_token_id: wanted an id from 0 to 4194303, got 'x'"),
         ({"hidden_size": 10**15}, "model.width: wanted 1..1048576, got 1000000000000000"),
         ({"max_position_embeddings": "128"}, "max_position_embeddings: wanted a whole number of 1 or more, got '128'"),
         ({"architectures": ["LlamaForSequenceClassification"]}, "unknown architecture.*SequenceClassification"),

@@ -61,7 +61,7 @@ def job(survey: Survey) -> None:
 
     from ablate.analysis.corpus_survey import measure
     from ablate.core import records
-    from ablate.training.checkpoint import write_config
+    from ablate.training.run_files import write_config
     from figures.contexts import candidates_by_sampler, learning_cost
     from figures.drawing import style
 

@@ -128,7 +128,7 @@ def job(study: VarianceStudy) -> None:
     from rich.console import Console
 
     from ablate.core.storage import write_bytes
-    from ablate.training.checkpoint import write_config
+    from ablate.training.run_files import write_config
     from figures.drawing import style
     from figures.noise import gradient_noise
 

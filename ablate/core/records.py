@@ -1,11 +1,13 @@
 """Records: one tidy row per measurement, one parquet file per run or survey, read without torch."""
 
-from collections.abc import Iterable
+import io
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pandas as pd
 
-from ablate.core.storage import whole_file
+from ablate.core.manifest import read_vouched
+from ablate.core.storage import Damaged, whole_file
 
 FILE = "records.parquet"
 
@@ -74,15 +76,23 @@ def table(rows: Iterable[dict], columns: Columns = COLUMNS) -> pd.DataFrame:
 def write(frame: pd.DataFrame, path: str | Path, columns: Columns = COLUMNS) -> None:
     """Parquet file at `path`, complete or not there at all: a reader never meets half of one."""
     path = Path(path)
-    _require_columns(str(path), frame.columns, columns)
+    fill = writer(frame, columns, str(path))
     with whole_file(path) as temporary:
-        _typed(frame, str(path), columns).to_parquet(temporary, engine="pyarrow", compression="zstd", index=False)
+        fill(temporary)
+
+
+def writer(frame: pd.DataFrame, columns: Columns = COLUMNS, where: str = "table") -> Callable[[Path], None]:
+    """What writes the frame as parquet to a path. ValueError names the columns that are missing, unknown or wrong."""
+    _require_columns(where, frame.columns, columns)
+    typed = _typed(frame, where, columns)
+    return lambda path: typed.to_parquet(path, engine="pyarrow", compression="zstd", index=False)
 
 
 def read(path: str | Path, columns: Columns = COLUMNS) -> pd.DataFrame:
     """Table kept in a parquet file, or in a run folder that holds `records.parquet`.
 
-    ValueError says where, what was wanted, what came and what to type.
+    ValueError says where, what was wanted, what came and what to type; Damaged, which is one, of a file that is
+    not what the manifest beside it vouches for.
     """
     import pyarrow
 
@@ -95,7 +105,9 @@ def read(path: str | Path, columns: Columns = COLUMNS) -> pd.DataFrame:
             f"name a folder that a run has written, for example runs/NAME"
         )
     try:
-        frame = pd.read_parquet(file, engine="pyarrow")
+        frame = pd.read_parquet(io.BytesIO(read_vouched(file)), engine="pyarrow")
+    except Damaged:
+        raise
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise ValueError(
             f"{file}: wanted a parquet file; came one that cannot be read as such ({_first_line(error)}); "

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import fcntl
 import hashlib
 import json
 import os
+import re
+import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from enum import Enum
 from pathlib import Path
 from typing import IO, Any
@@ -19,6 +23,17 @@ from typing import IO, Any
 LATER = {"later": True}
 # Fields that say where files lie and what is drawn, not what is computed
 WHERE = ("out", "cache", "draw")
+LONGEST = 180  # characters of a file's name that its temporary name repeats
+HOST = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:32] or "here"
+TEMPORARY = re.compile(rf"\..+\.{HOST}\.[0-9a-f]{{8}}\.new")  # names of files and folders that are being written
+ADVICE = {  # what to do, by the system's reason
+    errno.EROFS: "name a folder that can be written",
+    errno.EACCES: "name a folder that can be written",
+    errno.EPERM: "name a folder that can be written",
+    errno.EISDIR: "move away the folder that stands in its place",
+    errno.ENOTDIR: "move away the file that stands in a folder's place",
+    errno.EEXIST: "move away the file that stands in a folder's place",
+}
 
 
 def describe(config: Any, whole: bool = True) -> Any:
@@ -53,20 +68,64 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+class Damaged(ValueError):
+    """A file whose content is not what was written; the message names it."""
+
+
+class WriteError(OSError):
+    """A file that could not be written; the message names it, says why and what to do."""
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raises WriteError where the system refuses what is written for `path`; what it says of other files passes."""
+    try:
+        yield
+    except (WriteError, ConnectionError, TimeoutError, BlockingIOError, ChildProcessError):
+        raise
+    except OSError as error:
+        if error.filename is not None and not _is_for(Path(os.fsdecode(error.filename)), path):
+            raise
+        reason = os.strerror(error.errno) if error.errno else (str(error).splitlines() or ["no reason"])[0]
+        raise refused_write(path, reason, error.errno) from error
+
+
+def _is_for(named: Path, path: Path) -> bool:
+    """Is it what is to be written, a folder that holds it, or one of its temporary files?"""
+    temporary = f".{path.name[:LONGEST]}.{HOST}."
+    return (
+        path.is_relative_to(named)
+        or named.is_relative_to(path)
+        or any(part.startswith(temporary) for part in named.parts)
+    )
+
+
+def refused_write(path: Path, reason: str, number: int | None = None) -> WriteError:
+    """The error that names a file which was not written. number: the system's, of the reason."""
+    todo = ADVICE.get(number or 0, "make room there or name another place")
+    fault = WriteError(f"{path}: wanted to write it, got: {reason}; {todo}, and type the same command again")
+    fault.errno = number
+    return fault
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary path in the same folder to write to: the file replaces `path` when the block ends well.
+    """A temporary file in the same folder to write to: it replaces `path` when the block ends well.
 
-    A reader sees the old file or the new one. Where the block raises, or leaves no file, `path` stays as it was.
+    A reader sees the old file or the new one, also after a power cut. Where the block raises, or removes the temporary
+    file, `path` stays as it was. Raises WriteError where the system does not let it be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield temporary
-        if temporary.exists():
-            os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary, descriptor = _owned(path, lambda new: os.close(os.open(new, os.O_CREAT | os.O_EXCL, 0o666)))
+        try:
+            yield temporary
+            if temporary.exists():
+                os.fsync(descriptor)
+                os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+            os.close(descriptor)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -78,17 +137,82 @@ def write_bytes(path: Path, content: bytes) -> None:
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
     """A new folder to fill: it replaces `folder` when the block ends well and vanishes when it does not."""
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    before = folder.with_name(f".{folder.name}.old")
+    with writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary, descriptor = _owned(folder, os.mkdir)
+        if os.path.lexists(before) and not os.path.lexists(folder):  # a process died between the two renames below
+            before.rename(folder)
+        try:
+            yield temporary
+            if os.path.lexists(folder):
+                remove(before)
+                folder.rename(before)
+            temporary.rename(folder)
+            remove(before)
+        except OSError:
+            if os.path.lexists(before) and not os.path.lexists(folder):
+                before.rename(folder)
+            raise
+        finally:
+            remove(temporary)
+            os.close(descriptor)
+
+
+def remove(path: Path) -> None:
+    """Removes a file or a folder with all that it holds, as far as the system lets it."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
+
+
+def _temporary_name(path: Path) -> str:
+    return f".{path.name[:LONGEST]}.{HOST}.{secrets.token_hex(4)}.new"
+
+
+def _owned(path: Path, make: Callable[[Path], None]) -> tuple[Path, int]:
+    """A new temporary file or folder for `path`, and a descriptor of it that is locked: nobody's is what no process
+    holds. Removes what processes of this machine that have died left in the same folder."""
+    _clear(path.parent)
+    while True:
+        temporary = path.with_name(_temporary_name(path))
+        make(temporary)
+        try:
+            descriptor = os.open(temporary, os.O_RDONLY if temporary.is_dir() else os.O_RDWR)
+        except FileNotFoundError:  # another process found it before it was locked, and took it for a dead one's
+            continue
+        if _hold(descriptor) is not False and temporary.exists():
+            return temporary, descriptor
+        os.close(descriptor)
+
+
+def _clear(folder: Path) -> None:
+    """Removes temporary files and folders that belong to nobody: made on this machine, and their lock is free. Those of
+    other machines stay, since a shared folder may not carry their locks."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for name in [entry.name for entry in entries if TEMPORARY.fullmatch(entry.name)]:
+            with suppress(OSError):
+                left = folder / name
+                descriptor = os.open(left, os.O_RDONLY if left.is_dir() else os.O_RDWR)
+                try:
+                    if _hold(descriptor):
+                        remove(left)
+                finally:
+                    os.close(descriptor)
+
+
+def _hold(descriptor: int) -> bool | None:
+    """Locks an open file or folder: True, or False where another process holds it; None where the file system has no
+    locks, so that nothing of it is ever taken for nobody's."""
     try:
-        yield temporary
-        if folder.is_file():
-            folder.unlink()
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
 
 
 def lock(path: Path, patient: bool = False) -> IO[str] | None:

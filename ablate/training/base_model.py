@@ -19,16 +19,19 @@ from torch import Tensor
 from ablate.compute.device import Compile, Strategy, attention_form
 from ablate.compute.distributed import from_first
 from ablate.compute.execution import copy_part, prepare, shard, whole_weights
+from ablate.compute.train_step import StepResult
 from ablate.core.corpus import Domain, Split
+from ablate.core.manifest import load
 from ablate.core.provenance import description, packages, source_hash
-from ablate.core.storage import describe, digest, lock, whole_folder
+from ablate.core.storage import Damaged, describe, digest, lock, refused_write, whole_folder
 from ablate.model.hf_weights import folder_of, read_weights
 from ablate.model.transformer import Transformer, initialise
 from ablate.training.checkpoint import weights_hash
 from ablate.training.data_feed import DataFeed
 from ablate.training.lightning_module import TrainingModule, fit
-from ablate.training.progress import ProgressCallback, TrainingCounters
+from ablate.training.progress import ProgressCallback, TrainingCounters, require_finite
 from ablate.training.run_config import Run
+from ablate.training.run_manifest import RunError
 
 Weights = dict[str, Tensor]
 POLL = 0.5  # seconds between looks at a base that another run trains
@@ -109,22 +112,35 @@ def _train(run: Run, console: Console) -> Weights:
     corpus = run.corpus_for(Domain.general, Split.train)
     feed = DataFeed(corpus, run.seed, run.batch, run.accumulate, 0, steps, *run.ranks)
     module = TrainingModule(network, run.base, steps, 0, corpus.vocabulary)
-    watch = ProgressCallback(
-        "base model",
-        TrainingCounters(),
-        run.budget.every,
-        frozenset(),
-        run.batch * corpus.length,
-        lambda *_: None,
-        console,
-    )
+    counters = TrainingCounters()
+
+    def look(result: StepResult, trainer: Any) -> None:
+        loss = trainer.strategy.reduce(result.loss, reduce_op="sum")
+        require_finite(f"base model, step {counters.step}", loss, result.gradient_norm, "base.lr", run.base.lr)
+
+    size = run.batch * corpus.length
+    watch = ProgressCallback("base model", counters, run.budget.every, frozenset({steps}), size, look, console)
     fit(module, feed, watch, run)
-    return whole_weights(network, run.ranks[0] == 0)
+    weights = whole_weights(network, run.ranks[0] == 0)
+    if not from_first(_finite(weights)):  # the last step's loss is that of the weights before it
+        raise RunError(
+            f"base model, step {steps}: weights that are no numbers: training diverged; type a smaller base.lr than "
+            f"{run.base.lr:g}, and out=PATH"
+        )
+    return weights
+
+
+def _finite(weights: Weights) -> bool:
+    return all(bool(tensor.isfinite().all()) for tensor in weights.values())
 
 
 def _write(folder: Path, weights: Weights, key: dict[str, Any]) -> None:
     with whole_folder(folder) as fresh:
-        save_file({name: tensor.clone() for name, tensor in weights.items()}, fresh / "model.safetensors")
+        path = fresh / "model.safetensors"
+        try:
+            save_file({name: tensor.clone() for name, tensor in weights.items()}, path)
+        except SafetensorError as error:  # how it tells of a full disk
+            raise refused_write(folder / path.name, str(error)) from None
         (fresh / "base.json").write_text(json.dumps({"weights": weights_hash(weights), "key": key}, indent=1))
 
 
@@ -133,11 +149,11 @@ def _read(folder: Path, console: Console) -> Weights | None:
     if not folder.exists():
         return None
     try:
-        recorded = json.loads((folder / "base.json").read_text())["weights"]
+        recorded = load(folder / "base.json", {"weights": str})["weights"]
         weights = load_file(folder / "model.safetensors")
-        if weights_hash(weights) == recorded:
+        if weights_hash(weights) == recorded and _finite(weights):
             return weights
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError):
+    except (OSError, Damaged, SafetensorError):
         pass
     console.print(f"[yellow]{folder}: cached base model is damaged; training it again")
     return None

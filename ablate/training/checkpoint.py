@@ -2,7 +2,7 @@
 
 Tensors are written by torch.distributed.checkpoint, so that any number of processes may read what any other number
 wrote; plain values lie in one file. A folder is written under a hidden name in the background, gets a list of checksums
-and then its own name, `checkpoints/<step>-<stage>`; only the last one is kept.
+and then its own name, `checkpoints/<step>-<stage>`. The last `KEEP` stay: no old one goes before the new one is there.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import shutil
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,25 +19,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor
 
 from ablate.compute.distributed import from_first
 from ablate.compute.optimizer import moments
-from ablate.core import records
-from ablate.core.storage import describe, digest, file_hash, write_bytes
+from ablate.core.storage import Damaged, digest, file_hash, remove, write_bytes, writing
 from ablate.model.transformer import Transformer
 from ablate.training.run_config import Run
 from ablate.training.run_manifest import RunError
 
 warnings.filterwarnings("ignore", message=r"torch\.distributed is disabled")  # a single process is no mistake
+KEEP = 2  # checkpoints of a run: the last one, and one to go on from where that is damaged
 FOLDER, PLAIN, CHECKSUMS = "checkpoints", "plain.ckpt", "checksums.json"
+NAME = re.compile(r"(\d+)-(\d+)")  # step and stage
 DIGEST = hashlib.sha256().digest_size
 Tensors = dict[str, Any]  # tensors by name, nested
-
-
-class Damaged(ValueError):
-    """A file whose content does not have its recorded checksum."""
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
@@ -64,30 +60,33 @@ def load(path: Path) -> dict[str, Any]:
 class Writer:
     """Writes a run's checkpoints, in the background and one at a time; every process of the run has one.
 
-    Call it with the same folder in every process, after they have joined.
+    Call it with the same folder in every process, after they have joined. keep: checkpoints that stay.
     """
 
     folder: Path
     rank: int
     world: int
+    keep: int = KEEP
     pending: Future[None] | None = None
     thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "checkpoint"))
 
     def __post_init__(self) -> None:
         self.group: Any = None
         if self.rank == 0:
-            for remains in self.folder.glob(".*"):
-                shutil.rmtree(remains, ignore_errors=True)
+            recover(self.folder)
         if self.world > 1:  # a group of its own: what runs in the background must not meet training's exchanges
             self.group = torch.distributed.new_group(backend="gloo")
             torch.distributed.barrier(self.group)
 
     def write(self, name: str, tensors: Tensors, plain: dict[str, Any]) -> None:
-        """Copies the tensors and returns; the checkpoint is there when `wait` has returned. Raises what the one before
-        met (OSError)."""
+        """Copies the tensors and returns; the checkpoint is there when `wait` has returned. A whole one of this name
+        stays as it is. Raises what the one before met (OSError)."""
         from torch.distributed.checkpoint.state_dict_saver import async_save
 
         self.wait()
+        if from_first(self.rank == 0 and is_whole(self.folder / name)):
+            self._prune(self.folder / name)
+            return
         fresh = self.folder / f".{name}"
         if self.rank == 0:
             save(fresh / PLAIN, plain)
@@ -95,18 +94,28 @@ class Writer:
         self.pending = self.thread.submit(self._finish, saved, fresh, self.folder / name)
 
     def _finish(self, saved: Any, fresh: Path, whole: Path) -> None:
-        saved.result()  # of the first process: every part has been written
-        if self.rank:
-            return
-        files = {path.name: file_hash(path) for path in sorted(fresh.iterdir()) if path.name != CHECKSUMS}
-        write_bytes(fresh / CHECKSUMS, json.dumps({"files": files, "self": digest(files)}, indent=1).encode())
-        others = [path for path in self.folder.iterdir() if not path.name.startswith(".")]
-        if whole in others:
-            shutil.rmtree(whole)
-        fresh.rename(whole)
-        for path in others:
-            if path != whole:
-                shutil.rmtree(path)
+        try:
+            with writing(whole):
+                _settle(saved)  # of the first process: every part has been written
+                if self.rank == 0:
+                    files = {path.name: file_hash(path) for path in sorted(fresh.iterdir()) if path.name != CHECKSUMS}
+                    listed = {"files": files, "self": digest(files)}
+                    write_bytes(fresh / CHECKSUMS, json.dumps(listed, indent=1).encode())
+                    _put(fresh, whole)
+        except OSError:
+            if self.rank == 0:
+                remove(fresh)  # it may be what fills the disk
+            raise
+        self._prune(whole)
+
+    def _prune(self, whole: Path) -> None:
+        """Removes all but the last `keep` up to a whole one; later ones are damaged, or the run would have gone on from
+        them."""
+        if self.rank == 0:
+            stay = [path for path in checkpoints(self.folder) if _number(path) <= _number(whole)][-self.keep :]
+            for path in checkpoints(self.folder):
+                if path not in stay:
+                    remove(_aside(path))
 
     def wait(self) -> None:
         """Until the checkpoint that was begun is whole. Raises what it met (OSError)."""
@@ -115,10 +124,70 @@ class Writer:
             pending.result()
 
 
-def latest(folder: Path) -> Path | None:
-    """The last whole checkpoint of a run's folder."""
-    whole = [path for path in (folder / FOLDER).glob("[0-9]*-*") if (path / CHECKSUMS).exists()]
-    return max(whole, key=lambda path: path.name, default=None)
+def _settle(saved: Future[Any]) -> None:
+    """Waits until tensors are written. Raises OSError where the system refused it, as torch's exception hides it."""
+    from torch.distributed.checkpoint.api import CheckpointException
+
+    try:
+        saved.result()
+    except CheckpointException as failed:
+        met = [error for error, _ in failed.failures.values()]
+        raise next((error for error in met if isinstance(error, OSError)), met[0]) from None
+
+
+def _put(fresh: Path, whole: Path) -> None:
+    """Gives a whole checkpoint its name; what has that name is damaged."""
+    damaged = _aside(whole) if whole.exists() else None
+    fresh.rename(whole)
+    if damaged:
+        remove(damaged)
+
+
+def _aside(path: Path) -> Path:
+    """Renames what is to be removed, so that half of it is never taken for a checkpoint."""
+    aside = path.with_name(f".{path.name}.old")
+    remove(aside)
+    return path.rename(aside)
+
+
+def recover(folder: Path) -> None:
+    """Removes what a process left that died while it wrote a checkpoint; a copy that is whole, and missing or damaged
+    under its own name, is given that name."""
+    for hidden in sorted(folder.glob(".*")):
+        whole = folder / hidden.name[1:]
+        if NAME.fullmatch(whole.name) and is_whole(hidden) and not is_whole(whole):
+            _put(hidden, whole)
+    for remains in folder.glob(".*"):
+        remove(remains)
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Checkpoints in their order, whole or damaged."""
+    return sorted((path for path in folder.glob("*") if NAME.fullmatch(path.name)), key=_number)
+
+
+def _number(path: Path) -> tuple[int, ...]:
+    return tuple(int(part) for part in path.name.split("-"))
+
+
+def latest(folder: Path, say: Callable[[str], None] = lambda line: None) -> Path | None:
+    """The last whole checkpoint of a run's folder; None where there is none. `say` is told of damaged ones after it.
+
+    Raises RunError where all are damaged.
+    """
+    damaged: list[Damaged] = []
+    for path in reversed(checkpoints(folder / FOLDER)):
+        try:
+            check(path)
+        except Damaged as damage:
+            damaged.append(damage)
+            continue
+        if damaged:
+            say(f"{damaged[0]}; going on from the last whole one, {path.name}")
+        return path
+    if damaged:
+        raise RunError(f"{damaged[0]}; no whole checkpoint is left: delete {folder} or type out=PATH")
+    return None
 
 
 def check(path: Path) -> None:
@@ -127,22 +196,19 @@ def check(path: Path) -> None:
         listed = json.loads((path / CHECKSUMS).read_text())
         right = listed["self"] == digest(listed["files"])
         wrong = [name for name, sha256 in listed["files"].items() if file_hash(path / name) != sha256]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Damaged(f"{path}: wanted a whole checkpoint, got damaged content ({type(error).__name__})") from None
     if wrong or not right:
         raise Damaged(f"{path / (wrong or [CHECKSUMS])[0]}: wanted its recorded checksum, got damaged content")
 
 
-def check_together(path: Path, first: bool) -> None:
-    """The same by the first process for all, which all must call: every one would read the whole checkpoint."""
-    problem = None
-    if first:
-        try:
-            check(path)
-        except Damaged as damage:
-            problem = str(damage)
-    if problem := from_first(problem):
-        raise Damaged(problem)
+def is_whole(path: Path) -> bool:
+    """Is a checkpoint there, every file of it as it was written?"""
+    try:
+        check(path)
+    except Damaged:
+        return False
+    return True
 
 
 def fill(path: Path, tensors: Tensors) -> None:
@@ -168,16 +234,11 @@ def restore(path: Path, network: Transformer, optimizer: bool) -> dict[str, Any]
 
 
 def final_weights(folder: Path) -> dict[str, Tensor]:
-    """Weights, whole, of a run's last checkpoint. Raises RunError where there is none or it is damaged."""
+    """Weights, whole, of a run's last checkpoint. Raises RunError where there is none or it is damaged: an earlier one
+    does not stand for it."""
     from torch.distributed.checkpoint.filesystem import FileSystemReader
 
-    path = latest(folder)
-    if path is None:
-        raise RunError(f"{folder}: wanted the folder of a run with a checkpoint, got none; type the run's own command")
-    try:
-        check(path)
-    except Damaged as damage:
-        raise RunError(f"{damage}; type the run's own command with another out=PATH") from None
+    path = final(folder)
     known = FileSystemReader(path).read_metadata().state_dict_metadata
     prefix = "network."
     weights = {
@@ -187,6 +248,18 @@ def final_weights(folder: Path) -> dict[str, Tensor]:
     }
     fill(path, {"network": weights})
     return weights
+
+
+def final(folder: Path) -> Path:
+    """A run's last checkpoint. Raises RunError where there is none or it is damaged."""
+    there = checkpoints(folder / FOLDER)
+    if not there:
+        raise RunError(f"{folder}: wanted the folder of a run with a checkpoint, got none; type the run's own command")
+    try:
+        check(there[-1])
+    except Damaged as damage:
+        raise RunError(f"{damage}; type the run's own command with another out=PATH") from None
+    return there[-1]
 
 
 def weights_hash(state: Mapping[str, Tensor]) -> str:
@@ -199,31 +272,12 @@ def weights_hash(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def read_plain(run: Run, path: Path, verify: Callable[[Path], None] = check) -> dict[str, Any]:
+def read_plain(run: Run, path: Path) -> dict[str, Any]:
     """Plain values of a run's checkpoint. Raises RunError if it is damaged or another configuration's."""
     try:
-        verify(path)
         plain = load(path / PLAIN)
         if plain["config"] != run.fingerprint():
             raise Damaged(f"{path}: wanted the checkpoint of {run.label}, got another run's")
         return plain
     except (Damaged, OSError, KeyError) as damage:
         raise RunError(f"{damage}; delete {run.folder} or type out=PATH") from None
-
-
-def repair(run: Run) -> None:
-    """Gives a finished run the files back that it lost, from its checkpoint."""
-    try:
-        records.read(run.folder)
-    except ValueError:
-        path = latest(run.folder)
-        if path is None:
-            raise RunError(f"{run.folder}: its records and checkpoint are lost; delete it or type out=PATH") from None
-        records.write(records.table(read_plain(run, path)["rows"]), run.folder / records.FILE)
-    if not (run.folder / "config.yaml").exists():
-        write_config(run)
-
-
-def write_config(run: Any) -> None:
-    """The resolved configuration of a run or of a survey, in its folder."""
-    write_bytes(run.folder / "config.yaml", yaml.safe_dump(describe(run), sort_keys=False).encode())

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ablate.compute.train_step import StepResult
+from ablate.training.run_manifest import RunError
 
 
 @dataclass
@@ -21,6 +22,15 @@ class TrainingCounters:
     step: int = 0
     tokens: int = 0
     loss_tokens: int = 0
+
+
+def require_finite(where: str, loss: torch.Tensor, norm: torch.Tensor, key: str, rate: float) -> None:
+    """Raises RunError that names the learning rate's `key` where the loss or the gradient's norm is no number."""
+    if not (torch.isfinite(loss) and torch.isfinite(norm)):
+        raise RunError(
+            f"{where}: loss {float(loss):g}, gradient norm {float(norm):g}: training diverged; type a smaller {key} "
+            f"than {rate:g}, and out=PATH"
+        )
 
 
 @dataclass(repr=False)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from pathlib import Path
 from typing import Any
 
 from ablate.compute.device import attention_form
 from ablate.core.corpus import SPLITS, Domain
+from ablate.core.manifest import MANIFEST, NUMBER, load
 from ablate.core.provenance import code_version, description, packages, source_hash
-from ablate.core.storage import write_bytes
+from ablate.core.storage import Damaged
 from ablate.training.run_config import Run
 
 COMPLETE = "complete"
 LAYOUT = 2  # of a run's folder; 1 was that of before classes and keys were renamed, and had no number
 SECONDS = ("wall_seconds", "cpu_seconds", "evaluation_seconds")
+SHAPE = {
+    **dict.fromkeys(("status", "config_fingerprint", "source", "instructions"), str),
+    **dict.fromkeys(SECONDS, NUMBER),
+    "data": {...: str},
+    "packages": {...: str},
+}
 
 
 class RunError(ValueError):
@@ -38,16 +43,12 @@ def new_manifest(run: Run) -> dict[str, Any]:
     }
 
 
-def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    write_bytes(folder / "manifest.json", json.dumps(manifest, indent=1).encode())
-
-
 def read_manifest(run: Run) -> dict[str, Any] | None:
     """The manifest in a resolved run's folder; None where the folder is new.
 
     Raises RunError if the folder is another run's, holds other files, or was begun with other code or data.
     """
-    folder, path = run.folder, run.folder / "manifest.json"
+    folder, path = run.folder, run.folder / MANIFEST
     if not path.exists():
         if folder.is_file() or (folder.is_dir() and any(not p.name.startswith(".") for p in folder.iterdir())):
             raise RunError(
@@ -55,15 +56,10 @@ def read_manifest(run: Run) -> dict[str, Any] | None:
             )
         return None
     try:
-        manifest = json.loads(path.read_text())
-        theirs, status = str(manifest["config_fingerprint"]), manifest["status"]
-        for name in SECONDS:
-            manifest[name] = float(manifest[name])
-        begun = {what: manifest[what] for what in ("data", "source", "packages", "instructions")}
-    except (ValueError, KeyError, TypeError, OSError):
-        raise RunError(
-            f"{path}: wanted the manifest of a run, got a damaged file; delete {folder} or type out=PATH"
-        ) from None
+        manifest = load(path, SHAPE)
+    except (Damaged, OSError) as damage:
+        raise RunError(f"{damage}; delete {folder} or type out=PATH") from None
+    theirs = manifest["config_fingerprint"]
     if manifest.get("layout") != LAYOUT:
         raise RunError(
             f"out={folder}: wanted a run that this version began, got one of an earlier version, which is not resumed; "
@@ -76,8 +72,8 @@ def read_manifest(run: Run) -> dict[str, Any] | None:
         )
     now = circumstances(run)
     # what a finished run was made with is history, but its data are part of the question that is asked again
-    for what in ("data",) if status == COMPLETE else begun:
-        if begun[what] != now[what]:
+    for what in ("data",) if manifest["status"] == COMPLETE else now:
+        if manifest[what] != now[what]:
             raise RunError(
                 f"out={folder}: wanted the {what} that it was begun with, got other {what}, which would mix two "
                 "experiments; delete it or type out=PATH"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from ablate.compute.execution import load_weights
 from ablate.compute.train_step import StepResult
 from ablate.core import records
 from ablate.core.corpus import Domain, Split
+from ablate.core.manifest import write_manifest
 from ablate.decoding.predictor import Predictor
 from ablate.evaluation.probe import ProbeSet
 from ablate.evaluation.probe_rows import Row
@@ -27,7 +27,6 @@ from ablate.training.base_model import base_weights, build_network
 from ablate.training.checkpoint import (
     FOLDER,
     Writer,
-    check_together,
     latest,
     read_plain,
     restore,
@@ -37,9 +36,9 @@ from ablate.training.checkpoint import (
 from ablate.training.data_feed import DataFeed
 from ablate.training.lightning_module import TrainingModule, fit
 from ablate.training.probe_plan import probes
-from ablate.training.progress import ProgressCallback, TrainingCounters
+from ablate.training.progress import ProgressCallback, TrainingCounters, require_finite
 from ablate.training.run_config import Run
-from ablate.training.run_manifest import SECONDS, RunError, write_manifest
+from ablate.training.run_manifest import SECONDS, RunError
 
 BASELINE = -1  # stage of the rows measured before any training on the new domain
 
@@ -77,7 +76,7 @@ class Session:
         """From the checkpoint, or else from the base model, to the end."""
         asked = ((probe, self.run.corpus_for(probe.domain, probe.split)) for probe in probes(self.run))
         self.probe_sets = [probe.prepare(corpus, self.run.seed) for probe, corpus in asked]
-        path = from_first(latest(self.run.folder))
+        path = self._whole_checkpoint()
         if path is None:
             self._begin()
         else:
@@ -86,6 +85,19 @@ class Session:
             self._train_stage()
         self.keep()
         self.writer.wait()
+
+    def _whole_checkpoint(self) -> Path | None:
+        """Looked for by the first process for all, which all must ask: each would read all checkpoints."""
+        path, problem = None, ""
+        if self.run.ranks[0] == 0:
+            try:
+                path = latest(self.run.folder, lambda line: self.console.print(line, soft_wrap=True, markup=False))
+            except RunError as damage:
+                problem = str(damage)
+        path, problem = from_first((path, problem))
+        if problem:
+            raise RunError(problem)
+        return path
 
     def _begin(self) -> None:
         """The base model, measured as it was trained and as the first stage will read it."""
@@ -143,13 +155,8 @@ class Session:
             for x in (result.loss, result.nats, torch.tensor(float(result.scored)))
         )
         norm = result.gradient_norm
-        if not (torch.isfinite(loss) and torch.isfinite(norm)):
-            stage = f"regime.stages.{self.stage}"
-            rate = self.run.regime.stages[self.stage].lr
-            raise RunError(
-                f"step {step}: loss {float(loss):g}, gradient norm {float(norm):g}: training diverged; type a smaller "
-                f"{stage}.lr than {rate:g}, and out=PATH"
-            )
+        rate = self.run.regime.stages[self.stage].lr
+        require_finite(f"step {step}", loss, norm, f"regime.stages.{self.stage}.lr", rate)
         if step % self.run.budget.every == 0:
             self._add({"metric": "loss", "value": float(loss)})
             self._add({"metric": "grad_norm", "value": float(norm)})
@@ -219,7 +226,7 @@ class Session:
             write_manifest(self.run.folder, self.manifest)
 
     def _resume(self, path: Path) -> None:
-        plain = read_plain(self.run, path, partial(check_together, first=self.run.ranks[0] == 0))
+        plain = read_plain(self.run, path)
         self.optimizer = restore(path, self.network, plain["optimizer"])
         self.stage, self.done = plain["stage"], plain["done"]
         self.counters, self.rows = TrainingCounters(**plain["counters"]), plain["rows"]

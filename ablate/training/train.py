@@ -11,13 +11,11 @@ from rich.console import Console
 
 from ablate.compute.device import Strategy
 from ablate.compute.distributed import from_first, join_processes
+from ablate.core.manifest import PROMISE, write_manifest
 from ablate.core.storage import locked
-from ablate.training.checkpoint import (
-    repair,
-    write_config,
-)
 from ablate.training.run_config import Run
-from ablate.training.run_manifest import COMPLETE, RunError, new_manifest, read_manifest, write_manifest
+from ablate.training.run_files import hashes, repair, write_config
+from ablate.training.run_manifest import COMPLETE, RunError, new_manifest, read_manifest
 from ablate.training.session import Session
 
 
@@ -42,7 +40,7 @@ def train(run: Run, console: Console) -> Path:
             if from_first(manifest["status"] != COMPLETE):
                 _go(run, console, manifest)
             else:
-                repair(run)
+                repair(run, manifest, console)
                 console.print(f"[green]complete already:[/] {run.folder}")
     except BlockingIOError:
         raise RunError(f"out={run.folder}: another process is at work there; wait for it or type out=PATH") from None
@@ -53,17 +51,18 @@ def _go(run: Run, console: Console, manifest: dict[str, Any]) -> None:
     chosen = f"{run.device}, {run.precision}, {run.threads} thread(s), compile={run.compile}"
     base = f"from {run.init}" if run.init else f"of {run.base_steps} steps"
     console.print(f"{run.folder}: {sum(run.stage_steps)} steps after a base model {base}; {chosen}", soft_wrap=True)
+    manifest = {name: value for name, value in manifest.items() if name not in PROMISE} | {"status": "running"}
     session = Session(run, console, manifest)
-    manifest["status"] = "running"
     write_manifest(run.folder, manifest)  # first: it says whose folder this is
     write_config(run)
     try:
         session.go()
-        manifest["status"] = COMPLETE
     except BaseException as stop:
-        manifest["status"] = "interrupted" if isinstance(stop, KeyboardInterrupt) else "failed"
-        raise
-    finally:
+        paused = isinstance(stop, KeyboardInterrupt | SystemExit | OSError)  # the same command goes on
+        manifest["status"] = "interrupted" if paused else "failed"
         with suppress(OSError):  # the next process to work here must not meet one that is still being written
             session.writer.wait()
-        write_manifest(run.folder, manifest)
+        with suppress(OSError):
+            write_manifest(run.folder, manifest)
+        raise
+    write_manifest(run.folder, {**manifest, "status": COMPLETE, "files": hashes(run.folder)})

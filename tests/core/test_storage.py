@@ -15,13 +15,13 @@ def test_a_file_is_replaced_when_the_block_ends_well(tmp_path):
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_file_stays_where_the_block_raises_or_writes_nothing(tmp_path):
+def test_a_file_stays_where_the_block_raises_or_removes_it(tmp_path):
     path = tmp_path / "file"
     write_bytes(path, b"old")
     with pytest.raises(ZeroDivisionError), whole_file(path) as temporary:
         temporary.write_bytes(b"%d" % (temporary.write_bytes(b"half") // 0))
-    with whole_file(path):
-        pass
+    with whole_file(path) as temporary:
+        temporary.unlink()
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 

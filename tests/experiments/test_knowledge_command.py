@@ -12,7 +12,7 @@ import synthetic_data
 from ablate.analysis.corpus_survey import Survey
 from ablate.core import records
 from ablate.core.corpus import Split
-from ablate.training.checkpoint import write_config
+from ablate.training.run_files import write_config
 from experiments import knowledge
 from experiments.presets.corpus_presets import CORPORA, context_samplers
 

@@ -206,10 +206,14 @@ def test_damage_is_found(finished, tmp_path):
     (whole / ".metadata").unlink()
     manifest = json.loads((run.folder / "manifest.json").read_text())
     (run.folder / "manifest.json").write_text(json.dumps(manifest | {"status": "interrupted"}))
-    with pytest.raises(RunError, match=r"damaged content .*; delete"):
+    shutil.rmtree(checkpoint.checkpoints(whole.parent)[0])
+    with pytest.raises(RunError, match=r"damaged content .*; no whole checkpoint is left: delete"):
         train(run, QUIET)
     (run.folder / "manifest.json").write_text("{")
     with pytest.raises(RunError, match="damaged file"):
+        read_manifest(run.resolved())
+    (run.folder / "manifest.json").write_text(json.dumps(manifest | {"data": {"new/test": [1]}}))
+    with pytest.raises(RunError, match=r"damaged file \(content.data.new/test: str wanted"):
         read_manifest(run.resolved())
 
 

@@ -15,7 +15,6 @@ if not __package__:  # started by its path: what is imported is this package's o
     __import__("experiments")
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +22,15 @@ from rich.console import Console
 from rich.table import Table
 
 from ablate.core import records
+from ablate.core.manifest import MANIFEST, load
+from ablate.core.storage import Damaged
 from ablate.studies.outcomes import QUESTIONS
 from ablate.studies.predictions import VERDICTS, Prediction, read_predictions, verdicts
 from experiments.presets.predictions_file import PREDICTIONS
 
 Frame = Any  # a pandas frame or one row of it, whose columns no type checker knows
+RUN = {"condition": str, "arm": str, "source": str}
+SHAPE = {"predictions": {...: str}, "seeds": [int], "runs": {...: RUN}}  # what is read of a study's manifest
 COLOURS = {"supported": "green", "refuted": "red", "undecided": "yellow"}
 CAPTION = (
     "difference: mean over seeds of the arm less the other, 95 % interval by bootstrap over seeds (then questions, "
@@ -80,13 +83,11 @@ def _of(folder: Path, predictions: list[Prediction]) -> list[dict[str, Any]]:
     """Verdicts on one study's predictions, by the seeds that it began with."""
     rows, questions = records.read(folder, records.STUDY), records.read(folder / "questions.parquet", QUESTIONS)
     try:
-        manifest = json.loads((folder / "manifest.json").read_text())
-        recorded, seeds, runs = manifest["predictions"], manifest["seeds"], manifest["runs"].values()
-        sources = {(run["condition"], run["arm"], run["source"]) for run in runs}
-    except (ValueError, KeyError, AttributeError, OSError):
-        raise ValueError(
-            f"{folder}/manifest.json: wanted the manifest of a study, got a damaged file; restore it"
-        ) from None
+        manifest = load(folder / MANIFEST, SHAPE)
+    except (Damaged, OSError) as damage:
+        raise ValueError(f"{damage}; restore it") from None
+    recorded, seeds = manifest["predictions"], manifest["seeds"]
+    sources = {(run["condition"], run["arm"], run["source"]) for run in manifest["runs"].values()}
     found: list[dict[str, Any]] = verdicts(
         predictions, rows[rows["seed"].isin(seeds)], questions[questions["seed"].isin(seeds)]
     )

@@ -7,7 +7,6 @@ machines that share the folder (and lock files on it), may work on one plan.
 
 from __future__ import annotations
 
-import json
 import math
 import signal
 import subprocess
@@ -23,7 +22,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import IO, Protocol
 
-from ablate.core.storage import lock
+from ablate.core.manifest import MANIFEST, is_vouched, load
+from ablate.core.storage import Damaged, lock
 
 ATTEMPTS = 3  # of a run that dies by a signal; one that exits by itself has said why and is not tried again
 POLL = 0.5  # seconds between looks at runs, those that others have claimed included
@@ -58,13 +58,12 @@ class Job:
 
     @property
     def complete(self) -> bool:
-        """Does the run's manifest say so, and is there what it leaves?"""
-        if not all((self.folder / name).exists() for name in self.leaves):
-            return False
+        """Does the run's manifest say so, and is there, as it was written, what it leaves?"""
         try:
-            return json.loads((self.folder / "manifest.json").read_text())["status"] == "complete"
-        except (OSError, ValueError, KeyError, TypeError):
+            status = load(self.folder / MANIFEST, {"status": str})["status"]
+        except (OSError, Damaged):
             return False
+        return status == "complete" and all(is_vouched(self.folder / name) for name in self.leaves)
 
     @property
     def log(self) -> Path:

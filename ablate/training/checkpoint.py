@@ -12,8 +12,9 @@ import io
 import json
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,43 +86,52 @@ class Writer:
 
         self.wait()
         if from_first(self.rank == 0 and is_whole(self.folder / name)):
-            self._prune(self.folder / name)
+            if self.rank == 0:
+                self._prune(self.folder / name)
             return
         fresh = self.folder / f".{name}"
         if self.rank == 0:
-            save(fresh / PLAIN, plain)
+            with _gone_unless_written(fresh):
+                save(fresh / PLAIN, plain)
         saved = async_save(tensors, checkpoint_id=fresh, process_group=self.group, no_dist=self.world == 1)
         self.pending = self.thread.submit(self._finish, saved, fresh, self.folder / name)
 
     def _finish(self, saved: Any, fresh: Path, whole: Path) -> None:
-        try:
+        if self.rank:
             with writing(whole):
-                _settle(saved)  # of the first process: every part has been written
-                if self.rank == 0:
-                    files = {path.name: file_hash(path) for path in sorted(fresh.iterdir()) if path.name != CHECKSUMS}
-                    listed = {"files": files, "self": digest(files)}
-                    write_bytes(fresh / CHECKSUMS, json.dumps(listed, indent=1).encode())
-                    _put(fresh, whole)
-        except OSError:
-            if self.rank == 0:
-                remove(fresh)  # it may be what fills the disk
-            raise
+                _settle(saved)
+            return
+        with _gone_unless_written(fresh), writing(whole):
+            _settle(saved)  # of the first process: every part has been written
+            files = {path.name: file_hash(path) for path in sorted(fresh.iterdir()) if path.name != CHECKSUMS}
+            write_bytes(fresh / CHECKSUMS, json.dumps({"files": files, "self": digest(files)}, indent=1).encode())
+            _put(fresh, whole)
         self._prune(whole)
 
     def _prune(self, whole: Path) -> None:
         """Removes all but the last `keep` up to a whole one; later ones are damaged, or the run would have gone on from
         them."""
-        if self.rank == 0:
-            stay = [path for path in checkpoints(self.folder) if _number(path) <= _number(whole)][-self.keep :]
-            for path in checkpoints(self.folder):
-                if path not in stay:
-                    remove(_aside(path))
+        there = checkpoints(self.folder)
+        stay = [path for path in there if _number(path) <= _number(whole)][-self.keep :]
+        for path in there:
+            if path not in stay:
+                remove(_aside(path))
 
     def wait(self) -> None:
         """Until the checkpoint that was begun is whole. Raises what it met (OSError)."""
         if self.pending is not None:
             pending, self.pending = self.pending, None
             pending.result()
+
+
+@contextmanager
+def _gone_unless_written(fresh: Path) -> Iterator[None]:
+    """Removes what could not be written whole: it may be what fills the disk."""
+    try:
+        yield
+    except OSError:
+        remove(fresh)
+        raise
 
 
 def _settle(saved: Future[Any]) -> None:

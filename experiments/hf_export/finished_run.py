@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from ablate.core.manifest import MANIFEST, load, read_vouched
 from ablate.model.config import ModelConfig
 from ablate.model.rope import RopeScaling
 from ablate.noise.schedules import Noise
@@ -43,8 +43,8 @@ def read(folder: Path) -> Finished:
     """The run of a folder. Raises RunError where there is none, where it has not come to its end, and where its corpus
     now has other data than it was trained on."""
     try:
-        config = yaml.safe_load((folder / "config.yaml").read_text())
-        manifest = json.loads((folder / "manifest.json").read_text())
+        config = yaml.safe_load(read_vouched(folder / "config.yaml"))
+        manifest = load(folder / MANIFEST, {"status": str, "data": {...: str}})
         status, trained_on = manifest["status"], manifest["data"]
         corpus, regime, shape = (config_of(config[name], name) for name in ("corpus", "regime", "model"))
     except (OSError, yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from ablate.core import records
+from ablate.core.manifest import MANIFEST, NUMBER, PROMISE, TEXT, load, replace, write_manifest
 from ablate.core.provenance import description
-from ablate.core.storage import WHERE, describe, digest, locked, write_bytes
+from ablate.core.storage import WHERE, Damaged, describe, digest, locked
 from ablate.studies.control import ControlError
 from ablate.studies.design import Study
 from ablate.studies.job_queue import Job
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from experiments.study_runner.plan_runs import Place, Plan
 
 Frame = Any  # a pandas frame or one row of it, whose columns no type checker knows
-MANIFEST, BY_QUESTION, LOCK = "manifest.json", "questions.parquet", ".lock"
+BY_QUESTION, LOCK = "questions.parquet", ".lock"
 # of a run's own manifest
 FROM_RUN = (
     "config_fingerprint",
@@ -37,6 +37,14 @@ FROM_RUN = (
     "wall_seconds",
     "cpu_seconds",
 )
+OF_RUN: dict[str, Any] = dict.fromkeys(FROM_RUN, object) | {"initial_weights": TEXT, "wall_seconds": NUMBER}
+SHAPE = {
+    "identity": str,
+    "predictions": {...: str},
+    "seeds": [int],
+    "runs": {...: {"condition": str, "arm": str, "seed": int, "initial_weights": TEXT, "wall_seconds": NUMBER}},
+    "spent": [{"condition": str, "arm": str}],
+}
 Finished = tuple["Place", str, dict[str, Any], Frame]  # a run's place, label, manifest and rows
 
 
@@ -46,31 +54,40 @@ def identity(study: Study) -> str:
     return digest({name: asked[name] for name in ("name", "arms", "matched", "factor", "cells", "words")})
 
 
-def earlier(study: Study, folder: Path) -> dict[str, Any]:
+def earlier(
+    study: Study, folder: Path, found: Container[str] = (), say: Callable[[str], None] = lambda line: None
+) -> dict[str, Any]:
     """The manifest of earlier sittings, its runs those whose rows are there; empty where there was none.
 
-    Raises UsageError where it is another study's, or damaged.
+    found: labels of runs that are complete in their folders. Where rows are damaged and all runs are found, none of its
+    runs has rows here, so that all are read again; `say` is told. Raises UsageError where it is another study's, or
+    damaged.
     """
     path = folder / MANIFEST
-    if not path.exists():
+    if not path.exists() and not (folder / records.FILE).exists():
         return {}
     try:
-        manifest = json.loads(path.read_text())
-        theirs, runs, _ = manifest["identity"], manifest["runs"], manifest["predictions"]
-        labels: set[str] = set()
-        if runs:
-            labels = set(records.read(folder, records.STUDY)["run"])
-            records.read(folder / BY_QUESTION, QUESTIONS)
-    except (ValueError, KeyError, TypeError) as damage:
-        raise UsageError(
-            f"{path}: wanted what a study keeps, got damaged files ({damage}); restore them, or type "
-            "results=FOLDER: runs are found again where they are"
-        ) from None
-    if theirs not in (identity(study), registered(identity(study))):
+        manifest = load(path, SHAPE)
+    except (Damaged, OSError) as damage:
+        raise UsageError(f"{damage}; restore it, or type results=FOLDER: runs are found again where they are") from None
+    if manifest["identity"] not in (identity(study), registered(identity(study))):
         raise UsageError(
             f"{folder}: holds another study of this name (other arms, words or matching); type "
             "study.name=NAME or results=FOLDER"
         )
+    runs, labels = manifest["runs"], set[str]()
+    try:
+        if runs:
+            labels = set(records.read(folder, records.STUDY)["run"])
+            records.read(folder / BY_QUESTION, QUESTIONS)
+    except ValueError as damage:
+        lost, labels = [label for label in runs if label not in found], set()
+        if lost:
+            raise UsageError(
+                f"{damage}; here {len(lost)} of its {len(runs)} runs are not to be found, such as {lost[0]}: restore "
+                "the file, or type results=FOLDER"
+            ) from None
+        say(f"{damage}; rebuilt from its {len(runs)} runs, which are there")
     return {**manifest, "runs": {label: known for label, known in runs.items() if label in labels}}
 
 
@@ -80,14 +97,16 @@ def begin(plan: Plan) -> None:
     Raises UsageError where the rows that are kept were made with other settings than the plan's.
     """
     with locked(plan.folder / LOCK):
-        known = earlier(plan.study, plan.folder)
+        known = earlier(plan.study, plan.folder, plan.found)
         require_same_runs(plan, known)
         if known.get("runs") or any(job.complete for job in plan.jobs_at.values()):
             predictions = known.get("predictions", {})  # what is new was written after data
         else:
             predictions = plan.predictions | known.get("predictions", {})
         if not known or predictions != known["predictions"]:
-            _write(plan, {**known, "predictions": predictions, "seeds": known.get("seeds", plan.study.seeds)})
+            fresh = {**known, "predictions": predictions, "seeds": known.get("seeds", plan.study.seeds)}
+            promise = {name: known[name] for name in PROMISE if name in known}
+            write_manifest(plan.folder, _content(plan, fresh) | promise)
 
 
 def require_same_runs(plan: Plan, known: dict[str, Any]) -> None:
@@ -108,16 +127,16 @@ def keep(plan: Plan, fresh: Iterable[Finished]) -> None:
     Raises ControlError where the arms of a seed did not begin with the same weights.
     """
     with locked(plan.folder / LOCK):
-        known = earlier(plan.study, plan.folder)
+        known = earlier(plan.study, plan.folder, plan.found)
         runs = dict(known.get("runs", {}))
         frames, questions = _kept(plan.folder, runs)
         for place, label, manifest, rows in fresh:
             if label in runs:
                 continue
             where = {"study": plan.study.name, "condition": place.condition, "arm": place.arm}
-            asked = [{**where, "seed": place.seed, "question": q, "value": v} for q, v in by_question(rows).items()]
+            answers = [{**where, "seed": place.seed, "question": q, "value": v} for q, v in by_question(rows).items()]
             frames.append(rows[rows["question"].isna()].assign(**where))
-            questions.append(pd.DataFrame(asked, columns=list(QUESTIONS)))
+            questions.append(pd.DataFrame(answers, columns=list(QUESTIONS)))
             runs[label] = {
                 **dataclasses.asdict(place),
                 **{key: manifest[key] for key in FROM_RUN},
@@ -126,10 +145,12 @@ def keep(plan: Plan, fresh: Iterable[Finished]) -> None:
         if len(runs) == len(known.get("runs", {})):
             return
         _require_same_start(plan.study, runs)
-        table = pd.concat(frames, ignore_index=True)
-        records.write(table, plan.folder / records.FILE, records.STUDY)
-        records.write(pd.concat(questions, ignore_index=True), plan.folder / BY_QUESTION, QUESTIONS)
-        _write(plan, {**known, "runs": runs, "spent": _spent(plan, known, table)})
+        table, asked = (pd.concat(parts, ignore_index=True) for parts in (frames, questions))
+        files = {
+            records.FILE: records.writer(table, records.STUDY),
+            BY_QUESTION: records.writer(asked, QUESTIONS),
+        }
+        replace(plan.folder, files, _content(plan, {**known, "runs": runs, "spent": _spent(plan, known, table)}))
 
 
 def _kept(folder: Path, runs: dict[str, dict[str, Any]]) -> tuple[list[Frame], list[Frame]]:
@@ -143,9 +164,9 @@ def _kept(folder: Path, runs: dict[str, dict[str, Any]]) -> tuple[list[Frame], l
     return [rows[rows["run"].isin(list(runs))]], [questions.merge(places)]
 
 
-def _write(plan: Plan, known: dict[str, Any]) -> None:
+def _content(plan: Plan, known: dict[str, Any]) -> dict[str, Any]:
     runs = known.get("runs", {})
-    content = {
+    return {
         "identity": known.get("identity", identity(plan.study)),
         "study": describe(plan.study),
         "seeds": known["seeds"],
@@ -155,7 +176,6 @@ def _write(plan: Plan, known: dict[str, Any]) -> None:
         "spent": known.get("spent", []),
         "minutes": sum(run["wall_seconds"] for run in runs.values()) / 60,
     }
-    write_bytes(plan.folder / MANIFEST, json.dumps(content, indent=1).encode())
 
 
 def said(job: Job) -> list[str]:
@@ -172,7 +192,7 @@ def finished(plan: Plan) -> Iterator[Finished]:
             yield (
                 place,
                 plan.runs[place].label,
-                json.loads((job.folder / MANIFEST).read_text()),
+                load(job.folder / MANIFEST, OF_RUN),
                 records.read(job.folder),
             )
         except ValueError as damage:

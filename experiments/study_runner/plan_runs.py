@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +34,7 @@ class Place:
 @dataclass
 class Plan:
     """A study's runs, proved to be controlled. spent: what each arm of a condition will spend. kept: places whose rows
-    are in results."""
+    are in results. found: labels of runs that are complete."""
 
     study: Study
     folder: Path
@@ -42,6 +43,7 @@ class Plan:
     spent: dict[tuple[str, str], dict[Quantity, float]]
     decided: list[Prediction]
     kept: frozenset[Place]
+    found: frozenset[str]
 
     @property
     def jobs(self) -> list[Job]:
@@ -78,9 +80,11 @@ def plan(assignment: Assignment) -> Plan:
                 runs[Place(condition.name, name, seed)] = dataclasses.replace(run, seed=seed, out="", draw=False)
     _require_different(study, runs)
     jobs_at = _jobs(study, runs, Path(assignment.runs).expanduser())
-    known = earlier(study, folder).get("runs", {})
-    kept = frozenset(place for place, run in runs.items() if any(label in known for label in registered_labels(run)))
-    return Plan(study, folder, runs, jobs_at, spent, decided_by(study), kept)
+    labels = {place: set(registered_labels(run)) for place, run in runs.items()}
+    found = frozenset(label for place, job in jobs_at.items() if job.complete for label in labels[place])
+    known = earlier(study, folder, found, lambda line: print(line, file=sys.stderr)).get("runs", {})
+    kept = frozenset(place for place in runs if labels[place] & set(known))
+    return Plan(study, folder, runs, jobs_at, spent, decided_by(study), kept, found)
 
 
 def _jobs(study: Study, runs: dict[Place, Run], home: Path) -> dict[Place, Job]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ablate.core import records
 from ablate.studies.job_queue import Job
 from ablate.studies.search_space import Parameter, Point
 from ablate.training.run_config import Run
@@ -33,7 +34,7 @@ class Fitted:
         for seed in search.seeds:
             folder = runs / replace(first, seed=seed, out="", draw=False).label
             where = (f"seed={seed}", f"out={folder}", f"cache={runs / '.base'}", "draw=false")
-            found.append(Job(f"seed{seed}", self.script, (*words, *where), folder))
+            found.append(Job(f"seed{seed}", self.script, (*words, *where), folder, (records.FILE,)))
         return found
 
 

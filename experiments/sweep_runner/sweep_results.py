@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +11,9 @@ import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
 from ablate.core import records
+from ablate.core.manifest import replace
 from ablate.core.provenance import description
 from ablate.core.rng import generator
-from ablate.core.storage import write_bytes
 from experiments.sweep_runner.trial_storage import identity, place, standing
 
 if TYPE_CHECKING:
@@ -29,14 +28,15 @@ LOST = "no reason was kept"
 
 
 def keep(search: Search, study: optuna.Study) -> None:
-    """Writes the three files; each is whole or as it was."""
+    """Writes the three files; each is whole or as it was, and vouched for by the manifest."""
     everyone = study.get_trials(deepcopy=False)
     trials = standing(everyone)
-    search.folder.mkdir(parents=True, exist_ok=True)
-    records.write(table(search, trials), search.folder / "trials.parquet", columns(search))
-    records.write(importance(search, trials), search.folder / "importance.parquet", IMPORTANCE)
-    content = manifest(search, trials, sorted({t.number for t in everyone} - {t.number for t in trials}))
-    write_bytes(search.folder / "manifest.json", json.dumps(content, indent=1).encode())
+    files = {
+        "trials.parquet": records.writer(table(search, trials), columns(search)),
+        "importance.parquet": records.writer(importance(search, trials), IMPORTANCE),
+    }
+    again = sorted({t.number for t in everyone} - {t.number for t in trials})
+    replace(search.folder, files, manifest(search, trials, again))
 
 
 def columns(search: Search) -> dict[str, str]:

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING
 import optuna
 from optuna.exceptions import ExperimentalWarning, OptunaError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from ablate.core.rng import address
-from ablate.core.storage import describe, lock, locked
+from ablate.core.storage import describe, lock, locked, write_bytes
 from experiments.cli.places import UsageError
+from experiments.sweep_runner.journal_file import Journal
 
 if TYPE_CHECKING:
     from experiments.sweep_runner.search import Search
@@ -120,7 +120,7 @@ def _storage(search: Search) -> BaseStorage:
 def _journal(path: Path) -> BaseStorage:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        return JournalStorage(JournalFileBackend(str(path)))
+        return JournalStorage(Journal(str(path)))
     except (ValueError, KeyError, AssertionError):
         raise UsageError(
             f"{path}: wanted the journal of a sweep, got a damaged file; delete {path.parent}, whose runs "
@@ -138,7 +138,7 @@ def _claim(study: optuna.Study, search: Search) -> None:
     """Says in the storage whose study this is, and where its locks are. Raises UsageError where it is another's."""
     token = search.home / "token"
     if not token.exists():
-        token.write_text(secrets.token_hex(8))
+        write_bytes(token, secrets.token_hex(8).encode())
     ours = {name: json.dumps(value, sort_keys=True) for name, value in identity(search).items()}
     ours["folder"] = token.read_text()
     theirs = study.user_attrs

@@ -1,0 +1,50 @@
+"""The journal file of a sweep: Optuna's own, which a process may leave with half a line when it is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import IO, Any
+
+from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal._file import get_lock_file
+
+from ablate.core.storage import writing
+
+BLOCK = 2**16  # bytes that are read at once to find the last end of a line
+
+
+class Journal(JournalFileBackend):
+    """Optuna's journal. What a killed process left unterminated was never told to anyone: it is cut away, under the
+    lock, before the next line is written."""
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Writes a line for each. Raises WriteError where the system refuses it: the journal is then as it was."""
+        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
+        path = Path(self._file_path)
+        with writing(path), get_lock_file(self._lock), path.open("r+b", buffering=0) as file:
+            end = _end_of_lines(file)
+            file.truncate(end)
+            file.seek(end)
+            try:
+                written = file.write(lines)
+                if written < len(lines):  # as much as there was room for; the rest tells why
+                    file.write(lines[written:])
+                os.fsync(file.fileno())
+            except OSError:
+                file.truncate(end)
+                raise
+
+
+def _end_of_lines(file: IO[bytes]) -> int:
+    """Bytes up to the last end of a line and with it."""
+    at = file.seek(0, os.SEEK_END)
+    while at:
+        start = max(0, at - BLOCK)
+        file.seek(start)
+        found = file.read(at - start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        at = start
+    return 0

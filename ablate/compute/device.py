@@ -89,8 +89,14 @@ def resolve_precision(precision: Precision, device: Device) -> Precision:
 
 def resolve_threads(threads: int, flops: float, here: int) -> int:
     """As asked, else by a process's FLOPs a step: from one thread for tiny networks up to its share of the cores, which
-    `here` processes have together."""
-    cores = (os.cpu_count() or 1) // here
+    `here` processes have together. Raises ValueError for many more threads than there are cores."""
+    there = os.cpu_count() or 1
+    most, cores = max(16, 4 * there), there // here
+    if threads > most:
+        raise ValueError(
+            f"threads={threads}: wanted at most {most} on the {there} cores here, since more wait for each other; type "
+            "threads=0"
+        )
     return threads or max(1, min(cores, int(flops / STEP_FLOPS)))
 
 

@@ -14,6 +14,7 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import Tensor
 
+ROUNDS = 6  # of the Feistel network; four with random functions are a strong pseudorandom permutation (Luby & Rackoff)
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -48,6 +49,27 @@ def uniform(seed: int, stream: str, indices: Sequence[int] | np.ndarray, shape: 
         bits = _mix(row_keys[:, None] + columns[None, :] * _GOLDEN)
     values = (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
     return torch.from_numpy(values.reshape(len(rows), *shape))
+
+
+def permuted(seed: int, stream: str, index: int, n: int, places: np.ndarray) -> np.ndarray:
+    """What a random order of 0..n-1, that of (seed, stream, index), has at these places; the order is never listed.
+
+    A Feistel network on the next even number of bits; what it sends beyond n is sent on until it falls below (Black &
+    Rogaway, 2002, cycle walking). At most 2^62 numbers.
+    """
+    half = np.uint64(max(1, ((n - 1).bit_length() + 1) // 2))
+    mask = (np.uint64(1) << half) - np.uint64(1)
+    keys = [np.uint64(address(seed, f"{stream}/round {i}", index) & (2**64 - 1)) for i in range(ROUNDS)]
+    out = np.asarray(places).astype(np.uint64)
+    todo = np.ones(out.shape, dtype=bool)
+    with np.errstate(over="ignore"):
+        while todo.any():
+            left, right = out[todo] >> half, out[todo] & mask
+            for key in keys:
+                left, right = right, left ^ (_mix(right * _GOLDEN ^ key) & mask)
+            out[todo] = (left << half) | right
+            todo &= out >= np.uint64(n)
+    return out.astype(np.int64)
 
 
 def _mix(x: np.ndarray) -> np.ndarray:

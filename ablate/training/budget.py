@@ -32,6 +32,7 @@ class Budget:
         for f in dataclasses.fields(self):
             value = getattr(self, f.name)
             values, example = (value, "[1,2,32]") if f.name == "block_sizes" else ([value], f.default)
-            holds = bool(values) and all(1 <= v <= MOST for v in values) and len(set(values)) == len(values)
+            whole = isinstance(values, list) and all(isinstance(v, int) and 1 <= v <= MOST for v in values)
+            holds = whole and 0 < len(values) == len(set(values))
             wanted = f"1..{MOST:.0e}{', each once' * (len(values) != 1)}"
             require(f"budget.{f.name}", value, holds, wanted, example)

@@ -6,6 +6,7 @@ Shapes: B rows of this process and micro-batch, L positions.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -14,8 +15,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from ablate.core.child_processes import spawning
 from ablate.core.corpus import Corpus, unscored
-from ablate.core.rng import generator
+from ablate.core.rng import generator, permuted
 from ablate.noise.options import BatchAddress
+
+LISTED = 2**22  # sequences up to which an epoch's order is listed, in .2 s; of more, places are looked up one by one
 
 
 class Batch(NamedTuple):
@@ -72,8 +75,23 @@ class DataFeed(Dataset):
         if not self.unique:
             return addresses
         epochs, places = np.divmod(addresses, self.unique)
-        orders = {e: generator(self.seed, "epoch", e).permutation(self.unique) for e in np.unique(epochs).tolist()}
-        return np.array([orders[e][place] for e, place in zip(epochs.tolist(), places.tolist(), strict=True)])
+        numbers = np.empty_like(places)
+        for epoch in np.unique(epochs).tolist():
+            here = epochs == epoch
+            numbers[here] = _shuffled(self.seed, epoch, self.unique, places[here])
+        return numbers
+
+
+def _shuffled(seed: int, epoch: int, unique: int, places: np.ndarray) -> np.ndarray:
+    """What an epoch's order of so many sequences has at these places."""
+    if unique > LISTED:
+        return permuted(seed, "epoch", epoch, unique, places)
+    return _order(seed, epoch, unique)[places]
+
+
+@lru_cache(maxsize=2)  # a batch lies in one epoch or two
+def _order(seed: int, epoch: int, unique: int) -> np.ndarray:
+    return generator(seed, "epoch", epoch).permutation(unique)
 
 
 def loader(feed: DataFeed, workers: int) -> DataLoader:

@@ -40,6 +40,7 @@ RANGES = {
     "recompute_every": (1, 2**20),
     "loaders": (0, 1024),
 }
+KINDS = {"model": ModelConfig, "regime": Regime, "budget": Budget, "base": Stage, "out": str, "cache": str, "init": str}
 CHOICES = {"device": Device, "precision": Precision, "compile": Compile, "strategy": Strategy, "recompute": Recompute}
 # Fields that say by what means it is computed: they change rounding alone, and a run may be resumed under others
 MEANS = ("processes", "strategy", "recompute", "recompute_every", "loaders", "workers")
@@ -84,6 +85,10 @@ class Run:
 
     def __post_init__(self) -> None:
         self._corpora: dict[tuple[Domain, Split], Corpus] = {}
+        for name, kind in KINDS.items():
+            value = getattr(self, name)
+            wanted = "text" if kind is str else f"a {kind.__name__}"
+            require(name, value, isinstance(value, kind), wanted, "NAME" if kind is str else "the group's NAME")
         for f in ("device", "precision", "compile", "strategy", "recompute"):
             setattr(self, f, CHOICES[f](getattr(self, f)))
         require_ranges(self, RANGES)

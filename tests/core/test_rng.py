@@ -1,8 +1,9 @@
 import numpy as np
+import pytest
 import torch
 from scipy import stats
 
-from ablate.core.rng import address, generator, uniform
+from ablate.core.rng import address, generator, permuted, uniform
 
 
 def test_row_depends_on_its_own_address_alone():
@@ -31,3 +32,25 @@ def test_neighbouring_addresses_are_uniform_and_independent():
 def test_generator_is_repeatable():
     assert generator(1, "x", 2).random() == generator(1, "x", 2).random()
     assert generator(1, "x", 2).random() != generator(1, "x", 3).random()
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 64, 1000, 4097])
+def test_a_lazy_order_has_every_number_once_and_is_another_in_every_epoch(n):
+    orders = [permuted(0, "epoch", epoch, n, np.arange(n)) for epoch in range(2)]
+    for order in orders:
+        assert np.sort(order).tolist() == list(range(n))
+    if n >= 64:
+        assert (orders[0] == orders[1]).mean() < 0.1
+        assert (orders[0] == np.arange(n)).mean() < 0.1
+
+
+def test_a_lazy_order_has_no_trend_and_takes_any_place_alone():
+    n = 10**9
+    places = np.arange(20_000)
+    order = permuted(3, "epoch", 1, n, places)
+    assert len(set(order.tolist())) == len(places)
+    assert order.mean() / n == pytest.approx(0.5, abs=0.01)
+    assert abs(np.corrcoef(order[1:], order[:-1])[0, 1]) < 0.03
+    assert abs(np.corrcoef(order, places)[0, 1]) < 0.03
+    assert permuted(3, "epoch", 1, n, places[777:778]) == order[777]
+    assert permuted(3, "epoch", 1, n, np.array([n - 1]))[0] < n

@@ -78,16 +78,17 @@ def earlier(
     runs, labels = manifest["runs"], set[str]()
     try:
         if runs:
-            labels = set(records.read(folder, records.STUDY)["run"])
+            labels = set(records.read(folder / records.FILE, records.STUDY)["run"])
             records.read(folder / BY_QUESTION, QUESTIONS)
     except ValueError as damage:
+        found_wrong = str(damage).rpartition("; ")[0]  # without what to type, which is other here
         lost, labels = [label for label in runs if label not in found], set()
         if lost:
             raise UsageError(
-                f"{damage}; here {len(lost)} of its {len(runs)} runs are not to be found, such as {lost[0]}: restore "
+                f"{found_wrong}; here {len(lost)} of its {len(runs)} runs are not to be found, such as {lost[0]}: restore "
                 "the file, or type results=FOLDER"
             ) from None
-        say(f"{damage}; rebuilt from its {len(runs)} runs, which are there")
+        say(f"{found_wrong}; rebuilt from its {len(runs)} runs, which are there")
     return {**manifest, "runs": {label: known for label, known in runs.items() if label in labels}}
 
 

@@ -19,7 +19,7 @@ from ablate.training.checkpoint import FOLDER, Writer, check, checkpoints, final
 from ablate.training.run_manifest import RunError
 from ablate.training.train import train
 from tests.builders import BUDGET, tiny_run
-from tests.training.dying import dying
+from tests.dying import dying
 
 QUIET = Console(quiet=True)
 

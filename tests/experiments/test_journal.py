@@ -1,0 +1,89 @@
+"""A sweep's journal: half a line that a killed process left is cut away, and no trial is lost."""
+
+import json
+import resource
+from concurrent.futures import ThreadPoolExecutor
+
+import optuna
+import pytest
+from optuna.storages import JournalStorage
+
+from ablate.core.storage import WriteError
+from experiments.sweep_runner.journal_file import Journal
+
+
+def opened(path):
+    return optuna.create_study(storage=JournalStorage(Journal(str(path))), study_name="x", load_if_exists=True)
+
+
+def trial(study, value):
+    asked = study.ask({"lr": optuna.distributions.FloatDistribution(0, 1)})
+    asked.set_user_attr("long", "y" * 200)
+    study.tell(asked, value)
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+def test_a_torn_line_is_cut_wherever_it_was_torn(tmp_path):
+    path = tmp_path / "journal.log"
+    study = opened(path)
+    for value in (0.5, 0.25):
+        trial(study, value)
+    whole = path.read_bytes()
+    last = whole.rstrip(b"\n").rfind(b"\n") + 1
+    for end in range(last, len(whole), 7):
+        path.write_bytes(whole[:end])
+        again = opened(path)
+        assert [t.value for t in again.trials] == [0.5, None], "the last line says that the second has ended"
+        trial(again, 0.125)
+        assert [t.value for t in opened(path).trials] == [0.5, None, 0.125]
+        assert all(json.loads(line) for line in path.read_bytes().splitlines())
+        assert path.read_bytes().startswith(whole[:last])
+
+
+def test_a_line_torn_beyond_a_block_and_a_first_line(tmp_path):
+    path = tmp_path / "journal.log"
+    study = opened(path)
+    trial(study, 0.5)
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"op_code":4,"worker_id":"' + b"x" * 200_000)
+    trial(opened(path), 0.25)
+    assert [t.value for t in opened(path).trials] == [0.5, 0.25]
+    path.write_bytes(whole[:10])
+    trial(opened(path), 0.25)
+    assert [t.value for t in opened(path).trials] == [0.25]
+
+
+def test_workers_that_write_at_once_after_a_torn_line_lose_nothing(tmp_path):
+    path = tmp_path / "journal.log"
+    opened(path)
+    path.write_bytes(path.read_bytes() + b'{"op')
+
+    def work(number):
+        study = opened(path)
+        for i in range(5):
+            trial(study, number + i / 10)
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(work, range(3)))
+    assert sorted(t.value for t in opened(path).trials) == [n + i / 10 for n in range(3) for i in range(5)]
+
+
+def test_a_full_disk_names_the_journal_and_leaves_it_as_it_was(tmp_path):
+    path = tmp_path / "journal.log"
+    study = opened(path)
+    trial(study, 0.5)
+    before = path.read_bytes()
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 20, limit[1]))
+    try:
+        with pytest.raises(WriteError, match=r"journal.log: wanted to write it, got: File too large; make room"):
+            trial(study, 0.25)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert path.read_bytes() == before
+    trial(opened(path), 0.125)
+    assert [t.value for t in opened(path).trials] == [0.5, 0.125]

@@ -84,7 +84,7 @@ def _of(folder: Path, predictions: list[Prediction]) -> list[dict[str, Any]]:
     rows, questions = records.read(folder, records.STUDY), records.read(folder / "questions.parquet", QUESTIONS)
     try:
         manifest = load(folder / MANIFEST, SHAPE)
-    except (Damaged, OSError) as damage:
+    except Damaged as damage:
         raise ValueError(f"{damage}; restore it") from None
     recorded, seeds = manifest["predictions"], manifest["seeds"]
     sources = {(run["condition"], run["arm"], run["source"]) for run in manifest["runs"].values()}

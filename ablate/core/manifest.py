@@ -25,12 +25,12 @@ WRITERS = Mapping[str, Callable[[Path], object]]  # by a file's name, what write
 
 
 def load(path: Path, shape: Shape) -> dict[str, Any]:
-    """A manifest. Raises Damaged where it is no JSON of this shape, OSError where it cannot be read."""
+    """A manifest. Raises Damaged where it is no JSON of this shape or cannot be read."""
     try:
         content = json.loads(path.read_bytes())
         require_shape(content, shape)
-    except (ValueError, RecursionError) as error:
-        said = str(error).splitlines()[0] if isinstance(error, ValueError) else "brackets without end"
+    except (OSError, ValueError, RecursionError) as error:
+        said = getattr(error, "strerror", None) or (str(error).splitlines() or [""])[0]
         raise Damaged(f"{path}: wanted a manifest, got a damaged file ({said})") from None
     return content
 

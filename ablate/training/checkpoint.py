@@ -1,8 +1,7 @@
 """Checkpoints: a folder with every process's part of the tensors and the plain values, whole, checked or absent.
 
 Tensors are written by torch.distributed.checkpoint, so that any number of processes may read what any other number
-wrote; plain values lie in one file. A folder is written under a hidden name in the background, gets a list of checksums
-and then its own name, `checkpoints/<step>-<stage>`. The last `KEEP` stay: no old one goes before the new one is there.
+wrote; plain values lie in one file, and a list of checksums beside them. checkpoint_writer.py writes them.
 """
 
 from __future__ import annotations
@@ -12,25 +11,20 @@ import io
 import json
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ablate.compute.distributed import from_first
 from ablate.compute.optimizer import moments
-from ablate.core.storage import Damaged, digest, file_hash, remove, write_bytes, writing
+from ablate.core.storage import Damaged, digest, file_hash, write_bytes
 from ablate.model.transformer import Transformer
 from ablate.training.run_config import Run
 from ablate.training.run_manifest import RunError
 
 warnings.filterwarnings("ignore", message=r"torch\.distributed is disabled")  # a single process is no mistake
-KEEP = 2  # checkpoints of a run: the last one, and one to go on from where that is damaged
 FOLDER, PLAIN, CHECKSUMS = "checkpoints", "plain.ckpt", "checksums.json"
 NAME = re.compile(r"(\d+)-(\d+)")  # step and stage
 DIGEST = hashlib.sha256().digest_size
@@ -57,126 +51,13 @@ def load(path: Path) -> dict[str, Any]:
         raise Damaged(f"{path}: wanted a checkpoint, got other content ({type(error).__name__})") from None
 
 
-@dataclass
-class Writer:
-    """Writes a run's checkpoints, in the background and one at a time; every process of the run has one.
-
-    Call it with the same folder in every process, after they have joined. keep: checkpoints that stay.
-    """
-
-    folder: Path
-    rank: int
-    world: int
-    keep: int = KEEP
-    pending: Future[None] | None = None
-    thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "checkpoint"))
-
-    def __post_init__(self) -> None:
-        self.group: Any = None
-        if self.rank == 0:
-            recover(self.folder)
-        if self.world > 1:  # a group of its own: what runs in the background must not meet training's exchanges
-            self.group = torch.distributed.new_group(backend="gloo")
-            torch.distributed.barrier(self.group)
-
-    def write(self, name: str, tensors: Tensors, plain: dict[str, Any]) -> None:
-        """Copies the tensors and returns; the checkpoint is there when `wait` has returned. A whole one of this name
-        stays as it is. Raises what the one before met (OSError)."""
-        from torch.distributed.checkpoint.state_dict_saver import async_save
-
-        self.wait()
-        if from_first(self.rank == 0 and is_whole(self.folder / name)):
-            if self.rank == 0:
-                self._prune(self.folder / name)
-            return
-        fresh = self.folder / f".{name}"
-        if self.rank == 0:
-            with _gone_unless_written(fresh):
-                save(fresh / PLAIN, plain)
-        saved = async_save(tensors, checkpoint_id=fresh, process_group=self.group, no_dist=self.world == 1)
-        self.pending = self.thread.submit(self._finish, saved, fresh, self.folder / name)
-
-    def _finish(self, saved: Any, fresh: Path, whole: Path) -> None:
-        if self.rank:
-            with writing(whole):
-                _settle(saved)
-            return
-        with _gone_unless_written(fresh), writing(whole):
-            _settle(saved)  # of the first process: every part has been written
-            files = {path.name: file_hash(path) for path in sorted(fresh.iterdir()) if path.name != CHECKSUMS}
-            write_bytes(fresh / CHECKSUMS, json.dumps({"files": files, "self": digest(files)}, indent=1).encode())
-            _put(fresh, whole)
-        self._prune(whole)
-
-    def _prune(self, whole: Path) -> None:
-        """Removes all but the last `keep` up to a whole one; later ones are damaged, or the run would have gone on from
-        them."""
-        there = checkpoints(self.folder)
-        stay = [path for path in there if _number(path) <= _number(whole)][-self.keep :]
-        for path in there:
-            if path not in stay:
-                remove(_aside(path))
-
-    def wait(self) -> None:
-        """Until the checkpoint that was begun is whole. Raises what it met (OSError)."""
-        if self.pending is not None:
-            pending, self.pending = self.pending, None
-            pending.result()
-
-
-@contextmanager
-def _gone_unless_written(fresh: Path) -> Iterator[None]:
-    """Removes what could not be written whole: it may be what fills the disk."""
-    try:
-        yield
-    except OSError:
-        remove(fresh)
-        raise
-
-
-def _settle(saved: Future[Any]) -> None:
-    """Waits until tensors are written. Raises OSError where the system refused it, as torch's exception hides it."""
-    from torch.distributed.checkpoint.api import CheckpointException
-
-    try:
-        saved.result()
-    except CheckpointException as failed:
-        met = [error for error, _ in failed.failures.values()]
-        raise next((error for error in met if isinstance(error, OSError)), met[0]) from None
-
-
-def _put(fresh: Path, whole: Path) -> None:
-    """Gives a whole checkpoint its name; what has that name is damaged."""
-    damaged = _aside(whole) if whole.exists() else None
-    fresh.rename(whole)
-    if damaged:
-        remove(damaged)
-
-
-def _aside(path: Path) -> Path:
-    """Renames what is to be removed, so that half of it is never taken for a checkpoint."""
-    aside = path.with_name(f".{path.name}.old")
-    remove(aside)
-    return path.rename(aside)
-
-
-def recover(folder: Path) -> None:
-    """Removes what a process left that died while it wrote a checkpoint; a copy that is whole, and missing or damaged
-    under its own name, is given that name."""
-    for hidden in sorted(folder.glob(".*")):
-        whole = folder / hidden.name[1:]
-        if NAME.fullmatch(whole.name) and is_whole(hidden) and not is_whole(whole):
-            _put(hidden, whole)
-    for remains in folder.glob(".*"):
-        remove(remains)
-
-
 def checkpoints(folder: Path) -> list[Path]:
     """Checkpoints in their order, whole or damaged."""
-    return sorted((path for path in folder.glob("*") if NAME.fullmatch(path.name)), key=_number)
+    return sorted((path for path in folder.glob("*") if NAME.fullmatch(path.name)), key=number)
 
 
-def _number(path: Path) -> tuple[int, ...]:
+def number(path: Path) -> tuple[int, ...]:
+    """Step and stage of a checkpoint, by its name."""
     return tuple(int(part) for part in path.name.split("-"))
 
 

@@ -13,7 +13,8 @@ from rich.console import Console
 from ablate.core import records
 from ablate.core.manifest import is_vouched, replace
 from ablate.core.storage import describe, file_hash, write_bytes
-from ablate.training.checkpoint import FOLDER, final, read_plain, recover
+from ablate.training.checkpoint import FOLDER, final, read_plain
+from ablate.training.checkpoint_writer import recover
 from ablate.training.run_config import Run
 from ablate.training.run_manifest import RunError
 

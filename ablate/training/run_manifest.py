@@ -57,7 +57,7 @@ def read_manifest(run: Run) -> dict[str, Any] | None:
         return None
     try:
         manifest = load(path, SHAPE)
-    except (Damaged, OSError) as damage:
+    except Damaged as damage:
         raise RunError(f"{damage}; delete {folder} or type out=PATH") from None
     theirs = manifest["config_fingerprint"]
     if manifest.get("layout") != LAYOUT:

@@ -26,13 +26,13 @@ from ablate.objectives.problem import Objective
 from ablate.training.base_model import base_weights, build_network
 from ablate.training.checkpoint import (
     FOLDER,
-    Writer,
     latest,
     read_plain,
     restore,
     tensors_of,
     weights_hash,
 )
+from ablate.training.checkpoint_writer import Writer
 from ablate.training.data_feed import DataFeed
 from ablate.training.lightning_module import TrainingModule, fit
 from ablate.training.probe_plan import probes

@@ -68,7 +68,7 @@ def earlier(
         return {}
     try:
         manifest = load(path, SHAPE)
-    except (Damaged, OSError) as damage:
+    except Damaged as damage:
         raise UsageError(f"{damage}; restore it, or type results=FOLDER: runs are found again where they are") from None
     if manifest["identity"] not in (identity(study), registered(identity(study))):
         raise UsageError(
@@ -85,8 +85,8 @@ def earlier(
         lost, labels = [label for label in runs if label not in found], set()
         if lost:
             raise UsageError(
-                f"{found_wrong}; here {len(lost)} of its {len(runs)} runs are not to be found, such as {lost[0]}: restore "
-                "the file, or type results=FOLDER"
+                f"{found_wrong}; here {len(lost)} of its {len(runs)} runs are not to be found, such as {lost[0]}: "
+                "restore the file, or type results=FOLDER"
             ) from None
         say(f"{found_wrong}; rebuilt from its {len(runs)} runs, which are there")
     return {**manifest, "runs": {label: known for label, known in runs.items() if label in labels}}

@@ -15,7 +15,8 @@ from rich.console import Console
 
 from ablate.core import records
 from ablate.training import checkpoint
-from ablate.training.checkpoint import FOLDER, Writer, check, checkpoints, final_weights, latest, weights_hash
+from ablate.training.checkpoint import FOLDER, check, checkpoints, final_weights, latest, weights_hash
+from ablate.training.checkpoint_writer import Writer
 from ablate.training.run_manifest import RunError
 from ablate.training.train import train
 from tests.builders import BUDGET, tiny_run

@@ -20,6 +20,7 @@ import pytest
 
 from ablate.core import records
 from ablate.training import checkpoint
+from ablate.training.checkpoint_writer import KEEP
 from tests import ROOT
 
 RUN = str(ROOT / "experiments" / "run.py")
@@ -155,7 +156,7 @@ def test_a_killed_run_goes_on_with_another_number_of_processes(place, name, firs
     assert f"resuming {name} at step {int(reached.split('-')[0])}" in said
     check_same(rows(place, name), rows(place, "alone"))
     names = sorted(path.name for path in (place / name / "checkpoints").iterdir())
-    assert len(names) == checkpoint.KEEP, "the last ones are kept, and nothing of the one that was cut off"
+    assert len(names) == KEEP, "the last ones are kept, and nothing of the one that was cut off"
     assert not any(name.startswith(".") for name in names)
 
 

@@ -15,6 +15,7 @@ from ablate.core import records
 from ablate.core.child_processes import spawning
 from ablate.studies.outcomes import How, Outcome
 from ablate.studies.predictions import VERDICTS
+from experiments.cli.guard import guarded
 from figures.contexts import candidates_by_sampler, learning_cost, tabular_and_network, visits_and_mismatch
 from figures.drawing import sampler_labels, style
 from figures.drawing.figure_rows import Desk, Drawing, Rows
@@ -244,4 +245,4 @@ def _refuse(message: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    guarded(main)

@@ -18,21 +18,19 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablate.core.terminal import terminal
 from experiments.benchmarks.bench_options import add_train, place, positive
 from experiments.benchmarks.timing import in_fresh_process, surroundings
+from experiments.cli.guard import guarded
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measures what was asked for. Returns the exit status: 2 where something is missing, 130 for Ctrl-C."""
+    """Measures what was asked for. Returns the exit status: 2 where something is missing."""
     options = _parser().parse_args(arguments)
-    try:
-        return options.measure(options)
-    except KeyboardInterrupt:
-        print("interrupted; nothing was written", file=sys.stderr)
-        return 130
+    return options.measure(options)
 
 
 def train(options: argparse.Namespace) -> int:
@@ -67,12 +65,14 @@ def step(options: argparse.Namespace) -> int:
     from ablate.core.storage import describe
     from experiments.benchmarks.step_speed import COURSES, PEER, SHAPE, notes, race, table
 
-    console = _console()
+    console = terminal()
     rounds, steps = (2, 1) if options.quick else (options.rounds, 4)
     races = []
     for threads in options.threads:
         for name in options.only or COURSES:
-            console.print(f"[dim]{name}, {threads} thread(s): compiling, then {rounds} rounds of {steps} step(s)")
+            console.print(
+                f"{name}, {threads} thread(s): compiling, then {rounds} rounds of {steps} step(s)", style="dim"
+            )
             races.append(in_fresh_process(race, name, threads, rounds, steps))
     result = surroundings("transformers") | {
         "peer": f"transformers.LlamaForCausalLM at its defaults, named {PEER!r}; full attention by is_causal=False",
@@ -93,11 +93,11 @@ def run(options: argparse.Namespace) -> int:
     """Measures what the main job costs beside its bare loop, and how soon it answers; prints and writes likewise."""
     from experiments.benchmarks import run_speed
 
-    console = _console()
+    console = terminal()
     rounds, steps = (2, 20) if options.quick else (9, 480)
-    console.print(f"[dim]the main job's loop beside the bare one: {rounds} rounds of {steps} steps each")
+    console.print(f"the main job's loop beside the bare one: {rounds} rounds of {steps} steps each", style="dim")
     loops = in_fresh_process(run_speed.overhead, rounds, steps, options.threads)
-    console.print("[dim]from nothing to the first training step, and to --help")
+    console.print("from nothing to the first training step, and to --help", style="dim")
     result = surroundings() | loops | run_speed.answers(min(rounds, 5), options.threads)
     console.print(run_speed.table(result))
     console.print(run_speed.notes(result), highlight=False)
@@ -109,9 +109,9 @@ def oracle(options: argparse.Namespace) -> int:
     """Times exact posteriors of every world; prints and writes likewise."""
     from experiments.benchmarks import oracle_speed
 
-    console = _console()
+    console = terminal()
     rounds, total = (2, 100_000) if options.quick else (options.rounds, 1_000_000)
-    console.print(f"[dim]{len(oracle_speed.CASES)} worlds: choosing batches, then {rounds} rounds")
+    console.print(f"{len(oracle_speed.CASES)} worlds: choosing batches, then {rounds} rounds", style="dim")
     entries = oracle_speed.race(oracle_speed.CASES, options.threads, rounds)
     result = surroundings() | {"rounds": rounds, "worlds": entries}
     console.print(oracle_speed.table(entries))
@@ -121,12 +121,6 @@ def oracle(options: argparse.Namespace) -> int:
         console.print(oracle_speed.million_notes(result["million"]), highlight=False)
     _write("oracle", result, options, console)
     return 0
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    return Console()
 
 
 def _write(benchmark: str, result: dict[str, Any], options: argparse.Namespace, console: Console) -> None:
@@ -181,4 +175,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    guarded(main)

@@ -19,13 +19,14 @@ from typing import Any
 
 import numpy as np
 import yaml
-from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
 from ablate.core import records
+from ablate.core.terminal import terminal
 from ablate.studies.outcomes import LEVEL as THRESHOLD
 from ablate.studies.outcomes import last, mean_over_training
+from experiments.cli.guard import guarded
 from figures.drawing import arms, style
 from figures.learning import excess_bits, training_dynamics
 
@@ -57,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"compare: {error}", file=sys.stderr)
         return 2
-    console = Console()
+    console = terminal()
     # A line that the terminal wraps is ugly, a number that rich cuts short is lost.
     console.width = max(console.width, 30 + 18 * (len(summary.columns) - 1))
     console.print(summary)
@@ -187,4 +188,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    guarded(main)

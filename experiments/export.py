@@ -21,10 +21,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablate.core.storage import whole_folder
+from ablate.core.validation import UsageError, path_of
 from ablate.model.hf_config import ARCHITECTURES, config_of, names, read_config
 from ablate.model.hf_weights import SAFE, VOCABULARY, folder_of
 from ablate.training.run_manifest import RunError
-from experiments.cli.places import UsageError, require_place
+from experiments.cli.guard import guarded
+from experiments.cli.places import require_place
 from experiments.hf_export import finished_run, model_card
 from experiments.hf_export.finished_run import Finished
 from experiments.hf_export.tokenizer_files import tokenizer_files
@@ -68,7 +70,7 @@ def _asked(words: list[str]) -> tuple[Path, Path, str]:
     dtype = keys.get("dtype", DTYPES[0])
     if dtype not in DTYPES:
         raise UsageError(f"dtype={dtype}: wanted one of {', '.join(DTYPES)}; type dtype={DTYPES[0]}")
-    return Path(places[0]).expanduser(), Path(keys["out"]).expanduser(), dtype
+    return path_of("RUN", places[0]), path_of("out", keys["out"]), dtype
 
 
 def export(run: Finished, out: Path, dtype: str) -> None:
@@ -183,4 +185,4 @@ def write_weights(folder: Path, weights: dict[str, Tensor], dtype: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    guarded(main)

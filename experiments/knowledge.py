@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from ablate.core.storage import WHERE, describe
+from ablate.core.validation import UsageError
 from experiments.cli.command import Command
 from experiments.cli.entry import main
 from experiments.cli.help_text import groups, keys
-from experiments.cli.places import UsageError, require_place
+from experiments.cli.places import require_place
 from experiments.presets.corpus_presets import context_samplers
 
 if TYPE_CHECKING:
@@ -57,15 +58,14 @@ def survey_help() -> str:
 
 def job(survey: Survey) -> None:
     """Measures one corpus, writes rows and figures, prints the table and where everything lies."""
-    from rich.console import Console
-
     from ablate.analysis.corpus_survey import measure
     from ablate.core import records
+    from ablate.core.terminal import terminal
     from ablate.training.run_files import write_config
     from figures.contexts import candidates_by_sampler, learning_cost
     from figures.drawing import style
 
-    console, folder = Console(), survey.folder
+    console, folder = terminal(), survey.folder
     rows = records.table(sized(survey, measure(survey, context_samplers())), records.SURVEY)
     write_config(survey)  # first: what is interrupted from here on is known again
     records.write(rows, folder / records.FILE, records.SURVEY)

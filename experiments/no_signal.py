@@ -18,13 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich.console import Console
 from rich.table import Table
 
 from ablate.analysis.block_loss_checks import validate_blocks
 from ablate.analysis.noise_checks import DRAWS, validate, validate_weights
 from ablate.core.storage import write_bytes
-from experiments.cli.places import UsageError, require_place
+from ablate.core.terminal import terminal
+from ablate.core.validation import UsageError
+from experiments.cli.guard import guarded
+from experiments.cli.places import require_place
 from experiments.reports.clean_context_share import shares
 from figures.drawing import style
 from figures.noise import clean_context, empty_blocks
@@ -53,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (UsageError, OSError) as error:
         print(f"no_signal: {error}", file=sys.stderr)
         return 2
-    console = Console()
+    console = terminal()
     console.width = max(console.width, 24 + 16 * rows["block_size"].nunique())  # a number cut short is lost
     console.print(table(rows), weights_table(weights), blocks_table(blocks))
     off = max(float((frame["quadrature"] - frame["closed_form"]).abs().max()) for frame in (rows, blocks))
@@ -148,4 +150,4 @@ def _count(text: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    guarded(main)

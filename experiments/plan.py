@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 from ablate.compute.training_plan import GB, Plan
 from ablate.core.storage import describe, write_bytes
+from ablate.core.validation import UsageError
 from experiments.cli.command import Command
 from experiments.cli.entry import main
 from experiments.cli.help_text import groups, keys
-from experiments.cli.places import UsageError, require_place
+from experiments.cli.places import require_place
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -68,9 +69,9 @@ def plan_help() -> str:
 
 def job(plan: Plan) -> None:
     """Prints one plan and writes its numbers where `out` says."""
-    from rich.console import Console
+    from ablate.core.terminal import terminal
 
-    console = Console()
+    console = terminal()
     console.width = max(console.width, 50 + 28 * len(plan.regime.stages))  # a number cut short is lost
     summary, stages = plan.summary(), plan.stages()
     console.print(head(plan, summary), highlight=False)

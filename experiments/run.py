@@ -16,12 +16,11 @@ from experiments.cli.run_command import RUN
 
 def job(run: Run) -> None:
     """Trains or resumes one run, draws its figure, prints what was learned and where it lies."""
-    from rich.console import Console
-
+    from ablate.core.terminal import terminal
     from ablate.training.train import train
     from experiments.reports.run_report import report
 
-    console = Console()
+    console = terminal()
     folder = train(run, console)
     if run.ranks[0] == 0 and run.draw:
         report(folder, console)

@@ -9,15 +9,14 @@ if not __package__:  # started by its path: what is imported is this package's o
     sys.path.insert(0, os.path.realpath(f"{__file__}/../.."))
     __import__("experiments")
 
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
+from ablate.core.validation import UsageError, path_of
 from experiments.cli.command import Command
 from experiments.cli.entry import main
 from experiments.cli.help_text import keys
-from experiments.cli.places import UsageError, require_place
+from experiments.cli.places import require_place
 from experiments.presets.registry import GROUPS
 from experiments.study_runner.assignment import Assignment
 
@@ -49,27 +48,26 @@ def check(asked: list[Assignment]) -> list[Assignment]:
     """One study. Raises UsageError else, and where its folders cannot be written."""
     if len(asked) != 1:
         raise UsageError("study.py: wanted one study, got a sweep; start it once for each")
-    require_place(Path(asked[0].runs).expanduser(), "runs")
-    require_place(Path(asked[0].results).expanduser(), "results")
+    require_place(path_of("runs", asked[0].runs), "runs")
+    require_place(path_of("results", asked[0].results), "results")
     return asked
 
 
 def job(assignment: Assignment) -> None:
     """Proves the control, works off the runs, keeps and shows what came out; exits with 1 where runs failed."""
-    from rich.console import Console
     from rich.live import Live
 
+    from ablate.core.terminal import terminal
     from ablate.studies.job_queue import JobQueue, State
     from experiments.study_runner import kept_results, plan_runs
     from experiments.study_runner.study_progress import announce, conclude, progress, reporter
 
-    console = Console()
+    console = terminal()
     with refused():
         plan = plan_runs.plan(assignment)
         kept_results.begin(plan)
     announce(plan, console)
     queue = JobQueue(plan.jobs, assignment.workers)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the runs stop, what is done is kept
     try:
         if console.is_terminal:
             with Live(progress(plan, queue), console=console, refresh_per_second=2, transient=True) as live:

@@ -9,10 +9,12 @@ if not __package__:  # started by its path: what is imported is this package's o
     sys.path.insert(0, os.path.realpath(f"{__file__}/../.."))
     __import__("experiments")
 
+from ablate.core.validation import UsageError
 from experiments.cli.command import Command
-from experiments.cli.entry import HANDED_ON, main
+from experiments.cli.entry import HANDED_ON, carry_out
+from experiments.cli.guard import guarded
 from experiments.cli.help_text import groups, keys
-from experiments.cli.places import UsageError, require_place
+from experiments.cli.places import require_place
 from experiments.cli.run_command import RUN
 from experiments.presets.registry import GROUPS
 from experiments.sweep_runner.search import OBJECTIVES, Search, gathered
@@ -54,14 +56,13 @@ def check(asked: list[Search]) -> list[Search]:
 def job(search: Search) -> None:
     """Proves that runs can have the values, works off the trials, keeps and shows what came out; exits with 1 where
     workers died before the end or no trial is complete."""
-    from rich.console import Console
-
+    from ablate.core.terminal import terminal
     from experiments.sweep_runner.feasible_space import fit
     from experiments.sweep_runner.sweep_report import announce, conclude
     from experiments.sweep_runner.trial_storage import open_study
     from experiments.sweep_runner.worker_processes import go
 
-    console = Console()
+    console = terminal()
     fitted = fit(search)
     study = open_study(fitted.search)
     announce(fitted, console)
@@ -77,14 +78,10 @@ def start() -> None:
     """Composes the command line, whose words for the runs are no keys of the sweep."""
     RUN.register()
     flags = {argument.split("=")[0] for argument in sys.argv[1:] if argument.startswith("-")}
-    try:
-        if not flags & set(HANDED_ON) - {"--cfg", "-c"}:
-            sys.argv[1:] = gathered(sys.argv[1:])
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    main(SWEEP, job)
+    if not flags & set(HANDED_ON) - {"--cfg", "-c"}:
+        sys.argv[1:] = gathered(sys.argv[1:])
+    carry_out(SWEEP, job)
 
 
 if __name__ == "__main__":
-    start()
+    guarded(start)

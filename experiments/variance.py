@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablate.core.storage import describe, digest
+from ablate.core.validation import UsageError, path_of
 from ablate.model.config import ModelConfig
 from ablate.noise.options import Clip, Guard, MaskSampling, Strata
 from ablate.noise.schedules import named
@@ -29,7 +30,7 @@ from ablate.training.run_config import Run
 from experiments.cli.command import Command
 from experiments.cli.entry import main
 from experiments.cli.help_text import groups, keys
-from experiments.cli.places import UsageError, require_place
+from experiments.cli.places import require_place
 from experiments.presets.regimes import REGIMES
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ class VarianceStudy:
     @property
     def folder(self) -> Path:
         content = {key: value for key, value in describe(self).items() if key not in ("out", "cache")}
-        return Path(self.out or f"runs/variance-{self.corpus.name}-{digest(content)[:8]}").expanduser()
+        return path_of("out", self.out or f"runs/variance-{self.corpus.name}-{digest(content)[:8]}")
 
     def run(self) -> Run:
         """The run whose base model and new domain are measured."""
@@ -125,14 +126,13 @@ def variance_help() -> str:
 
 def job(study: VarianceStudy) -> None:
     """Measures every arm, writes rows and figure, prints the table."""
-    from rich.console import Console
-
     from ablate.core.storage import write_bytes
+    from ablate.core.terminal import terminal
     from ablate.training.run_files import write_config
     from figures.drawing import style
     from figures.noise import gradient_noise
 
-    console = Console()
+    console = terminal()
     rows = measure(study, console)
     write_config(study)
     write_bytes(study.folder / "variance.csv", rows.to_csv(index=False).encode())
@@ -166,7 +166,7 @@ def measure(study: VarianceStudy, console: Any) -> pd.DataFrame:
     network.load_state_dict(base_weights(run, console))
     found = []
     for arm, objective in ARMS.items():
-        console.print(f"[dim]{arm}", highlight=False)
+        console.print(arm, style="dim", highlight=False)
         both = gradient_sums(network, objective, corpus, study.seed, study.sequences, study.rates, study.masks)
         share = scored_share(objective, corpus, study.seed, 4096)
         for quantity, sums in zip(("gradient", "loss"), both, strict=True):
@@ -190,7 +190,7 @@ def check(asked: list[VarianceStudy]) -> list[VarianceStudy]:
     for study in asked:
         study.run().resolved()
         require_place(study.folder, "out")
-        require_place(Path(study.cache).expanduser(), "cache")
+        require_place(path_of("cache", study.cache), "cache")
         if [other.folder for other in asked].count(study.folder) > 1:
             raise UsageError(f"{study.folder}: wanted a folder for each study, got two for it; leave out= out")
     return asked

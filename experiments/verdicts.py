@@ -18,14 +18,16 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ablate.core import records
 from ablate.core.manifest import MANIFEST, load
 from ablate.core.storage import Damaged
+from ablate.core.terminal import terminal
 from ablate.studies.outcomes import QUESTIONS
 from ablate.studies.predictions import VERDICTS, Prediction, read_predictions, verdicts
+from experiments.cli.guard import guarded
 from experiments.presets.predictions_file import PREDICTIONS
 
 Frame = Any  # a pandas frame or one row of it, whose columns no type checker knows
@@ -57,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"verdicts: {error}", file=sys.stderr)
         return 2
-    console = Console()
+    console = terminal()
     console.width = max(console.width, 200)
     console.print(table(shown))
     counts = shown["verdict"].value_counts()
@@ -136,7 +138,7 @@ def table(found: Frame) -> Table:
             f"{row.difference:.3g}\n({row.low:.3g} to {row.high:.3g})",
             p,
             f"{row.detectable:.2g}",
-            f"[{COLOURS[str(row.verdict)]}]{row.verdict}[/]" + f"\n{row.note}" * bool(row.note),
+            Text.assemble((row.verdict, COLOURS[str(row.verdict)]), f"\n{row.note}" * bool(row.note)),
             str(row.registered)[:8],
         )
     return out
@@ -154,4 +156,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    guarded(main)

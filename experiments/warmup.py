@@ -18,12 +18,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from ablate.core import records
 from ablate.core.storage import write_bytes
-from experiments.cli.places import UsageError, require_place
+from ablate.core.terminal import terminal
+from ablate.core.validation import UsageError
+from experiments.cli.guard import guarded
+from experiments.cli.places import require_place
 from experiments.reports.warmup_effects import ARMS, EFFECTS, of_study
 
 Frame = Any  # a pandas frame, whose columns no type checker knows
@@ -47,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (UsageError, ValueError, OSError) as error:
         print(f"warmup: {error}", file=sys.stderr)
         return 2
-    console = Console()
+    console = terminal()
     console.width = max(console.width, 160)  # a number cut short is lost
     corpora = rows.groupby("condition")["corpus"].first()
     for (condition, end), part in found.groupby(["condition", "end"], sort=False):
@@ -102,4 +104,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    guarded(main)

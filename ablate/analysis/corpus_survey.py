@@ -34,7 +34,7 @@ from ablate.core.corpus import Corpus
 from ablate.core.records import FIXED_RATE, INFERENCE
 from ablate.core.rng import address
 from ablate.core.storage import WHERE, describe, digest
-from ablate.core.validation import require, require_ranges
+from ablate.core.validation import path_of, require, require_ranges
 from ablate.evaluation.contexts import Blocks, Contexts, ContextSampler, Decoder, RandomMasks
 from ablate.evaluation.metrics import UncertaintyBands, candidate_count, hill_numbers, regimes
 from ablate.evaluation.streaming import Summary
@@ -85,7 +85,7 @@ class Survey:
 
     @property
     def folder(self) -> Path:
-        return Path(self.out or f"runs/knowledge-{self.label}").expanduser()
+        return path_of("out", self.out or f"runs/knowledge-{self.label}")
 
 
 def measure(survey: Survey, samplers: Mapping[str, ContextSampler]) -> list[Row]:

@@ -5,9 +5,14 @@ from __future__ import annotations
 import numbers
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 Rules = Iterable[tuple[bool, str]]
+
+
+class UsageError(ValueError):
+    """What was asked cannot be done; the message says where, what was wanted, what came and what to type."""
 
 
 def refuse(rules: Rules) -> None:
@@ -51,5 +56,16 @@ def require_ranges(fields: Any, ranges: Mapping[str, tuple[float, float]], prefi
 
 def require_name(key: str, name: str) -> None:
     """Raises ValueError for a name that cannot be a folder's."""
-    holds = bool(re.fullmatch(r"[A-Za-z0-9_.-]+", name) and name.strip("."))
-    require(key, name, holds, "letters, digits and _.- (it names a folder)", "mine")
+    holds = bool(re.fullmatch(r"[A-Za-z0-9_.-]{1,100}", name) and name.strip("."))
+    require(key, name, holds, "100 letters, digits and _.- at most (it names a folder)", "mine")
+
+
+def path_of(key: str, typed: str) -> Path:
+    """The path that was typed, ~ standing for a home folder. Raises UsageError where it cannot be one."""
+    try:
+        path = Path(typed).expanduser()
+    except RuntimeError:
+        raise UsageError(f"{key}={typed}: wanted a path, got the home folder of nobody; type {key}=PATH") from None
+    if "\0" in typed:
+        raise UsageError(f"{key}={typed!r}: wanted a path, got a character that none has; type {key}=PATH")
+    return path

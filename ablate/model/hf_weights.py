@@ -19,6 +19,7 @@ from ablate.core.corpus import Vocabulary
 from ablate.core.foreign_files import TOKENIZER as TOKENIZER_BYTES
 from ablate.core.foreign_files import read_json, require_plain, tokens_of
 from ablate.core.storage import digest, file_hash
+from ablate.core.validation import path_of
 from ablate.model.config import ModelConfig
 from ablate.model.hf_config import config_path, names, shape_of
 from ablate.model.hf_settings import TYPE
@@ -161,7 +162,7 @@ def folder_of(init: str) -> Path:
     kind, _, path = init.partition(":")
     if kind != "hf" or not path:
         raise ValueError(f"init={init}: wanted hf: and the folder of a checkpoint, got another word; {TYPE}")
-    return Path(path).expanduser()
+    return path_of("init", path)
 
 
 def content_hash(init: str, pickle: bool = False) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from ablate.core.validation import require_name
+
 
 class Quantity(StrEnum):
     """What arms spend on the new domain: training steps; tokens read, each once; tokens scored; operations."""
@@ -50,6 +52,10 @@ class Study:
 
     def __post_init__(self) -> None:
         self.matched = Quantity(self.matched)
+        require_name("study.name", self.name)
+        for what, settings in (("arms", self.arms), ("conditions", self.conditions)):
+            for i, setting in enumerate(settings):
+                require_name(f"study.{what}.{i}.name", setting.name)
         for what, names, least in (
             ("arms", [arm.name for arm in self.arms], 2),
             ("conditions", [condition.name for condition in self.conditions], 1),

@@ -22,10 +22,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import IO, Protocol
 
+from ablate.core.interruption import TERMINATED
 from ablate.core.manifest import MANIFEST, is_vouched, load
 from ablate.core.storage import Damaged, lock
 
-ATTEMPTS = 3  # of a run that dies by a signal; one that exits by itself has said why and is not tried again
+ATTEMPTS = 3  # of a run that a signal ended; one that exits by itself has said why and is not tried again
 POLL = 0.5  # seconds between looks at runs, those that others have claimed included
 PATIENCE = 15  # seconds for a run to stop when asked, before it is killed
 
@@ -107,7 +108,7 @@ class LocalRunner:
         """Carries out the run and returns its exit status; calls `look` meanwhile. What `look` raises stops the run."""
         process = self._start(job, claim)
         if process is None:
-            return -signal.SIGINT
+            return TERMINATED
         try:
             while process.poll() is None:
                 with suppress(subprocess.TimeoutExpired):
@@ -138,13 +139,18 @@ class LocalRunner:
         with self.starting:
             self.stopped = True
             for process in self.processes:
-                process.send_signal(signal.SIGINT)  # nothing happens to one that has ended
+                process.send_signal(signal.SIGTERM)  # nothing happens to one that has ended
+
+
+def by_signal(status: int) -> bool:
+    """Was a run ended by a signal, the one that it heeds included?"""
+    return status < 0 or status == TERMINATED
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Stops a run that is still at work: it is asked, and killed where it does not listen."""
     if process.poll() is None:
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
         try:
             process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
@@ -171,7 +177,7 @@ class JobQueue:
     def go(self, watch: Callable[[], None] = lambda: None) -> None:
         """Returns when every job is done or failed; calls `watch` at every look.
 
-        On Ctrl-C asks the runs at work to stop at their checkpoints, waits for them and raises KeyboardInterrupt.
+        Whatever interrupts it (Ctrl-C, a signal): asks the runs at work to keep their step and stop, waits for them.
         """
         with ThreadPoolExecutor(self.workers) as pool:
             at_work = [pool.submit(self._work) for _ in range(self.workers)]
@@ -226,5 +232,5 @@ class JobQueue:
             self.seconds[job.name] = time.monotonic() - begun
             self.states[job.name] = State.done
         else:
-            again = self.stopped.is_set() or (status < 0 and self.attempts[job.name] < ATTEMPTS)
+            again = self.stopped.is_set() or (by_signal(status) and self.attempts[job.name] < ATTEMPTS)
             self.states[job.name] = State.waiting if again else State.failed

@@ -15,7 +15,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -23,7 +22,7 @@ import numpy as np
 from ablate.core.corpus import SPLITS, Domain, Query, Split, Vocabulary, choice_of, split_of, unscored
 from ablate.core.rng import generator
 from ablate.core.storage import LATER, digest
-from ablate.core.validation import Rules, refuse, require, require_range, require_ranges
+from ablate.core.validation import Rules, path_of, refuse, require, require_range, require_ranges
 from ablate.text import tokenizer as tokenizers
 from ablate.text.dataset_build import Recipe
 from ablate.text.dataset_cache import Packed, cached
@@ -168,7 +167,7 @@ class RealText(ABC):
 
     @cached_property
     def _packed(self) -> Packed:
-        root = Path(self.cache or os.environ.get("ABLATE_CACHE") or "~/.cache/ablate").expanduser()
+        root = path_of("corpus.cache", self.cache or os.environ.get("ABLATE_CACHE") or "~/.cache/ablate")
         tokenizer = (
             tokenizers.checkpoint_tokenizer(self.tokenizer, self.separator, self.mask_token) if self.tokenizer else None
         )
@@ -244,7 +243,7 @@ class Text(RealText):
     def __post_init__(self) -> None:
         super().__post_init__()
         for place, folder in (("folder", self.folder), ("general", self.general)):
-            exists = not folder or Path(folder).expanduser().is_dir()
+            exists = not folder or path_of("corpus.folder", folder).is_dir()
             require(f"corpus.{place}", folder, exists, "a folder", "PATH")
 
     def shelves(self) -> dict[Domain, Shelf]:

@@ -20,6 +20,7 @@ from typing import Any
 
 from ablate.core.corpus import SPLITS, Domain
 from ablate.core.storage import digest, file_hash
+from ablate.core.terminal import terminal
 from ablate.text.document_split import Census, Chosen, census_of, choose, count
 from ablate.text.near_duplicates import Duplicates, Seen
 from ablate.text.process_pool import Pool, pool
@@ -251,10 +252,9 @@ def _bar(title: str, total: int) -> Iterator[Advance]:
     if not sys.stderr.isatty():
         yield lambda done: None
         return
-    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn()
+    with Progress(*columns, TimeRemainingColumn(), console=terminal(stderr=True), transient=True) as bar:
         task = bar.add_task(title, total=total)
         yield lambda done: bar.advance(task, done)

@@ -15,6 +15,7 @@ from pathlib import Path
 from ablate.core.corpus import Domain
 from ablate.core.foreign_files import read_json, require_plain, size_of
 from ablate.core.storage import file_hash
+from ablate.core.validation import path_of
 from ablate.text.readers import Found, Piece, cut, decode, has_rows, rows, usable, whole
 
 Report = Callable[[str], None]  # receives one line for each thing that is left out
@@ -121,7 +122,7 @@ def folder_shelf(folder: str, follow: bool = False) -> Shelf:
     Hidden names are left out. Of a folder that `datasets` has saved, the files are those that its state.json names.
     follow: are files read that links out of the folder lead to? Links to folders are not followed in any case.
     """
-    root = Path(folder).expanduser()
+    root = path_of("corpus.folder", folder)
     listed = _listing(root, KINDS)
     barred = tuple((name, reason) for name in listed if (reason := _barred(root, name, follow)))
     names = tuple(name for name in listed if name not in dict(barred))

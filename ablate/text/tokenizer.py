@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablate.core.corpus import Vocabulary
 from ablate.core.foreign_files import TOKENIZER, read_json, require_id, tokens_of
+from ablate.core.validation import path_of
 from ablate.text.tokenizer_check import fault_of, within
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def checkpoint_tokenizer(path: str, separator: str = "", mask: str = "") -> Text
     separator, mask: names of tokens; where empty, the checkpoint's end of text and its MASK, else an id after its last.
     Raises ValueError for a file that is absent or no tokenizer, and for tokens that it does not have.
     """
-    file = Path(path).expanduser()
+    file = path_of("corpus.tokenizer", path)
     file = file / "tokenizer.json" if file.is_dir() else file
     try:
         parts = read_json(file, TOKENIZER)

@@ -24,6 +24,7 @@ from ablate.core.corpus import Domain, Split
 from ablate.core.manifest import load
 from ablate.core.provenance import description, packages, source_hash
 from ablate.core.storage import Damaged, describe, digest, lock, refused_write, whole_folder
+from ablate.core.validation import path_of
 from ablate.model.hf_weights import folder_of, read_weights
 from ablate.model.transformer import Transformer, initialise
 from ablate.training.checkpoint import weights_hash
@@ -64,7 +65,7 @@ def base_weights(run: Run, console: Console) -> Mapping[str, Tensor]:
     if run.init:
         return read_weights(folder_of(run.init), run.model, run.vocabulary, run.init_pickle)
     key = base_key(run)
-    folder = Path(run.cache).expanduser() / digest(key)[:16]
+    folder = path_of("cache", run.cache) / digest(key)[:16]
     first = run.ranks[0] == 0
     with _claim(folder, first):
         weights = _read(folder, console) if first else None
@@ -155,5 +156,5 @@ def _read(folder: Path, console: Console) -> Weights | None:
             return weights
     except (OSError, Damaged, SafetensorError):
         pass
-    console.print(f"[yellow]{folder}: cached base model is damaged; training it again")
+    console.print(f"{folder}: cached base model is damaged; training it again", style="yellow")
     return None

@@ -20,6 +20,7 @@ from ablate.compute.device import Precision, Strategy
 from ablate.compute.optimizer import adamw
 from ablate.compute.train_step import StepResult, clip_gradients
 from ablate.core.corpus import Vocabulary
+from ablate.core.interruption import deferred
 from ablate.model.transformer import Transformer
 from ablate.objectives.loss import score
 from ablate.objectives.regime import Stage
@@ -72,7 +73,10 @@ class TrainingModule(lightning.LightningModule):
 
 
 def fit(module: TrainingModule, feed: DataFeed, watch: ProgressCallback, run: Run) -> dict[str, Any]:
-    """Trains over the feed; returns the optimizer's state. Raises KeyboardInterrupt where the user stops it."""
+    """Trains over the feed; returns the optimizer's state.
+
+    Raises KeyboardInterrupt where the user stops it, Terminated where a signal did, after the step in progress.
+    """
     silence()
     together = run.strategy is not Strategy.auto
     here = int(os.environ["LOCAL_WORLD_SIZE"]) if together else 1
@@ -95,7 +99,8 @@ def fit(module: TrainingModule, feed: DataFeed, watch: ProgressCallback, run: Ru
         num_sanity_val_steps=0,
     )
     try:
-        trainer.fit(module, train_dataloaders=loader(feed, run.loaders))
+        with deferred():
+            trainer.fit(module, train_dataloaders=loader(feed, run.loaders))
     except SystemExit as stop:  # Lightning turns Ctrl-C into this
         raise KeyboardInterrupt from stop
     return trainer.optimizers[0].state_dict()

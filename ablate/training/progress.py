@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ablate.compute.train_step import StepResult
+from ablate.core.interruption import Terminated, asked, listen_again
 from ablate.training.run_manifest import RunError
 
 
@@ -36,7 +37,11 @@ def require_finite(where: str, loss: torch.Tensor, norm: torch.Tensor, key: str,
 @dataclass(repr=False)
 class ProgressCallback(lightning.Callback):
     """Counts steps, shows progress, calls `on_step` with the step's result and the trainer
-    after every step in `pauses` and every multiple of `every`."""
+    after every step in `pauses` and every multiple of `every`.
+
+    Where a signal has asked to stop (see `interruption`), calls `on_stop` with the trainer after the step and raises
+    Terminated.
+    """
 
     title: str
     counters: TrainingCounters
@@ -45,12 +50,20 @@ class ProgressCallback(lightning.Callback):
     step_tokens: int
     on_step: Callable[[StepResult, Any], None]
     console: Console
+    on_stop: Callable[[Any], None] = lambda trainer: None
     scored: int = 0  # tokens of this process since the last look
     bar: Progress = field(default_factory=lambda: Progress(disable=True))
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        listen_again()  # Lightning's own handler would end the loop without a checkpoint
         fields = TextColumn("loss {task.fields[loss]:.3f}  {task.fields[rate]}  left")
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), fields, TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            fields,
+            TimeRemainingColumn(),
+        )
         hidden = not trainer.is_global_zero or not self.console.is_terminal
         self.bar = Progress(*columns, console=self.console, disable=hidden, auto_refresh=False, transient=True)
         self.bar.start()
@@ -69,10 +82,16 @@ class ProgressCallback(lightning.Callback):
             rate = f"{speed * self.step_tokens / 1000:.1f}k tok/s"
             self.bar.update(self.task, completed=trainer.global_step, loss=float(result.loss), rate=rate)
             self.bar.refresh()
-        if counters.step % self.every == 0 or counters.step in self.pauses:
+        stop = bool(trainer.strategy.reduce(torch.tensor(float(asked())), reduce_op="sum"))  # of any process
+        looks = counters.step % self.every == 0 or counters.step in self.pauses
+        if looks or stop:
             counters.loss_tokens += int(trainer.strategy.reduce(torch.tensor(self.scored), reduce_op="sum"))
             self.scored = 0
+        if looks:
             self.on_step(result, trainer)
+        if stop:
+            self.on_stop(trainer)
+            raise Terminated
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         self.bar.stop()

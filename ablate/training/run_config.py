@@ -23,7 +23,7 @@ from ablate.compute.device import (
 )
 from ablate.core.corpus import Corpus, Domain, Split
 from ablate.core.storage import LATER, WHERE, describe, digest
-from ablate.core.validation import Rules, refuse, require, require_ranges
+from ablate.core.validation import Rules, path_of, refuse, require, require_ranges
 from ablate.model.config import ModelConfig
 from ablate.model.hf_weights import content_hash, folder_of, read_weights, require_fit
 from ablate.objectives.autoregressive import Autoregressive
@@ -244,4 +244,4 @@ class Run:
 
     @property
     def folder(self) -> Path:
-        return Path(self.out or f"runs/{self.label}").expanduser()
+        return path_of("out", self.out or f"runs/{self.label}")

@@ -10,6 +10,7 @@ from ablate.core.corpus import SPLITS, Domain
 from ablate.core.manifest import MANIFEST, NUMBER, load
 from ablate.core.provenance import code_version, description, packages, source_hash
 from ablate.core.storage import Damaged
+from ablate.core.validation import UsageError
 from ablate.training.run_config import Run
 
 COMPLETE = "complete"
@@ -23,7 +24,7 @@ SHAPE = {
 }
 
 
-class RunError(ValueError):
+class RunError(UsageError):
     """A run that cannot go on in its folder; the message says what to type."""
 
 

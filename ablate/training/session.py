@@ -134,6 +134,7 @@ class Session:
                 run.batch * corpus.length,
                 self._after_step,
                 self.console,
+                self._keep_now,
             )
             self.optimizer = fit(module, feed, watch, run)
         self._next_stage()
@@ -167,6 +168,12 @@ class Session:
             self.measure()
             if done < self.run.stage_steps[self.stage]:  # the end of a stage is kept with its switch
                 self.keep(done, trainer.optimizers[0].state_dict())
+
+    def _keep_now(self, trainer: Any) -> None:
+        """A checkpoint of the step that has just ended, where there is none yet."""
+        done = self.done + trainer.global_step
+        if self.counters.step not in self.pauses or done == self.run.stage_steps[self.stage]:
+            self.keep(done, trainer.optimizers[0].state_dict())
 
     def measure(self) -> None:
         """Puts every probe to the model as the stage in force reads it."""

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from ablate.compute.device import Strategy
 from ablate.compute.distributed import from_first, join_processes
+from ablate.core.interruption import Terminated
 from ablate.core.manifest import PROMISE, write_manifest
 from ablate.core.storage import locked
 from ablate.training.run_config import Run
@@ -41,7 +42,7 @@ def train(run: Run, console: Console) -> Path:
                 _go(run, console, manifest)
             else:
                 repair(run, manifest, console)
-                console.print(f"[green]complete already:[/] {run.folder}")
+                console.print(f"complete already: {run.folder}", soft_wrap=True)
     except BlockingIOError:
         raise RunError(f"out={run.folder}: another process is at work there; wait for it or type out=PATH") from None
     return run.folder
@@ -58,7 +59,7 @@ def _go(run: Run, console: Console, manifest: dict[str, Any]) -> None:
     try:
         session.go()
     except BaseException as stop:
-        paused = isinstance(stop, KeyboardInterrupt | SystemExit | OSError)  # the same command goes on
+        paused = isinstance(stop, KeyboardInterrupt | Terminated | OSError)  # the same command goes on
         manifest["status"] = "interrupted" if paused else "failed"
         with suppress(OSError):  # the next process to work here must not meet one that is still being written
             session.writer.wait()

@@ -166,7 +166,7 @@ def table(entries: list[dict[str, Any]]) -> Table:
     title = "Exact posteriors: median (quartiles)"
     lines = Table(Column("world", no_wrap=True), *numbers, box=box.SIMPLE, pad_edge=False, padding=0, title=title)
     for threads in dict.fromkeys(e["threads"] for e in entries):
-        lines.add_row(f"[bold]{threads} thread(s)")
+        lines.add_row(f"{threads} thread(s)", style="bold")
         for e in (e for e in entries if e["threads"] == threads):
             lines.add_row(
                 e["world"],
@@ -184,7 +184,7 @@ def notes(entries: list[dict[str, Any]]) -> str:
     """How to read the table, and what is wanted of bare addition."""
     best = max((e for e in entries if e["world"] == BARE), key=lambda e: e["tokens_per_second"]["median"])
     rows, tokens = best["rows_per_second"]["median"], best["tokens_per_second"]["median"]
-    met = "[green]met[/]" if rows >= LEAST_ROWS and tokens >= LEAST_TOKENS else "[red]missed[/]"
+    met = "met" if rows >= LEAST_ROWS and tokens >= LEAST_TOKENS else "missed"
     return f"""rows: of all cliques of a sequence, each carried through one whole posterior
 M rows/s: million rows a second of wall time; /CPU s: a second of CPU time
 {BARE}: wanted {LEAST_ROWS / 1e6:.0f} M rows/s and {LEAST_TOKENS / 1e3:.0f} thousand tokens/s: {met}"""
@@ -193,7 +193,7 @@ M rows/s: million rows a second of wall time; /CPU s: a second of CPU time
 def million_notes(result: dict[str, Any]) -> str:
     """What the million took."""
     growth = result["peak_growth_bytes"]
-    met = "[green]met[/]" if growth < MOST_GROWTH else "[red]missed[/]"
+    met = "met" if growth < MOST_GROWTH else "missed"
     total, seconds, threads = result["sequences"] / 1e6, result["seconds"], result["threads"]
     return f"""{total:g} million sequences of bare addition: {seconds:.1f} s with {threads} thread(s),
 {result["posterior_seconds"]:.1f} s of them posteriors

@@ -14,6 +14,7 @@ import torch
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from torch import nn
 
 import ablate.training.train  # noqa: F401  # the job imports it, so it is part of the time to the first step
@@ -155,7 +156,7 @@ def table(result: dict[str, Any]) -> Table:
         ("start to first step, s", first, ".2f", f"< {MOST_FIRST_STEP:g}", first["median"] < MOST_FIRST_STEP),
         ("--help, s", helped, ".2f", f"< {MOST_HELP:g}", helped["median"] < MOST_HELP),
     ):
-        lines.add_row(name, middle(value, form), bound, "[green]met" if met else "[red]missed")
+        lines.add_row(name, middle(value, form), bound, Text("met", "green") if met else Text("missed", "red"))
     return lines
 
 

@@ -220,7 +220,7 @@ def table(races: list[dict[str, Any]]) -> Table:
     title = "Whole training steps: median (quartiles)"
     lines = Table(Column("network", no_wrap=True), *numbers, box=box.SIMPLE, pad_edge=False, title=title)
     for race in races:
-        lines.add_row(f"[bold]{race['objective']}, {race['threads']} thread(s)")
+        lines.add_row(f"{race['objective']}, {race['threads']} thread(s)", style="bold")
         for c in race["contestants"]:
             lines.add_row(
                 f"{c['network']} ({c['precision']})",

@@ -20,10 +20,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ablate.core.validation import UsageError
 from ablate.noise.schedules import Noise, named
 from experiments.cli.command import Command
 from experiments.cli.help_text import shown
-from experiments.cli.places import UsageError
 from experiments.presets.model_sizes import PREFIX, is_place, model_at
 from experiments.presets.registry import DEFAULTS, GROUPS
 
@@ -81,6 +81,7 @@ def _compose(command: Command, words: list[str]) -> Any:
         for override in overrides:
             if override.key_or_group not in command.groups:
                 _set(config, override)
+        OmegaConf.resolve(config)  # checks what ${...} stands for against the type of its field
         composed = OmegaConf.to_object(config)
     except (HydraException, OmegaConfBaseException) as error:
         raise UsageError(str(error).splitlines()[0] + "; type --help") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -11,39 +10,32 @@ import yaml
 from hydra.errors import HydraException
 
 from ablate.core.storage import describe
-from ablate.training.run_manifest import RunError
+from ablate.core.validation import UsageError
 from experiments.cli.command import Command
 from experiments.cli.compose import MULTIRUN, jobs
-from experiments.cli.places import UsageError
+from experiments.cli.guard import guarded
 
 HANDED_ON = ("--help", "-h", "--hydra-help", "--cfg", "-c", "--shell-completion", "-sc", "--info", "-i", "--version")
 
 
-def main(command: Command, job: Callable[[Any], None]) -> None:
-    """Runs `job` on every config that the command line asks for; exits with 2 for bad input, 130 for Ctrl-C."""
+def main(command: Command, job: Callable[[Any], None]) -> NoReturn:
+    """Runs `job` on every config that the command line asks for; exits as `guarded` does."""
+    guarded(lambda: carry_out(command, job))
+
+
+def carry_out(command: Command, job: Callable[[Any], None]) -> None:
+    """The same without the guard. Raises UsageError for bad input, before the first job begins."""
     command.register()
     flags = [a for a in sys.argv[1:] if a.startswith("-")]
+    if any(f.split("=")[0] in HANDED_ON for f in flags):
+        _hand_to_hydra(command, flags)
+        return
     try:
-        if any(f.split("=")[0] in HANDED_ON for f in flags):
-            _hand_to_hydra(command, flags)
-            return
-        try:
-            asked = command.check(jobs(command, sys.argv[1:]))
-        except ValueError as error:
-            _refuse(error)
-        for one in asked:
-            job(one)
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the last checkpoint, where there is one", file=sys.stderr)
-        sys.exit(130)
-    except (UsageError, RunError, OSError) as error:
-        _refuse(error)
-
-
-def _refuse(error: Exception) -> NoReturn:
-    if os.environ.get("RANK", "0") == "0":  # of several processes one says it
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-    sys.exit(2)
+        asked = command.check(jobs(command, sys.argv[1:]))
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    for one in asked:
+        job(one)
 
 
 def _hand_to_hydra(command: Command, flags: list[str]) -> None:
@@ -58,4 +50,4 @@ def _hand_to_hydra(command: Command, flags: list[str]) -> None:
                 return
         hydra.main(version_base="1.3", config_name=command.script)(lambda config: None)()
     except (HydraException, ValueError) as error:
-        _refuse(error)
+        raise UsageError(str(error)) from None

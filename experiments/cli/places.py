@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-
-class UsageError(ValueError):
-    """What was typed cannot be done; the message says where, what was wanted, what came and what to type."""
+from ablate.core.validation import UsageError
 
 
 def require_place(folder: Path, key: str) -> None:

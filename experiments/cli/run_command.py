@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ablate.core.validation import UsageError, path_of
 from ablate.training.run_config import Run
 from ablate.training.run_manifest import read_manifest
 from experiments.cli.command import Command
 from experiments.cli.help_text import groups, keys
-from experiments.cli.places import UsageError, require_place
+from experiments.cli.places import require_place
 
 
 def run_help() -> str:
@@ -35,7 +36,7 @@ def check_runs(asked: list[Run]) -> list[Run]:
         read_manifest(run)
     for run in asked:
         require_place(run.folder, "out")
-        require_place(Path(run.cache).expanduser(), "cache")
+        require_place(path_of("cache", run.cache), "cache")
     folders = [str(run.folder) for run in asked]
     for folder in folders:
         if folders.count(folder) > 1:

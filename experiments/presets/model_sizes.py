@@ -6,8 +6,7 @@ Parameters where the vocabulary is the corpus's, with 32,000 tokens: 110m 109M, 
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from ablate.core.validation import path_of
 from ablate.model.config import ModelConfig
 
 MODELS = {
@@ -33,4 +32,4 @@ def model_at(value: str) -> ModelConfig:
 
     if not value.removeprefix(PREFIX):
         raise ValueError(f"model={value}: wanted the folder of a checkpoint, got nothing; type model={PREFIX}FOLDER")
-    return shape_of(Path(value.removeprefix(PREFIX)).expanduser())
+    return shape_of(path_of("model", value.removeprefix(PREFIX)))

@@ -14,11 +14,11 @@ from ablate.core import records
 from ablate.core.manifest import MANIFEST, NUMBER, PROMISE, TEXT, load, replace, write_manifest
 from ablate.core.provenance import description
 from ablate.core.storage import WHERE, Damaged, describe, digest, locked
+from ablate.core.validation import UsageError
 from ablate.studies.control import ControlError
 from ablate.studies.design import Study
 from ablate.studies.job_queue import Job
 from ablate.studies.outcomes import QUESTIONS, by_question
-from experiments.cli.places import UsageError
 from experiments.study_runner.registered import registered, registered_labels
 
 if TYPE_CHECKING:

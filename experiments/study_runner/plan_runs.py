@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ablate.core import records
+from ablate.core.validation import UsageError, path_of
 from ablate.studies.control import prove
 from ablate.studies.design import Quantity, Study
 from ablate.studies.job_queue import Job
 from ablate.studies.predictions import Prediction, read_predictions
 from ablate.training.run_config import Run
 from experiments.cli.compose import jobs
-from experiments.cli.places import UsageError
 from experiments.cli.run_command import RUN, SCRIPT
 from experiments.presets.predictions_file import PREDICTIONS
 from experiments.study_runner.assignment import Assignment
@@ -63,7 +63,7 @@ def plan(assignment: Assignment) -> Plan:
     """
     RUN.register()
     study = dataclasses.replace(assignment.study, last=[*assignment.study.last, *assignment.words])
-    folder = Path(assignment.results).expanduser() / study.name
+    folder = path_of("results", assignment.results) / study.name
     runs: dict[Place, Run] = {}
     spent = {}
     for condition in assignment.conditions:
@@ -79,7 +79,7 @@ def plan(assignment: Assignment) -> Plan:
             for seed in study.seeds:
                 runs[Place(condition.name, name, seed)] = dataclasses.replace(run, seed=seed, out="", draw=False)
     _require_different(study, runs)
-    jobs_at = _jobs(study, runs, Path(assignment.runs).expanduser())
+    jobs_at = _jobs(study, runs, path_of("runs", assignment.runs))
     labels = {place: set(registered_labels(run)) for place, run in runs.items()}
     found = frozenset(label for place, job in jobs_at.items() if job.complete for label in labels[place])
     known = earlier(study, folder, found, lambda line: print(line, file=sys.stderr)).get("runs", {})

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def announce(plan: Plan, console: Console) -> None:
     """The question, what is matched and spent, and what so many seeds can show."""
     study, n = plan.study, len(plan.study.seeds)
-    console.print(f"[bold]{study.name}[/]: {study.question}", soft_wrap=True)
+    console.print(f"{study.name}: {study.question}", style="bold", soft_wrap=True)
     table = Table(title=f"What an arm spends on the new domain (matched: {study.matched})", title_justify="left")
     for name in ("condition", "arm", *Quantity):
         table.add_column(name, justify="left" if name in ("condition", "arm") else "right", no_wrap=True)
@@ -87,7 +87,7 @@ def conclude(plan: Plan, queue: JobQueue, console: Console) -> None:
     console.print(progress(plan, queue))
     for job in queue.jobs:
         if queue.states[job.name] is State.failed:
-            console.print(f"[red]{job.name} failed:[/] {job.complaint()}", soft_wrap=True, highlight=False)
+            console.print(f"{job.name} failed: {job.complaint()}", style="red", soft_wrap=True, highlight=False)
             console.print(f"  its words: {job.log}", soft_wrap=True, highlight=False)
     console.print(f"  {plan.folder}: records.parquet, questions.parquet, manifest.json", soft_wrap=True)
     console.print("  python experiments/verdicts.py says what they mean for the predictions", soft_wrap=True)

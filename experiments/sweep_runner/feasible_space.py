@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from ablate.core import records
+from ablate.core.validation import UsageError, path_of
 from ablate.studies.job_queue import Job
 from ablate.studies.search_space import Parameter, Point
 from ablate.training.run_config import Run
 from experiments.cli.compose import jobs
-from experiments.cli.places import UsageError
 from experiments.cli.run_command import RUN, SCRIPT
 from experiments.sweep_runner.search import Search
 
@@ -28,7 +28,7 @@ class Fitted:
 
     def jobs(self, point: Point) -> list[Job]:
         """The runs of a trial, one a seed. Raises ValueError for a combination of values that no run can have."""
-        search, runs, found = self.search, Path(self.search.runs).expanduser(), []
+        search, runs, found = self.search, path_of("runs", self.search.runs), []
         words = [*search.words, *search.sweep.words_of(point)]
         first = composed(words)
         for seed in search.seeds:

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
 
+from ablate.core.validation import UsageError, path_of
 from ablate.studies.outcomes import How, Outcome
 from ablate.studies.search_space import Range, Space, require_name
 from ablate.training.run_config import RANGES, Run
-from experiments.cli.places import UsageError
 
 MOST = 10**6  # trials
 # What can be sought; of all of them less is better.
@@ -117,12 +117,12 @@ class Search:
     @property
     def home(self) -> Path:
         """Folder of the journal and the locks, shared by all workers."""
-        return Path(self.runs).expanduser() / self.title
+        return path_of("runs", self.runs) / self.title
 
     @property
     def folder(self) -> Path:
         """Folder of what was found."""
-        return Path(self.results).expanduser() / self.title
+        return path_of("results", self.results) / self.title
 
 
 OWN = [f.name for f in fields(Search) if f.name != "words"]

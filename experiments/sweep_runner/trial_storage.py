@@ -23,7 +23,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from ablate.core.rng import address
 from ablate.core.storage import describe, lock, locked, write_bytes
-from experiments.cli.places import UsageError
+from ablate.core.validation import UsageError
 from experiments.sweep_runner.journal_file import Journal
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from optuna.trial import TrialState
 
 from ablate.core import records
 from ablate.core.storage import lock
-from ablate.studies.job_queue import ATTEMPTS, POLL, Job, LocalRunner
+from ablate.studies.job_queue import ATTEMPTS, POLL, Job, LocalRunner, by_signal
 from ablate.studies.outcomes import How, Outcome
 from experiments.cli.run_command import RUN
 from experiments.sweep_runner.feasible_space import Fitted
@@ -165,8 +165,8 @@ class Worker:
         while (claim := lock(job.claim)) is None:
             self.pause()
         with claim:
-            for _ in range(ATTEMPTS):  # negative: killed by a signal
-                if job.complete or LocalRunner().run(job, claim.fileno(), meanwhile) >= 0:
+            for _ in range(ATTEMPTS):
+                if job.complete or not by_signal(LocalRunner().run(job, claim.fileno(), meanwhile)):
                     break
         if not job.complete:
             raise FailedTrialError(job.complaint())

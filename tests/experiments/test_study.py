@@ -12,6 +12,7 @@ from scipy import stats as scipy_stats
 
 from ablate.analysis import statistics
 from ablate.core import records
+from ablate.core.validation import UsageError
 from ablate.studies.control import ControlError, prove, spending
 from ablate.studies.design import Quantity, Setting, Study
 from ablate.studies.outcomes import QUESTIONS, Outcome
@@ -19,7 +20,6 @@ from ablate.studies.predictions import Prediction, verdicts
 from ablate.training.train import train
 from experiments import study as study_command
 from experiments.cli.compose import jobs
-from experiments.cli.places import UsageError
 from experiments.cli.run_command import RUN
 from experiments.presets import studies
 from experiments.presets.followup_studies import STUDIES

@@ -11,6 +11,7 @@ import pytest
 from ablate.studies.search_space import Range, Space
 from experiments import sweep
 from experiments.cli.compose import jobs
+from experiments.cli.guard import guarded
 from experiments.cli.run_command import RUN
 from experiments.presets import search_spaces
 from experiments.sweep import sweep_help
@@ -73,7 +74,7 @@ def started(words, folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "argv", ["sweep.py", *words])
     with pytest.raises(SystemExit) as ended:
-        sweep.start()
+        guarded(sweep.start)
     return ended.value.code, capsys.readouterr().err
 
 

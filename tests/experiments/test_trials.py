@@ -19,9 +19,9 @@ import optuna
 import pandas as pd
 import pytest
 
+from ablate.core.validation import UsageError
 from ablate.studies.outcomes import Outcome
 from ablate.studies.search_space import Choices, Space
-from experiments.cli.places import UsageError
 from experiments.presets import search_spaces
 from experiments.sweep_runner import sweep_results, trial_storage, trial_worker
 from experiments.sweep_runner.feasible_space import fit

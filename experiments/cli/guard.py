@@ -1,0 +1,88 @@
+"""How every command ends: its exit code, and one line for whatever stopped it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shlex
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from ablate.core.interruption import INTERRUPTED, TERMINATED, Terminated, listen
+from ablate.core.validation import UsageError
+
+BAD_INPUT, FAULT = 2, 70  # exit codes; the latter is EX_SOFTWARE of sysexits.h
+GO_ON = "the same command goes on from the last checkpoint, where there is one"
+REASONS = {
+    errno.ENOSPC: "wanted room to write, got a full disk; free some, then type the same command",
+    errno.EDQUOT: "wanted room to write, got a full quota; free some, then type the same command",
+    errno.EFBIG: "wanted room to write, got a limit of file size; raise it (ulimit -f), type the same command",
+    errno.EISDIR: "wanted a file, got a folder; move it away or name another place",
+    errno.ENOTDIR: "wanted a folder, got a file; move it away or name another place",
+    errno.EROFS: "wanted a place that can be written, got a read-only one; name another place",
+    errno.EACCES: "wanted a place that you may use, got one that you may not; name another place",
+    errno.ENAMETOOLONG: "wanted a shorter name; name another place",
+    errno.ENOENT: "wanted a file or folder, got none; name one that is there",
+}
+
+
+def guarded(start: Callable[[], int | None]) -> NoReturn:
+    """Starts a command and exits with what it returns.
+
+    Else with 2 for what cannot be done, 70 for a fault of the program, 130 at Ctrl-C, 143 at SIGTERM and SIGUSR1; each
+    is one line on stderr. The traceback of a fault is kept in a file, which the line names.
+    """
+    listen()
+    try:
+        code = start() or 0
+        sys.stdout.flush()
+    except SystemExit:
+        raise
+    except BrokenPipeError:  # whoever read the output has left, such as `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except KeyboardInterrupt:
+        code = _say(f"interrupted; {GO_ON}", INTERRUPTED)
+    except Terminated:
+        code = _say(f"terminated; {GO_ON}", TERMINATED)
+    except UsageError as error:
+        code = refuse(error)
+    except OSError as error:
+        code = refuse(described(error))
+    except BaseException as error:  # a library in Rust panics with what is no Exception
+        code = _say(f"error: {_kept(error)}", FAULT)
+    sys.exit(code)
+
+
+def refuse(reason: Any) -> int:
+    """Says in one line what cannot be done; returns the exit code."""
+    return _say(f"error: {reason}", BAD_INPUT)
+
+
+def described(error: OSError) -> str:
+    """What the system refused: where, what was wanted, what came, what to type."""
+    reason = REASONS.get(error.errno or 0, "")
+    if not reason:
+        return str(error)
+    return f"{error.filename}: {reason}" if error.filename else reason
+
+
+def _say(line: str, code: int) -> int:
+    if os.environ.get("RANK", "0") == "0":  # of several processes one says it
+        print(" ".join(line.split()), file=sys.stderr)
+    return code
+
+
+def _kept(error: BaseException) -> str:
+    """Writes the traceback to a file; says what happened and where that lies."""
+    told = f"{type(error).__name__}: {error}; this is a fault of the program"
+    try:
+        number, path = tempfile.mkstemp(prefix="ablate-fault-", suffix=".txt", text=True)
+        with os.fdopen(number, "w") as file:
+            print(shlex.join(sys.argv), sys.version, "", traceback.format_exc(), sep="\n", file=file)
+    except OSError:
+        return f"{told}, and its traceback could not be kept; please open an issue with this line and the command"
+    return f"{told}; please open an issue with {path}, which holds its traceback and the command"

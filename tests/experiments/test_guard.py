@@ -1,0 +1,115 @@
+"""How commands end: the exit code and the one line of each way to stop."""
+
+import errno
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ablate.core.interruption import Terminated
+from ablate.core.terminal import terminal
+from ablate.core.validation import UsageError
+from experiments.cli.guard import REASONS, guarded
+from tests import ROOT
+
+
+class Panic(BaseException):
+    """What a library in Rust raises."""
+
+
+@pytest.fixture(autouse=True)
+def own_place(monkeypatch, tmp_path):
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def ended(capsys, what):
+    def start():
+        if isinstance(what, BaseException):
+            raise what
+        return what
+
+    with pytest.raises(SystemExit) as left:
+        guarded(start)
+    return left.value.code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("what", "code", "said"),
+    [
+        (None, 0, ""),
+        (0, 0, ""),
+        (1, 1, ""),
+        (SystemExit(7), 7, ""),
+        (UsageError("x: wanted\ny"), 2, "error: x: wanted y\n"),
+        (IsADirectoryError(errno.EISDIR, "Is a directory", "here"), 2, "error: here: wanted a file, got a folder"),
+        (OSError(errno.ENOSPC, "No space left"), 2, "error: wanted room to write, got a full disk"),
+        (OSError(errno.EIO, "Input/output error", "here"), 2, "error: [Errno 5] Input/output error: 'here'"),
+        (KeyboardInterrupt(), 130, "interrupted; the same command goes on"),
+        (Terminated(), 143, "terminated; the same command goes on"),
+    ],
+)
+def test_every_end_has_a_code_and_at_most_one_line(capsys, what, code, said):
+    came, error = ended(capsys, what)
+    assert came == code
+    assert error.startswith(said)
+    assert len(error.splitlines()) == bool(said)
+
+
+@pytest.mark.parametrize("fault", [RuntimeError("odd\nthing"), RecursionError("deep"), Panic("rust"), ValueError("?")])
+def test_a_fault_is_one_line_and_its_traceback_a_file(capsys, tmp_path, fault):
+    code, error = ended(capsys, fault)
+    assert code == 70
+    assert len(error.splitlines()) == 1
+    assert error.startswith(f"error: {type(fault).__name__}: {' '.join(str(fault).split())}; this is a fault")
+    (path,) = map(Path, re.findall(r"\S+\.txt", error))
+    assert path.parent == tmp_path
+    assert "Traceback" in path.read_text()
+    assert str(sys.argv[-1]) in path.read_text()
+
+
+def test_where_no_file_can_be_written_the_fault_is_still_said(capsys, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", "/nowhere")
+    code, error = ended(capsys, RuntimeError("odd"))
+    assert code == 70
+    assert "could not be kept" in error
+    assert len(error.splitlines()) == 1
+
+
+def test_of_several_processes_one_speaks(capsys, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    assert ended(capsys, UsageError("x")) == (2, "")
+
+
+def test_reasons_say_what_was_wanted_and_what_to_do():
+    assert all("wanted" in reason and ("name" in reason or "type" in reason) for reason in REASONS.values())
+
+
+def test_what_the_user_typed_is_no_markup(capsys):
+    terminal().print("x[/b]y [a] :smile: [red]z", soft_wrap=True)
+    assert capsys.readouterr().out == "x[/b]y [a] :smile: [red]z\n"
+
+
+def test_every_command_is_guarded():
+    """Each file of a command ends in a guarded start; `main` of entry.py is one."""
+    files = [path for path in (ROOT / "experiments").glob("*.py") if not path.name.startswith("__")]
+    for path in [*files, ROOT / "paper_figs.py"]:
+        last = path.read_text().strip().splitlines()[-1].strip()
+        assert re.fullmatch(r"guarded\(\w+\)|main\([A-Z]+, job\)", last), path
+
+
+def test_output_that_nobody_reads_is_no_fault(tmp_path):
+    command = [sys.executable, "-P", str(ROOT / "experiments" / "run.py"), "--cfg", "job"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, cwd=tmp_path, check=False)
+    os.close(writer)
+    assert done.stderr == b""
+    assert done.returncode == 0

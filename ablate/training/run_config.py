@@ -186,9 +186,9 @@ class Run:
                 f"batch={self.batch}: wanted a multiple of accumulate={self.accumulate} x {world} processes; type "
                 f"batch={self.accumulate * world}"
             )
-        if self.strategy is Strategy.fsdp and world == 1 and "RANK" not in os.environ:
+        if self.strategy is not Strategy.auto and world == 1 and "RANK" not in os.environ:
             raise ValueError(
-                "strategy=fsdp: wanted processes that torchrun started, got none; type torchrun "
+                f"strategy={self.strategy}: wanted processes that torchrun started, got none; type torchrun "
                 "--nproc-per-node 2 experiments/run.py ..."
             )
         here = int(os.environ.get("LOCAL_WORLD_SIZE", world))

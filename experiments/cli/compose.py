@@ -84,7 +84,8 @@ def _compose(command: Command, words: list[str]) -> Any:
         OmegaConf.resolve(config)  # checks what ${...} stands for against the type of its field
         composed = OmegaConf.to_object(config)
     except (HydraException, OmegaConfBaseException) as error:
-        raise UsageError(str(error).splitlines()[0] + "; type --help") from None
+        found = [o.input_line or "" for o in overrides if "${" in (o.input_line or "")]  # no error names the key
+        raise UsageError(": ".join([*found, str(error).splitlines()[0]]) + "; type --help") from None
     config_type = command.config()
     return config_type(**{f.name: getattr(composed, f.name) for f in dataclasses.fields(config_type)})
 

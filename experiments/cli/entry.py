@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -48,6 +49,7 @@ def _hand_to_hydra(command: Command, flags: list[str]) -> None:
             if "job" in sys.argv and len(asked) == 1:  # Hydra's own way knows no noise by name, and shows no kinds
                 print(yaml.safe_dump(describe(asked[0]), sort_keys=False), end="")
                 return
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # what it refuses is raised and not printed
         hydra.main(version_base="1.3", config_name=command.script)(lambda config: None)()
     except (HydraException, ValueError) as error:
-        raise UsageError(str(error)) from None
+        raise UsageError(f"{str(error).strip()}; type --help") from None

@@ -247,6 +247,10 @@ def test_a_damaged_run_is_said_and_hinders_no_other(tmp_path, capsys):
     ("words", "said"),
     [
         (["words=['batch=0']"], "batch: wanted 1.."),
+        (["study.name=../x"], "names a folder"),
+        (["study.name="], "names a folder"),
+        (["study.conditions.0.name=../x"], "names a folder"),
+        (["study.arms.0.name=.."], "names a folder"),
         (["words=['regime.stages.0.steps=7']", "study.factor=[seed]"], "wanted runs that differ in seed alone"),
         (["workers=0"], "workers: wanted 1..1024"),
         (["only=[nowhere]"], "has the conditions"),

@@ -31,12 +31,16 @@ def carry_out(command: Command, job: Callable[[Any], None]) -> None:
     if any(f.split("=")[0] in HANDED_ON for f in flags):
         _hand_to_hydra(command, flags)
         return
+    for one in asked_for(command, sys.argv[1:]):
+        job(one)
+
+
+def asked_for(command: Command, words: list[str]) -> list[Any]:
+    """The configs that words ask for, all checked. Raises UsageError for the first that cannot be carried out."""
     try:
-        asked = command.check(jobs(command, sys.argv[1:]))
+        return command.check(jobs(command, words))
     except ValueError as error:
         raise UsageError(str(error)) from None
-    for one in asked:
-        job(one)
 
 
 def _hand_to_hydra(command: Command, flags: list[str]) -> None:

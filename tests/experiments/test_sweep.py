@@ -36,7 +36,7 @@ from experiments.sweep_runner.search import Search
         ("sweep.parameters.0.values=[1,1]", ["block_size", "each once", "sweep.parameters.0.values=[1,2]"]),
         ("sweep.parameters.1.low=2", ["warmup: wanted low < high", "low=2"]),
         ("sweep.parameters.9.low=2", ["sweep.parameters", "0, 1, 2, 3, 4"]),
-        ("name=../x", ["name: wanted letters", "try name=mine"]),
+        ("name=../x", ["name: wanted 100 letters", "try name=mine"]),
         ("trails=3", ["trails: neither a sweep nor a run has this key", "type trials=VALUE"]),
         ("seed=3", ["seed=3: a sweep sets seed of every run itself; type seeds=[100,101]"]),
         ("out=here", ["a sweep sets out", "type runs=FOLDER"]),

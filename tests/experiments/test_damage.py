@@ -12,13 +12,13 @@ import paper_figs
 from ablate.core import records
 from ablate.core.manifest import MANIFEST, load, read_vouched
 from ablate.core.storage import Damaged
+from ablate.core.validation import UsageError
 from ablate.studies.job_queue import Job
 from ablate.studies.outcomes import QUESTIONS
 from ablate.training.checkpoint import FOLDER, checkpoints
 from ablate.training.run_manifest import RunError
 from ablate.training.train import train
 from experiments import verdicts
-from experiments.cli.places import UsageError
 from experiments.study_runner import kept_results, plan_runs
 from tests import ROOT
 from tests.builders import tiny_run

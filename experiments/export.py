@@ -24,6 +24,7 @@ from ablate.core.storage import whole_folder
 from ablate.core.validation import UsageError, path_of
 from ablate.model.hf_config import ARCHITECTURES, config_of, names, read_config
 from ablate.model.hf_weights import SAFE, VOCABULARY, folder_of
+from ablate.model.tensor_files import write_safetensors
 from ablate.training.run_manifest import RunError
 from experiments.cli.guard import guarded
 from experiments.cli.places import require_place
@@ -161,7 +162,6 @@ def _symbols(run: Finished, config: Mapping[str, Any]) -> dict[str, Any]:
 def write_weights(folder: Path, weights: dict[str, Tensor], dtype: str) -> None:
     """model.safetensors, or shards of at most SHARD bytes (of one tensor at least) and their index."""
     import torch
-    from safetensors.torch import save_file
 
     kind: torch.dtype = getattr(torch, dtype)
     shards: list[list[str]] = [[]]
@@ -177,7 +177,7 @@ def write_weights(folder: Path, weights: dict[str, Tensor], dtype: str) -> None:
     for i, shard in enumerate(shards, 1):
         file = SAFE if len(shards) == 1 else f"model-{i:05d}-of-{len(shards):05d}.safetensors"
         part = {name: weights[name].to(kind).contiguous() for name in shard}
-        save_file(part, folder / file, metadata={"format": "pt"})
+        write_safetensors(folder / file, part, {"format": "pt"})
         places |= dict.fromkeys(shard, file)
     if len(shards) > 1:
         index = {"metadata": {"total_size": total}, "weight_map": places}

@@ -1,4 +1,4 @@
-"""Tensors in the files of a stranger's checkpoint: safetensors, or pickles that torch.save wrote. No code that these
+"""Tensors in files: safetensors, and of a stranger's checkpoint pickles that torch.save wrote, too. No code that these
 might hold is run, and what is no plain tensor of numbers in memory is refused by name.
 
 Files are reopened for each tensor, since pages once read stay in memory as long as a file is open.
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablate.core.foreign_files import require_plain
+from ablate.core.storage import refused_write
 from ablate.model.hf_settings import TYPE
 
 if TYPE_CHECKING:
@@ -25,6 +26,17 @@ PICKLED = 2**25  # bytes of a pickle apart from the numbers; likewise
 SHORT = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 SAFETENSORS = "a safetensors file, got a damaged one"
 PICKLES = "a file of tensors that torch.save wrote, got other content"
+
+
+def write_safetensors(file: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """A safetensors file. Raises WriteError where the system refuses it, such as on a full disk."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file(tensors, file, metadata)
+    except SafetensorError as error:
+        raise refused_write(file, str(error)) from None
 
 
 def contents(file: Path) -> dict[str, tuple[tuple[int, ...], str]]:

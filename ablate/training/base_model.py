@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from rich.console import Console
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ablate.compute.device import Compile, Strategy, attention_form
@@ -23,9 +23,10 @@ from ablate.compute.train_step import StepResult
 from ablate.core.corpus import Domain, Split
 from ablate.core.manifest import load
 from ablate.core.provenance import description, packages, source_hash
-from ablate.core.storage import Damaged, describe, digest, lock, refused_write, whole_folder
+from ablate.core.storage import Damaged, describe, digest, lock, whole_folder
 from ablate.core.validation import path_of
 from ablate.model.hf_weights import folder_of, read_weights
+from ablate.model.tensor_files import write_safetensors
 from ablate.model.transformer import Transformer, initialise
 from ablate.training.checkpoint import weights_hash
 from ablate.training.data_feed import DataFeed
@@ -137,11 +138,7 @@ def _finite(weights: Weights) -> bool:
 
 def _write(folder: Path, weights: Weights, key: dict[str, Any]) -> None:
     with whole_folder(folder) as fresh:
-        path = fresh / "model.safetensors"
-        try:
-            save_file({name: tensor.clone() for name, tensor in weights.items()}, path)
-        except SafetensorError as error:  # how it tells of a full disk
-            raise refused_write(folder / path.name, str(error)) from None
+        write_safetensors(fresh / "model.safetensors", {name: tensor.clone() for name, tensor in weights.items()})
         (fresh / "base.json").write_text(json.dumps({"weights": weights_hash(weights), "key": key}, indent=1))
 
 

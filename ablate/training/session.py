@@ -104,6 +104,7 @@ class Session:
         weights = base_weights(self.run, self.console)
         if self.run.ranks[0] == 0:
             self.manifest["initial_weights"] = weights_hash(weights)
+            write_manifest(self.run.folder, self.manifest)  # before there is a checkpoint, which does not know it
         load_weights(self.network, weights)
         self.measure()
         self.stage = 0

@@ -8,16 +8,35 @@ from pathlib import Path
 from typing import IO, Any
 
 from optuna.storages.journal import JournalFileBackend
-from optuna.storages.journal._file import get_lock_file
+from optuna.storages.journal._file import BaseJournalFileLock, get_lock_file
 
-from ablate.core.storage import writing
+from ablate.core.storage import lock, writing
 
 BLOCK = 2**16  # bytes that are read at once to find the last end of a line
+
+
+class Lock(BaseJournalFileLock):
+    """Frees itself when its holder dies. Optuna's own is a link beside the journal, which a killed process leaves: the
+    next one waits for 30 seconds, or for ever where the journal's path is relative, as it then leads nowhere."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def acquire(self) -> bool:
+        self.held = lock(self.path, patient=True)
+        return True
+
+    def release(self) -> None:
+        if self.held is not None:
+            self.held.close()
 
 
 class Journal(JournalFileBackend):
     """Optuna's journal. What a killed process left unterminated was never told to anyone: it is cut away, under the
     lock, before the next line is written."""
+
+    def __init__(self, path: Path):
+        super().__init__(str(path), Lock(path.with_name("journal.lock")))
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Writes a line for each. Raises WriteError where the system refuses it: the journal is then as it was."""

@@ -120,7 +120,7 @@ def _storage(search: Search) -> BaseStorage:
 def _journal(path: Path) -> BaseStorage:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        return JournalStorage(Journal(str(path)))
+        return JournalStorage(Journal(path))
     except (ValueError, KeyError, AssertionError):
         raise UsageError(
             f"{path}: wanted the journal of a sweep, got a damaged file; delete {path.parent}, whose runs "

@@ -1,8 +1,12 @@
 """A sweep's journal: half a line that a killed process left is cut away, and no trial is lost."""
 
 import json
+import os
 import resource
+import signal
+import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import optuna
 import pytest
@@ -13,7 +17,7 @@ from experiments.sweep_runner.journal_file import Journal
 
 
 def opened(path):
-    return optuna.create_study(storage=JournalStorage(Journal(str(path))), study_name="x", load_if_exists=True)
+    return optuna.create_study(storage=JournalStorage(Journal(path)), study_name="x", load_if_exists=True)
 
 
 def trial(study, value):
@@ -87,3 +91,19 @@ def test_a_full_disk_names_the_journal_and_leaves_it_as_it_was(tmp_path):
     assert path.read_bytes() == before
     trial(opened(path), 0.125)
     assert [t.value for t in opened(path).trials] == [0.5, 0.125]
+
+
+def test_the_lock_of_a_killed_process_is_free(tmp_path, monkeypatch):
+    """Where the journal's path is relative, too: Optuna's own lock then held for ever."""
+    monkeypatch.chdir(tmp_path)
+    path = Path("journal.log")
+    opened(path)
+    pid = os.fork()
+    if not pid:
+        Journal(path)._lock.acquire()
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(pid, 0)
+    begun = time.monotonic()
+    opened(path).set_user_attr("a", 1)
+    assert time.monotonic() - begun < 10
+    assert opened(path).user_attrs == {"a": 1}

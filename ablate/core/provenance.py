@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import platform
@@ -18,13 +19,16 @@ PACKAGES = ("torch", "lightning", "numpy", "scipy", "pandas", "pyarrow", "hydra-
 
 def packages() -> dict[str, str]:
     """Installed versions of what results depend on."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    versions = {name: _version(name) for name in PACKAGES}
+    return {"python": platform.python_version(), **{name: found for name, found in versions.items() if found}}
+
+
+@functools.cache  # a study asks for every run
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def description() -> dict[str, Any]:
@@ -46,8 +50,9 @@ def code_version() -> dict[str, Any]:
     folder = Path(__file__).parent
 
     def git(*arguments: str) -> str | None:
+        command = ["git", *arguments]  # the first on the user's own path
         try:
-            done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=False)
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         except OSError:
             return None
         return done.stdout.strip() if done.returncode == 0 else None
@@ -58,7 +63,11 @@ def code_version() -> dict[str, Any]:
 
 def source_hash(corpus: Corpus) -> str:
     """Hash of the code that decides what is computed: this whole package and the corpus's own, at any depth."""
-    tops = {__name__.partition(".")[0], type(corpus).__module__.partition(".")[0]}
+    return _hash_of(frozenset(x.__module__.partition(".")[0] for x in (packages, type(corpus))))
+
+
+@functools.cache  # a process computes with the code that it has loaded, and a study asks for every run
+def _hash_of(tops: frozenset[str]) -> str:
     hashed = hashlib.sha256()
     for top in sorted(tops):
         root = Path(sys.modules[top].__file__ or __file__).parent

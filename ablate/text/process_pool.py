@@ -62,7 +62,7 @@ class Pool:
             assert worker.stdout is not None
             pickle.dump((work, task), worker.stdin)
             worker.stdin.flush()
-            failed, answer = pickle.load(worker.stdout)
+            failed, answer = pickle.load(worker.stdout)  # of a process that this one started  # nosec B301
         except (EOFError, OSError, pickle.UnpicklingError):
             raise ValueError(
                 f"corpus.workers: a worker process died (status {worker.wait()}; of memory?); type corpus.workers=1"
@@ -116,6 +116,6 @@ def serve() -> None:
 
 def _next(tasks: IO[bytes]) -> tuple[Callable[[Any], Any], Any] | None:
     try:
-        return pickle.load(tasks)
+        return pickle.load(tasks)  # of the process that started this one  # nosec B301
     except EOFError:
         return None

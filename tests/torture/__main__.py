@@ -1,0 +1,34 @@
+"""`python -m tests.torture --rounds 100`: the whole suite, and a table of what was tried and lost."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests import ROOT
+from tests.torture import counts
+
+
+def main() -> int:
+    """Exit code of pytest: 0 where nothing was lost."""
+    parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3, help="how much is tried; from 100 on everything (default 3)")
+    parser.add_argument("--workers", default="2", help="processes (default 2)")
+    parser.add_argument("--counts", type=Path, default=counts.FILE, help="file of the counts, a JSON line a part")
+    parser.add_argument("only", nargs="*", help="files of the suite, all by default")
+    asked = parser.parse_args()
+    asked.counts.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "pytest", "-m", "torture", "-n", asked.workers, "--dist", "load", "-rs"]
+    command += asked.only or [str(Path(__file__).parent)]
+    surroundings = {"TORTURE_ROUNDS": str(asked.rounds), "TORTURE_COUNTS": str(asked.counts.resolve())}
+    code = subprocess.run(command, cwd=ROOT, env={**os.environ, **surroundings}, check=False).returncode
+    if asked.counts.exists():
+        print(counts.table(asked.counts.read_text().splitlines()))
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

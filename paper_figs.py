@@ -1,9 +1,18 @@
 """Every figure by name: `python paper_figs.py [name ...]` draws the committed rows of results/, as PDF and PNG into
 figures/out/. `--from RUN ...` and `--survey FOLDER` draw new ones."""
 
-import argparse
 import os
 import sys
+
+if (  # started as `python -m paper_figs`: a file of the current folder would be imported in the place of what is meant
+    __name__ == "__main__"
+    and __spec__ is not None
+    and not sys.flags.safe_path
+    and os.path.realpath(sys.path[0] or ".") != os.path.dirname(os.path.realpath(__file__))
+):
+    del sys.path[0]
+
+import argparse
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path

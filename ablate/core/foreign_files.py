@@ -85,6 +85,11 @@ def parse_json(raw: bytes) -> Any:
     return content
 
 
+def printable(text: str) -> str:
+    """The text in one line, with signs for what would move a terminal's cursor: names of files are foreign too."""
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
+
+
 def tokens_of(parts: Any) -> tuple[dict[str, int], set[int]]:
     """Of a parsed tokenizer.json the ids by token, added ones included, and the ids of special tokens.
 

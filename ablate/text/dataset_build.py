@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate.core.corpus import SPLITS, Domain
+from ablate.core.foreign_files import printable
 from ablate.core.storage import digest, file_hash
 from ablate.core.terminal import terminal
 from ablate.text.document_split import Census, Chosen, census_of, choose, count
@@ -47,8 +48,7 @@ SAMPLE = 32 * 2**20  # characters of each domain that a tokenizer learns from
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that determines the tokens. tokenizer: None where one of `tokens` tokens is learned. eos:
-    whether documents end with the separator."""
+    """All that determines the tokens. tokenizer: None where one is learned. eos: do documents end with a separator?"""
 
     shelves: dict[Domain, Shelf]
     tokens: int
@@ -241,7 +241,7 @@ def _cores() -> int:
 
 def _complain(problems: list[str]) -> None:
     for line in problems[:10]:
-        print(f"corpus: not used: {line}", file=sys.stderr)
+        print(f"corpus: not used: {printable(line)}", file=sys.stderr)
     if len(problems) > 10:
         print(f"corpus: and {len(problems) - 10} more", file=sys.stderr)
 

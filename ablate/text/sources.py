@@ -26,8 +26,8 @@ FOREIGN = {"site-packages", "dist-packages", "__pycache__"}
 TESTS = {"test", "tests", "idle_test"}
 KINDS = (".py", ".txt", ".md", ".jsonl", ".parquet")
 BUNDLE = 16 * 2**20  # bytes of files that are read together
-ROOM, GROWTH = 16, 100  # of a bundle's size in any case, and of its files': what may come out of compressed ones
-COST = 256  # bytes that are kept of every document beside its text, about
+ROOM, GROWTH = 8, 100  # of a bundle's size in any case, and of its files': what may come out of compressed ones
+COST = 256  # characters that a row counts for beside its text: what is kept of a document, and time
 HASHED = 2**31  # bytes of a shelf up to which its files are told by content, not by size and time
 
 
@@ -58,10 +58,10 @@ class Bundle:
         sizes = [size_of(self.root / piece.name) for piece in self.pieces]
         left = BUNDLE * ROOM + GROWTH * sum(dict(zip((p.name for p in self.pieces), sizes, strict=True)).values())
         for i, (piece, size) in enumerate(zip(self.pieces, sizes, strict=True)):
-            mine = most = min(left, max(4 * BUNDLE, GROWTH * size))
+            mine = most = min(left, max(2 * BUNDLE, GROWTH * size))
             try:
                 for found in self.read(self.root / piece.name, piece):
-                    mine -= len(found.text) + (COST if found.text else bool(found.problem))
+                    mine -= len(found.text) + COST * bool(found.text or found.problem)
                     if mine < 0:
                         raise ValueError(f"it makes more than {most:,} characters of {size:,} bytes: not read further")
                     yield i, found

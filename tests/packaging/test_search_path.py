@@ -13,18 +13,9 @@ from experiments.__main__ import MODULES
 from tests import ROOT
 from tests.experiments.test_study import TINY
 
-HOSTILE = ("pickle", "torch", "numpy", "yaml", "hydra", "sitecustomize", "ablate", "figures", "tempfile")
 BY_PATH = [sys.executable, str(ROOT / "experiments" / "run.py")]
 BY_NAME = [sys.executable, "-m", "experiments.run"]
 HEADER = re.compile(r"import os\nimport sys\n\nif not __package__:.*\n    .*\n    __import__\(.experiments.\)\n")
-
-
-@pytest.fixture
-def hostile(tmp_path):
-    """A folder whose modules leave a mark where they are imported."""
-    for name in HOSTILE:
-        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'a').write({name!r} + chr(10))\n")
-    return tmp_path
 
 
 def started(words, folder, **environment):

@@ -110,7 +110,7 @@ BOMBS = {
 def test_a_small_file_that_makes_much_is_not_read_to_its_end(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "BUNDLE", 2**18)
+    monkeypatch.setattr(sources, "BUNDLE", 2**19)
     monkeypatch.setattr(column_files, "DECODED", 2**20)
     values, how = BOMBS[name]
     path = parquet(tmp_path / "x.parquet", values, **how)

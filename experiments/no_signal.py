@@ -34,7 +34,7 @@ from figures.noise import clean_context, empty_blocks
 Frame = Any  # a pandas frame or one row of it, whose columns no type checker knows
 LEVEL = 1e-3  # of Holm-adjusted p-values, below which an estimate contradicts its closed form
 QUADRATURE = 1e-8
-MOST = 10_000_000
+LEAST, MOST = 100, 10_000_000
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -144,8 +144,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _count(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= MOST:
-        raise argparse.ArgumentTypeError(f"wanted a whole number from 1 to {MOST}, got {text!r}")
+    if not text.isdecimal() or not LEAST <= int(text) <= MOST:
+        raise argparse.ArgumentTypeError(f"wanted a whole number from {LEAST} to {MOST}, got {text!r}")
     return int(text)
 
 

@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import norm
 
-from ablate.analysis.noise_checks import DRAWS, Row, drawn_masks, with_holm
+from ablate.analysis.noise_checks import DRAWS, Row, drawn_masks, normal_p, with_holm
 from ablate.noise.closed_forms import (
     expectation,
     expected_masked_tokens,
@@ -126,7 +125,7 @@ def validate_blocks(sizes: Iterable[int] = (2, 4, 8, 32), draws: int = DRAWS, se
                     "quadrature": exact,
                     "estimate": estimate,
                     "error": error,
-                    "p_value": float(2 * norm.sf(abs(estimate - exact) / error)),
+                    "p_value": normal_p(estimate, exact, error),
                     "draws": draws,
                 }
             )

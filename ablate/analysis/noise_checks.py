@@ -124,7 +124,6 @@ def validate_weights(sizes: Iterable[int] = (2, 4, 8, 32), draws: int = DRAWS, s
                 [part.weight_BL[:, size:].mean(1).numpy() for part in drawn_masks(objective, draws, seed)]
             )
             error = float(values.std(ddof=1)) / math.sqrt(len(values))
-            z = (float(values.mean()) - exact) / error
             rows.append(
                 {
                     "guard": guard.value,
@@ -133,7 +132,7 @@ def validate_weights(sizes: Iterable[int] = (2, 4, 8, 32), draws: int = DRAWS, s
                     "closed_form": exact,
                     "estimate": float(values.mean()),
                     "error": error,
-                    "p_value": float(2 * norm.sf(abs(z))),
+                    "p_value": normal_p(float(values.mean()), exact, error),
                     "draws": draws,
                 }
             )
@@ -161,6 +160,11 @@ def drawn_masks(
             else:
                 cap_B1 = ramp[0] + (ramp[1] - ramp[0]) * uniform(seed, "ramp", rows.sample_numbers, (1,))
                 yield from corruption.draw(cap_B1 * levels(rows, corruption.strata, layout.blocks), layout, rows)
+
+
+def normal_p(estimate: float, exact: float, error: float) -> float:
+    """Two-sided p-value of a mean with a standard error; 1 where all draws were alike, which says nothing."""
+    return float(2 * norm.sf(abs(estimate - exact) / error)) if error else 1.0
 
 
 def with_holm(rows: list[Row]) -> list[Row]:

@@ -7,7 +7,7 @@ from scipy import integrate, special
 from scipy.stats import binomtest, norm
 
 from ablate.analysis.block_loss_checks import validate_blocks
-from ablate.analysis.noise_checks import CASES, count_empty, validate, validate_weights
+from ablate.analysis.noise_checks import CASES, count_empty, normal_p, validate, validate_weights
 from ablate.noise.closed_forms import (
     clean_context_share,
     expectation,
@@ -223,3 +223,8 @@ def test_the_experiment_writes_what_it_says(tmp_path, capsys, monkeypatch):
     )
     assert no_signal.main(["--draws", "500", "--out", str(tmp_path)]) == 1
     assert no_signal.main(["--out", "/proc/nothing"]) == 2
+
+
+def test_draws_that_are_all_alike_say_nothing():
+    assert normal_p(0.0, 0.3, 0.0) == 1
+    assert normal_p(1.0, 1.0 - 1.959963984540054, 1.0) == pytest.approx(0.05)

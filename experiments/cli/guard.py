@@ -44,17 +44,27 @@ def guarded(start: Callable[[], int | None]) -> NoReturn:
     except BrokenPipeError:  # whoever read the output has left, such as `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
-    except KeyboardInterrupt:
-        code = _say(f"interrupted; {GO_ON}", INTERRUPTED)
-    except Terminated:
-        code = _say(f"terminated; {GO_ON}", TERMINATED)
-    except UsageError as error:
-        code = refuse(error)
-    except OSError as error:
-        code = refuse(described(error))
     except BaseException as error:  # a library in Rust panics with what is no Exception
-        code = _say(f"error: {_kept(error)}", FAULT)
+        code = _told(_asked_to_stop(error) or error)
     sys.exit(code)
+
+
+def _told(error: BaseException) -> int:
+    """The line for what stopped a command; returns the exit code."""
+    if isinstance(error, KeyboardInterrupt):
+        return _say(f"interrupted; {GO_ON}", INTERRUPTED)
+    if isinstance(error, Terminated):
+        return _say(f"terminated; {GO_ON}", TERMINATED)
+    if isinstance(error, UsageError):
+        return refuse(error)
+    return refuse(described(error)) if isinstance(error, OSError) else _say(f"error: {_kept(error)}", FAULT)
+
+
+def _asked_to_stop(error: BaseException | None) -> BaseException | None:
+    """The signal that came first, where a library that it stopped then failed in its own way."""
+    while error is not None and not isinstance(error, KeyboardInterrupt | Terminated):
+        error = error.__context__
+    return error
 
 
 def refuse(reason: Any) -> int:

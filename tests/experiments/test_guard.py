@@ -41,6 +41,23 @@ def ended(capsys, what):
     return left.value.code, capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("stop", "code"), [(KeyboardInterrupt(), 130), (Terminated(), 143)])
+@pytest.mark.parametrize("later", [AttributeError("'NoneType' object"), UsageError("no such key")])
+def test_a_signal_counts_and_not_what_a_library_made_of_it(capsys, stop, code, later):
+    """As omegaconf does, whose own tidying fails where it is interrupted."""
+
+    def start():
+        try:
+            raise stop
+        finally:
+            raise later
+
+    with pytest.raises(SystemExit) as left:
+        guarded(start)
+    assert left.value.code == code
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ("what", "code", "said"),
     [

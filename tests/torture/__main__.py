@@ -11,6 +11,8 @@ from pathlib import Path
 from tests import ROOT
 from tests.torture import counts
 
+BEGIN, END = "<!-- counts -->", "<!-- end of counts -->"
+
 
 def main() -> int:
     """Exit code of pytest: 0 where nothing was lost."""
@@ -18,6 +20,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3, help="how much is tried; from 100 on everything (default 3)")
     parser.add_argument("--workers", default="2", help="processes (default 2)")
     parser.add_argument("--counts", type=Path, default=counts.FILE, help="file of the counts, a JSON line a part")
+    parser.add_argument("--page", type=Path, help="page whose table is to be this run's: docs/reliability.md")
     parser.add_argument("only", nargs="*", help="files of the suite, all by default")
     asked = parser.parse_args()
     asked.counts.unlink(missing_ok=True)
@@ -26,7 +29,11 @@ def main() -> int:
     surroundings = {"TORTURE_ROUNDS": str(asked.rounds), "TORTURE_COUNTS": str(asked.counts.resolve())}
     code = subprocess.run(command, cwd=ROOT, env={**os.environ, **surroundings}, check=False).returncode
     if asked.counts.exists():
-        print(counts.table(asked.counts.read_text().splitlines()))
+        lines = asked.counts.read_text().splitlines()
+        print(counts.table(lines))
+        if asked.page:
+            before, _, rest = asked.page.read_text().partition(BEGIN)
+            asked.page.write_text(f"{before}{BEGIN}\n\n{counts.page(lines)}\n\n{END}{rest.partition(END)[2]}")
     return code
 
 

@@ -59,7 +59,8 @@ State = dict[str, Any]
 class Command:
     """A command in a folder. prepare: lays what it finds there; go: in a process of its own; state: what it left.
 
-    share: of the cases of a part that a quick command is tried in.
+    share: of the cases of a part that a quick command is tried in. found: the part of what it left that it reads, or
+    all.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Command:
     go: Callable[[Path], None]
     state: Callable[[Path], State]
     share: float = 1
+    found: Callable[[Path], State] | None = None
 
     def typed(self, place: Path, ready: Callable[[], None] = lambda: None) -> Ended:
         """Typed once, to its end."""
@@ -227,6 +229,15 @@ def state_of_text(place: Path) -> State:
 
 
 def state_of_study(place: Path) -> State:
+    return {**found_by_study(place), **state_of_runs(place), "remains": remains(place)}
+
+
+def state_of_runs(place: Path) -> State:
+    runs = sorted(path for path in (place / "runs").glob("trace-*") if path.is_dir())
+    return {f"{path.name} {key}": value for path in runs for key, value in state_of_run(path).items()}
+
+
+def found_by_study(place: Path) -> State:
     folder = place / "results" / "tiny"
     manifest = json.loads((folder / "manifest.json").read_text())
     runs = {name: [run["initial_weights"], run["data"]] for name, run in manifest["runs"].items()}
@@ -235,16 +246,14 @@ def state_of_study(place: Path) -> State:
         "questions": frame_hash(records.read(folder / "questions.parquet", QUESTIONS)),
         **{f"manifest {name}": manifest[name] for name in ("identity", "seeds", "predictions", "spent")},
         "runs": runs,
-        **{f"{path.name} {key}": value for path in runs_in(place) for key, value in state_of_run(path).items()},
-        "remains": remains(place),
     }
 
 
-def runs_in(place: Path) -> list[Path]:
-    return sorted(path for path in (place / "runs").glob("trace-*") if path.is_dir())
-
-
 def state_of_sweep(place: Path) -> State:
+    return {**found_by_sweep(place), **state_of_runs(place), "remains": remains(place)}
+
+
+def found_by_sweep(place: Path) -> State:
     """Trials are known by their values: a dead one's number is not given again."""
     import pandas as pd
 
@@ -254,8 +263,6 @@ def state_of_sweep(place: Path) -> State:
     return {
         "rows": [str(row) for row in rows],
         "importance": frame_hash(pd.read_parquet(folder / "importance.parquet")),
-        **{f"{path.name} {key}": value for path in runs_in(place) for key, value in state_of_run(path).items()},
-        "remains": remains(place),
     }
 
 
@@ -315,8 +322,22 @@ COMMANDS = {
         ),
         Command("base", lambda place: None, build_base, state_of_base),
         Command("text", lay_text, build_text, state_of_text),
-        Command("study", lambda place: None, lambda place: run_script("study.py", STUDY_WORDS), state_of_study, 1 / 3),
-        Command("sweep", lambda place: None, lambda place: run_script("sweep.py", SWEEP_WORDS), state_of_sweep, 1 / 3),
+        Command(
+            "study",
+            lambda place: None,
+            lambda place: run_script("study.py", STUDY_WORDS),
+            state_of_study,
+            1 / 3,
+            found_by_study,
+        ),
+        Command(
+            "sweep",
+            lambda place: None,
+            lambda place: run_script("sweep.py", SWEEP_WORDS),
+            state_of_sweep,
+            1 / 3,
+            found_by_sweep,
+        ),
         Command(
             "export",
             lay_finished,

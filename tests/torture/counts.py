@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tests import ROOT
 
@@ -54,7 +54,8 @@ class Part:
 
     def say(self) -> None:
         """Appends the part's line to the file, whatever other processes append."""
-        line = {"part": self.name, "tried": self.tried, "lost": len(self.lost)}
+        test = os.environ.get("PYTEST_CURRENT_TEST", "").partition("[")[0].partition(" ")[0]
+        line = {"part": self.name, "test": test, "tried": self.tried, "lost": len(self.lost)}
         line |= {"seconds": round(time.monotonic() - self.begun, 1), "rounds": ROUNDS, "examples": self.lost[:SHOWN]}
         FILE.parent.mkdir(parents=True, exist_ok=True)
         with FILE.open("a") as file:
@@ -75,9 +76,21 @@ def part(name: str) -> Iterator[Part]:
     assert one.tried, f"{name}: nothing was tried"
 
 
+def read(lines: list[str]) -> list[dict[str, Any]]:
+    """The lines of a file, in the order of the parts' names."""
+    return sorted((json.loads(line) for line in lines), key=lambda one: one["part"])
+
+
+def page(lines: list[str]) -> str:
+    """The same as the table of docs/reliability.md."""
+    rows = ["| part | test | tried | lost |", "|---|---|---:|---:|"]
+    rows += [f"| {p['part']} | `{p['test']}` | {p['tried']} | {p['lost']} |" for p in read(lines)]
+    return "\n".join(rows)
+
+
 def table(lines: list[str]) -> str:
-    """The lines of a file as a table, in the order of the parts' names."""
-    parts = sorted((json.loads(line) for line in lines), key=lambda one: one["part"])
+    """The same as it is printed."""
+    parts = read(lines)
     width = max([4, *(len(one["part"]) for one in parts)])
     rows = [f"{'part':<{width}} {'tried':>7} {'lost':>6} {'seconds':>8}"]
     rows += [f"{one['part']:<{width}} {one['tried']:>7} {one['lost']:>6} {one['seconds']:>8}" for one in parts]

@@ -86,6 +86,11 @@ def config_path(place: Path) -> Path:
 def read_config(place: Path) -> dict[str, Any]:
     """A config.json, or that of a folder. Raises ValueError where there is none that can be read."""
     path = config_path(place)
+    if not path.parent.is_dir():
+        there = next(folder for folder in path.absolute().parents if folder.is_dir())
+        raise ValueError(
+            f"{path.parent}: wanted the folder of a checkpoint, got a path that is not there; type ls {there}"
+        )
     try:
         config = read_json(path)
     except (OSError, ValueError) as error:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 Config = Mapping[str, Any]
-TYPE = "type init=hf:FOLDER, the folder of a Llama, Qwen2 or Qwen3 checkpoint"
+TYPE = "type init=hf: and the folder of a Llama, Qwen2 or Qwen3 checkpoint, with its config.json and weights"
 LARGEST = 10**18  # beyond it no setting means anything
 
 

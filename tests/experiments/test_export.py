@@ -288,7 +288,7 @@ def test_places_on_the_command_line(ran, typed, tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("init=hf:nowhere", ["nowhere/config.json: wanted a checkpoint's config.json", "type init=hf:FOLDER"]),
+        ("init=hf:nowhere", ["nowhere: wanted the folder of a checkpoint", "type ls "]),
         ("init=llama", ["init=llama: wanted hf: and the folder"]),
         ("model=hf:nowhere", ["nowhere/config.json"]),
         ("model=nowhere.json", ["nowhere.json: wanted a checkpoint's config.json"]),

@@ -176,7 +176,7 @@ def test_wrong_tensors_are_named(folder, tensors, said):
     change(folder, **tensors)
     with pytest.raises(ValueError, match=said) as error:
         loaded(folder)
-    assert "type init=hf:FOLDER" in str(error.value)
+    assert "type init=hf: and the folder" in str(error.value)
     assert "\n" not in str(error.value)
 
 
@@ -296,7 +296,7 @@ def test_a_run_from_a_damaged_checkpoint_is_refused_before_anything_is_written(f
     run = Run(corpus, shape_of(folder), regime, Budget(), init=f"hf:{folder}", device="cpu")
     assert run.resolved().base_steps == 0
     (folder / "model.safetensors").unlink()
-    with pytest.raises(ValueError, match=r"wanted model.safetensors or .*, got neither; type init=hf:FOLDER"):
+    with pytest.raises(ValueError, match=r"wanted model.safetensors or .*, got neither; type init=hf: and the folder"):
         run.resolved()
 
 

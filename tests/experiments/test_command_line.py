@@ -52,7 +52,7 @@ def started(*words, cwd, **environment):
         ("corpus=text corpus.folder='~nosuch/x'", ["corpus.folder=~nosuch/x", "type corpus.folder=PATH"]),
         ("-sc", ["'install'", "'query'", "type --help"]),
         ("-sc install=csh", ["csh", "type --help"]),
-        ("init=hf:nowhere/x", ["nowhere/x: wanted the folder of a checkpoint", "one that is not there; type ls "]),
+        ("init=hf:nowhere/x", ["nowhere/x: wanted the folder of a checkpoint", "that is not there; type ls "]),
         ("init=hf:.", ["config.json: wanted a checkpoint's config.json", "with its config.json and weights"]),
         ("model=hf:", ["model=hf:: wanted the folder of a checkpoint", "type model=hf:FOLDER"]),
         ("model.layers=1000000000", ["model.layers: wanted 1..4096", "try model.layers=4096"]),

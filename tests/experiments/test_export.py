@@ -290,9 +290,9 @@ def test_places_on_the_command_line(ran, typed, tmp_path):
     [
         ("init=hf:nowhere", ["nowhere: wanted the folder of a checkpoint", "type ls "]),
         ("init=llama", ["init=llama: wanted hf: and the folder"]),
-        ("model=hf:nowhere", ["nowhere/config.json"]),
+        ("model=hf:nowhere", ["nowhere: wanted the folder of a checkpoint"]),
         ("model=nowhere.json", ["nowhere.json: wanted a checkpoint's config.json"]),
-        ("-m model=hf:nowhere,tiny", ["nowhere/config.json"]),
+        ("-m model=hf:nowhere,tiny", ["nowhere: wanted the folder of a checkpoint"]),
     ],
 )
 def test_wrong_places_are_one_message(words, said, typed, tmp_path):

@@ -206,7 +206,7 @@ def test_damaged_and_missing_files_are_named(folder):
     index.unlink()
     with pytest.raises(ValueError, match=r"wanted model.safetensors or model.safetensors.index.json, got neither"):
         loaded(folder)
-    with pytest.raises(ValueError, match=r"nowhere/config.json: wanted a checkpoint's config.json"):
+    with pytest.raises(ValueError, match=r"nowhere: wanted the folder of a checkpoint, got"):
         loaded(folder / "nowhere")
 
 

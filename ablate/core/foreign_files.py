@@ -35,6 +35,14 @@ def require_plain(path: Path) -> os.stat_result:
     return found
 
 
+def require_size(path: Path, most: int) -> os.stat_result:
+    """What the system says of a file of at most so many bytes. Raises ValueError for others, and for what is none."""
+    found = require_plain(path)
+    if found.st_size > most:
+        raise ValueError(f"it has {found.st_size:,} bytes, wanted {most:,} at most")
+    return found
+
+
 def size_of(path: Path) -> int:
     """Bytes of a file; 0 where there is none, or something else."""
     try:
@@ -45,11 +53,11 @@ def size_of(path: Path) -> int:
 
 def read_bytes(path: Path, most: int) -> bytes:
     """The bytes of a file. Raises ValueError for more than `most`, and for what is no file."""
-    size = require_plain(path).st_size
+    require_size(path, most)
     with path.open("rb") as file:
-        raw = file.read(most + 1) if size <= most else b""
-    if size > most or len(raw) > most:
-        raise ValueError(f"it has {size:,} bytes, wanted {most:,} at most")
+        raw = file.read(most + 1)
+    if len(raw) > most:  # it has grown meanwhile
+        raise ValueError(f"it has more than {most:,} bytes")
     return raw
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablate.core.corpus import Vocabulary
 from ablate.core.foreign_files import TOKENIZER as TOKENIZER_BYTES
-from ablate.core.foreign_files import read_json, require_plain, tokens_of
+from ablate.core.foreign_files import read_json, require_plain, require_size, tokens_of
 from ablate.core.storage import digest, file_hash
 from ablate.core.validation import path_of
 from ablate.model.config import ModelConfig
@@ -170,14 +170,17 @@ def content_hash(init: str, pickle: bool = False) -> str:
     whole."""
     folder = folder_of(init)
     shape_of(folder)
-    files = [config_path(folder), *_weight_files(folder, pickle)]
+    weights = _weight_files(folder, pickle)
+    for file in weights:
+        contents(file)  # what is no file of tensors may have any size: it is refused before its bytes are read
+    files = [config_path(folder), *weights]
     files += [path for path in (folder / TOKENIZER, folder / VOCABULARY) if path.exists()]
     return digest({file.name: _hash(file) for file in files})
 
 
 def _hash(file: Path) -> str:
     try:
-        stat = require_plain(file)
+        stat = require_size(file, TOKENIZER_BYTES) if file.suffix == ".json" else require_plain(file)
         return _hashed(file, stat.st_size, stat.st_mtime_ns)
     except (OSError, ValueError) as error:
         raise ValueError(f"init: {file}: wanted a file that can be read, got none ({_reason(error)}); {TYPE}") from None

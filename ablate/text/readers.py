@@ -80,6 +80,15 @@ def whole(path: Path) -> bytes:
     return read_bytes(path, DOCUMENT)
 
 
+def _is_hollow(path: Path) -> bool:
+    """Does a file begin with nothing but zeros, as one does that has a size and no content?"""
+    try:
+        with path.open("rb") as file:
+            return not file.read(HEAD).strip(b"\0")
+    except OSError:
+        return False
+
+
 def has_rows(path: Path) -> bool:
     return path.suffix.lower() in READERS
 
@@ -87,7 +96,7 @@ def has_rows(path: Path) -> bool:
 def cut(path: Path, name: str, limit: int) -> Iterator[Piece]:
     """The file's pieces of about `limit` bytes. A file that cannot be opened is one piece: its reader says why."""
     size = size_of(path)
-    if size <= limit or not has_rows(path):
+    if size <= limit or not has_rows(path) or _is_hollow(path):
         yield Piece(name, size)
         return
     try:
@@ -137,22 +146,23 @@ def _text(line: bytes) -> object:
 
 
 def _lines(path: Path, start: int, stop: int | None) -> Iterator[object]:
-    require_plain(path)
+    if require_plain(path).st_size > HEAD and _is_hollow(path):
+        raise ValueError("binary")
     with path.open("rb") as file:
         if start:  # a line belongs to the piece in which it begins
             file.seek(start - 1)
-            start += _passed(file) - 1
+            start += _passed(file, stop and stop - start + 1) - 1
         while (stop is None or start < stop) and (line := file.readline(ROW + 1)):
             start += len(line)
             if len(line) > ROW and not line.endswith(b"\n"):
-                start += _passed(file)
+                start += _passed(file, stop and stop - start)
             yield _text(line.strip() if len(line) <= ROW else line)
 
 
-def _passed(file: IO[bytes]) -> int:
-    """Bytes up to the end of the line, which are passed over."""
+def _passed(file: IO[bytes], most: int | None) -> int:
+    """Bytes up to the end of the line, which are passed over; of a longer line than `most` bytes, about so many."""
     passed = 0
-    while part := file.readline(ROW):
+    while (most is None or passed < most) and (part := file.readline(ROW)):
         passed += len(part)
         if part.endswith(b"\n"):
             break

@@ -226,3 +226,14 @@ def test_a_file_that_changes_is_looked_at_again(folder, state):
     (folder / "x.bin").write_bytes(b"no")
     with pytest.raises(ValueError, match="wanted a file of tensors"):
         contents(folder / "x.bin")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin", "tokenizer.json"])
+def test_a_file_without_end_is_not_hashed(name, folder, state):
+    save_file(state, folder / "model.safetensors")
+    if name == "pytorch_model.bin":
+        (folder / "model.safetensors").unlink()
+    with (folder / name).open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(ValueError, match=rf"^init: [^\n]*{name}: [^\n]*$"):
+        content_hash(f"hf:{folder}", pickle=True)

@@ -147,6 +147,14 @@ def test_a_large_row_is_passed_over_in_pieces(tmp_path: Path, monkeypatch: pytes
         assert len(found) == 7
 
 
+@pytest.mark.parametrize("kind", ["txt", "jsonl", "parquet", "arrow"])
+def test_a_terabyte_of_nothing_is_told_at_once(kind: str, tmp_path: Path) -> None:
+    with (tmp_path / f"x.{kind}").open("wb") as file:
+        file.truncate(2**40)
+    (tmp_path / "state.json").write_text('{"_data_files": [{"filename": "x.arrow"}]}')
+    assert f"x.{kind}" in told(folder_shelf(str(tmp_path)))
+
+
 def test_columns_of_other_types_and_compressed_streams_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
     for column in (pa.array([1]), pa.array([["a"]]), pa.array([b"a"]), pa.array([{"text": "a"}]), pa.nulls(1)):

@@ -115,15 +115,17 @@ def tokens_of(parts: Any) -> tuple[dict[str, int], set[int]]:
     if not isinstance(added, list) or not all(isinstance(token, dict) for token in added):
         raise ValueError("its added_tokens are no list of objects")
     listed += [(token.get("content"), token.get("id")) for token in added]
+    names: dict[str, int] = {}
     for token, id in listed:
         if not isinstance(token, str):
             raise ValueError(f"its token {token!r:.40} is no string")
         require_id(id, f"its token {token!r:.40}")
-    if not listed:
+        names[token] = id
+    if not names:
         raise ValueError("it has no tokens")
     if not all(isinstance(token.get("special"), bool) for token in added):
         raise ValueError("an added token does not say whether it is special")
-    return dict(listed), {token["id"] for token in added if token["special"]}
+    return names, {token["id"] for token in added if token["special"]}
 
 
 def require_id(value: Any, what: str) -> None:

@@ -122,10 +122,10 @@ def _require_flat(pickled: bytes) -> None:
     memo, last = 0, ""
     for code, argument, _ in pickletools.genops(pickled):
         name = code.name
-        if name == "DUP" or (name in ("GET", "BINGET", "LONG_BINGET") and int(argument) in tuples):
+        if name == "DUP" or (name in ("GET", "BINGET", "LONG_BINGET") and argument in tuples):
             raise ValueError("a tuple is used twice")
         if name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
-            place = memo if name == "MEMOIZE" else int(argument)
+            place = memo if name == "MEMOIZE" else argument
             (tuples.add if last.startswith("TUPLE") else tuples.discard)(place)
             memo += 1
         elif isinstance(argument, int) and abs(argument) >= 2**60:

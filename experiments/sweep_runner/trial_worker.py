@@ -24,7 +24,7 @@ import optuna
 from optuna.trial import TrialState
 
 from ablate.core import records
-from ablate.core.storage import lock
+from ablate.core.storage import WriteError, lock
 from ablate.studies.job_queue import ATTEMPTS, POLL, Job, LocalRunner, by_signal
 from ablate.studies.outcomes import How, Outcome
 from experiments.cli.run_command import RUN
@@ -187,6 +187,14 @@ def work(worker: Worker) -> None:
     try:
         worker.go()
     except Exception as error:
-        said = str(error).strip().splitlines() or [""]
-        print(f"worker {os.getpid()}: {type(error).__name__}: {said[0]}", file=sys.stderr)
+        refused = _refused_write(error)
+        said = str(refused or error).strip().splitlines() or [""]
+        print(f"worker {os.getpid()}: {said[0] if refused else f'{type(error).__name__}: {said[0]}'}", file=sys.stderr)
         sys.exit(1)
+
+
+def _refused_write(error: BaseException | None) -> WriteError | None:
+    """What an error of Optuna's own hides, where it could not write its journal."""
+    while error is not None and not isinstance(error, WriteError):
+        error = error.__context__
+    return error

@@ -19,6 +19,7 @@ from ablate.training.checkpoint import FOLDER, checkpoints
 from ablate.training.run_manifest import RunError
 from ablate.training.train import train
 from experiments import verdicts
+from experiments.hf_export import finished_run
 from experiments.study_runner import kept_results, plan_runs
 from tests import ROOT
 from tests.builders import tiny_run
@@ -75,6 +76,14 @@ def test_readers_name_the_damaged_records_of_a_run_and_what_to_type(finished, tm
         records.gather([tmp_path / "run"])
     assert paper_figs.main(["training_dynamics", "--from", str(tmp_path / "run")]) == 2
     assert "got damaged content; restore it, or type the command" in capsys.readouterr().err
+
+
+def test_an_export_does_not_read_a_damaged_configuration(finished, tmp_path):
+    shutil.copytree(finished.folder, tmp_path / "run")
+    assert finished_run.read(tmp_path / "run").config["seed"] == 0
+    flip(tmp_path / "run" / "config.yaml")
+    with pytest.raises(RunError, match=r"config.yaml: wanted the content that manifest.json vouches for"):
+        finished_run.read(tmp_path / "run")
 
 
 def test_what_cannot_be_restored_is_said(finished, tmp_path):

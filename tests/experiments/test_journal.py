@@ -13,6 +13,7 @@ import pytest
 from optuna.storages import JournalStorage
 
 from ablate.core.storage import WriteError
+from experiments.sweep_runner import trial_worker
 from experiments.sweep_runner.journal_file import Journal
 
 
@@ -107,3 +108,29 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path, monkeypatch):
     opened(path).set_user_attr("a", 1)
     assert time.monotonic() - begun < 10
     assert opened(path).user_attrs == {"a": 1}
+
+
+def test_a_worker_says_that_it_could_not_write_whatever_optuna_makes_of_it(tmp_path, capsys):
+    class Worker:
+        stop = print
+
+        def go(self):
+            study = opened(tmp_path / "journal.log")
+            size = (tmp_path / "journal.log").stat().st_size + 400
+            limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, limit[1]))
+            try:
+                study.optimize(lambda trial: trial.suggest_float("lr", 0, 1), n_trials=5)
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        with pytest.raises(SystemExit):
+            trial_worker.work(Worker())
+    finally:
+        for number, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
+            signal.signal(number, handler)
+    said = capsys.readouterr().err
+    assert "journal.log: wanted to write it, got: File too large" in said
+    assert len(said.splitlines()) == 1

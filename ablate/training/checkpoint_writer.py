@@ -101,14 +101,31 @@ def _gone_unless_written(fresh: Path) -> Iterator[None]:
 
 
 def _settle(saved: Future[Any]) -> None:
-    """Waits until tensors are written. Raises OSError where the system refused it, as torch's exception hides it."""
+    """Waits until tensors are written. Raises OSError where the system refused it, which torch's exceptions hide."""
     from torch.distributed.checkpoint.api import CheckpointException
 
     try:
         saved.result()
     except CheckpointException as failed:
         met = [error for error, _ in failed.failures.values()]
-        raise next((error for error in met if isinstance(error, OSError)), met[0]) from None
+        for error in met:
+            refused = _system_error(error)
+            if refused is not None:
+                raise refused from None
+        raise met[0] from None
+
+
+def _system_error(error: BaseException) -> OSError | None:
+    """The system's error in what writing met. Of a write that was cut short torch's zip file tells the position alone,
+    and an error that comes from another process has lost where it came from."""
+    within: BaseException | None = error
+    while within is not None:
+        if isinstance(within, OSError):
+            return within
+        within = within.__cause__ or within.__context__
+    if isinstance(error, RuntimeError) and any(name in str(error) for name in ("inline_container", "StreamWriter")):
+        return OSError(f"less than was to be written ({str(error).splitlines()[0]})")
+    return None
 
 
 def _put(fresh: Path, whole: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,9 @@ def train(run: Run, console: Console) -> Path:
     if run.strategy is not Strategy.auto:
         join_processes(run.device)
     if run.ranks[0]:
-        if from_first(None):
-            Session(run, console, new_manifest(run)).go()
+        with _others_may_end():
+            if from_first(None):
+                Session(run, console, new_manifest(run)).go()
         return run.folder
     read_manifest(run)  # refuses before the lock would make the folder
     try:
@@ -46,6 +48,18 @@ def train(run: Run, console: Console) -> Path:
     except BlockingIOError:
         raise RunError(f"out={run.folder}: another process is at work there; wait for it or type out=PATH") from None
     return run.folder
+
+
+@contextmanager
+def _others_may_end() -> Iterator[None]:
+    """Raises RunError where another process of the run has ended, which has said why."""
+    try:
+        yield
+    except RuntimeError as error:
+        lost = isinstance(error, torch.distributed.DistError) or "onnection" in str(error)
+        if not lost:
+            raise
+        raise RunError("another process of this run has ended") from None
 
 
 def _go(run: Run, console: Console, manifest: dict[str, Any]) -> None:

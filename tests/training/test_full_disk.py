@@ -9,16 +9,22 @@ import dataclasses
 import json
 import resource
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
+from traceback import StackSummary
 
 import pandas as pd
 import pytest
+import torch
 from rich.console import Console
+from torch.distributed.checkpoint.api import CheckpointException
 
 from ablate.core import records
 from ablate.core.storage import WriteError, write_bytes
+from ablate.training import checkpoint
 from ablate.training.base_model import base_weights
 from ablate.training.checkpoint import FOLDER, final_weights, weights_hash
+from ablate.training.checkpoint_writer import Writer, _settle
 from ablate.training.train import train
 from tests.builders import tiny_run
 
@@ -99,3 +105,31 @@ def test_what_stands_in_the_place_of_a_file_or_a_folder_is_named(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(WriteError, match=r"file/a/b: wanted to write it, got: .*; move away the file"):
         write_bytes(tmp_path / "file" / "a" / "b", b"x")
+
+
+def test_a_checkpoint_that_fits_in_part_is_refused_at_any_size_and_leaves_nothing(tmp_path):
+    tensors = {"network": {str(i): torch.randn(20, 20) for i in range(6)}}
+    folder = tmp_path / FOLDER
+    for size in range(100, 16_000, 700):
+        writer = Writer(folder, 0, 1)
+        with full(size), pytest.raises(WriteError, match=r"000000001-0.*: wanted to write it, got: .*make room"):  # noqa: PT012
+            writer.write("000000001-0", tensors, {"step": 1})
+            writer.wait()
+        assert list(folder.iterdir()) == []
+    with full(10**6):
+        writer.write("000000001-0", tensors, {"step": 1})
+        writer.wait()
+    assert checkpoint.is_whole(folder / "000000001-0")
+
+
+def test_a_write_cut_short_in_another_process_is_told_as_one():
+    """As torch sends it from a process to the first: the position alone, and no error of the system."""
+    saved = Future()
+    short = RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 704 vs 598")
+    saved.set_exception(CheckpointException("write", {1: (short, StackSummary())}))
+    with pytest.raises(OSError, match="less than was to be written"):
+        _settle(saved)
+    other = Future()
+    other.set_exception(CheckpointException("write", {1: (KeyError("x"), StackSummary())}))
+    with pytest.raises(KeyError):
+        _settle(other)

@@ -116,7 +116,8 @@ def write(folder: Path, files: dict[str, Any]) -> Path:
             os.chdir(path.parent)  # whose name may be too long for a socket
             try:
                 with socket.socket(socket.AF_UNIX) as server:
-                    server.bind(path.name)
+                    server.bind("socket")
+                os.rename("socket", path.name)
             finally:
                 os.chdir(before)
         elif content == "sparse":

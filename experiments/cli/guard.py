@@ -9,7 +9,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from ablate.core.interruption import INTERRUPTED, TERMINATED, Terminated, listen
 from ablate.core.validation import UsageError
@@ -42,10 +42,14 @@ def guarded(start: Callable[[], int | None]) -> NoReturn:
     except SystemExit:
         raise
     except BrokenPipeError:  # whoever read the output has left, such as `head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence(sys.stdout)
         code = 0
     except BaseException as error:  # a library in Rust panics with what is no Exception
         code = _told(_asked_to_stop(error) or error)
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _silence(sys.stdout)
     sys.exit(code)
 
 
@@ -82,8 +86,16 @@ def described(error: OSError) -> str:
 
 def _say(line: str, code: int) -> int:
     if os.environ.get("RANK", "0") == "0":  # of several processes one says it
-        print(" ".join(line.split()), file=sys.stderr)
+        try:
+            print(" ".join(line.split()), file=sys.stderr, flush=True)
+        except OSError:  # a log on a full disk; the code says it still
+            _silence(sys.stderr)
     return code
+
+
+def _silence(stream: TextIO) -> None:
+    """Leads to nowhere what is still to be written, so that its failure does not become the exit code."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _kept(error: BaseException) -> str:

@@ -130,3 +130,21 @@ def test_output_that_nobody_reads_is_no_fault(tmp_path):
     os.close(writer)
     assert done.stderr == b""
     assert done.returncode == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize(
+    ("start", "code"), [("print('done')", 2), ("raise UsageError('no')", 2), ("raise KeyError", 70)]
+)
+def test_the_code_is_right_where_not_even_a_line_can_be_written(start, code):
+    """As of a run whose log lies on a full disk."""
+    program = f"""
+from experiments.cli.guard import guarded
+from ablate.core.validation import UsageError
+def start():
+    {start}
+guarded(start)
+"""
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, stdout=full, stderr=full, check=False)
+    assert done.returncode == code

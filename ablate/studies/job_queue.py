@@ -60,11 +60,15 @@ class Job:
     @property
     def complete(self) -> bool:
         """Does the run's manifest say so, and is there, as it was written, what it leaves?"""
+        return self.status == "complete" and all(is_vouched(self.folder / name) for name in self.leaves)
+
+    @property
+    def status(self) -> str:
+        """What the run's manifest says of it; empty where there is none that can be read."""
         try:
-            status = load(self.folder / MANIFEST, {"status": str})["status"]
+            return load(self.folder / MANIFEST, {"status": str})["status"]
         except Damaged:
-            return False
-        return status == "complete" and all(is_vouched(self.folder / name) for name in self.leaves)
+            return ""
 
     @property
     def log(self) -> Path:
@@ -77,8 +81,11 @@ class Job:
 
     def complaint(self) -> str:
         """The last line that the run said."""
-        lines = self.log.read_text(errors="replace").strip().splitlines() if self.log.exists() else []
-        return lines[-1] if lines else "it said nothing"
+        try:
+            lines = self.log.read_text(errors="replace").strip().splitlines()
+        except OSError:
+            lines = []
+        return lines[-1] if lines else f"it said nothing in {self.log}; is the disk full?"
 
 
 class Runner(Protocol):

@@ -13,7 +13,7 @@ from ablate.core.storage import Damaged
 from ablate.core.validation import UsageError
 from ablate.training.run_config import Run
 
-COMPLETE = "complete"
+COMPLETE, FAILED = "complete", "failed"  # statuses of a run that has ended
 LAYOUT = 2  # of a run's folder; 1 was that of before classes and keys were renamed, and had no number
 SECONDS = ("wall_seconds", "cpu_seconds", "evaluation_seconds")
 SHAPE = {

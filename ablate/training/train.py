@@ -17,7 +17,7 @@ from ablate.core.manifest import PROMISE, write_manifest
 from ablate.core.storage import locked
 from ablate.training.run_config import Run
 from ablate.training.run_files import hashes, repair, write_config
-from ablate.training.run_manifest import COMPLETE, RunError, new_manifest, read_manifest
+from ablate.training.run_manifest import COMPLETE, FAILED, RunError, new_manifest, read_manifest
 from ablate.training.session import Session
 
 
@@ -74,7 +74,7 @@ def _go(run: Run, console: Console, manifest: dict[str, Any]) -> None:
         session.go()
     except BaseException as stop:
         paused = isinstance(stop, KeyboardInterrupt | Terminated | OSError)  # the same command goes on
-        manifest["status"] = "interrupted" if paused else "failed"
+        manifest["status"] = "interrupted" if paused else FAILED
         with suppress(OSError):  # the next process to work here must not meet one that is still being written
             session.writer.wait()
         with suppress(OSError):

@@ -27,6 +27,8 @@ from ablate.core import records
 from ablate.core.storage import WriteError, lock
 from ablate.studies.job_queue import ATTEMPTS, POLL, Job, LocalRunner, by_signal
 from ablate.studies.outcomes import How, Outcome
+from ablate.training.run_manifest import FAILED
+from experiments.cli.guard import BAD_INPUT
 from experiments.cli.run_command import RUN
 from experiments.sweep_runner.feasible_space import Fitted
 from experiments.sweep_runner.trial_storage import clear, lock_of, open_study, pruner_of, sampler_of, standing
@@ -127,6 +129,12 @@ class Worker:
             study.sampler = neutral  # a grid's cannot fail the dead
 
     def _objective(self, trial: optuna.Trial, asking: IO[str]) -> list[float]:
+        try:
+            return self._tried(trial, asking)
+        except OSError as refused:  # by the system, and no fault of the trial's
+            raise given_up(str(refused)) from None
+
+    def _tried(self, trial: optuna.Trial, asking: IO[str]) -> list[float]:
         search = self.fitted.search
         point = search.sweep.suggest(trial)
         with lock(lock_of(search.home, trial.number)):  # type: ignore[union-attr]
@@ -156,7 +164,8 @@ class Worker:
         return [float(mean) for mean in np.mean(values, axis=0)]
 
     def _run(self, job: Job, look: Callable[[], None]) -> None:
-        """Carries out a run or waits for whoever is at it. Raises FailedTrialError where it exits incomplete."""
+        """Carries out a run or waits for whoever is at it. Raises FailedTrialError where it exits incomplete, and
+        SystemExit where it could not be carried out: a full disk fails no trial, the same command goes on."""
 
         def meanwhile() -> None:
             self.require_going()
@@ -164,13 +173,22 @@ class Worker:
 
         while (claim := lock(job.claim)) is None:
             self.pause()
+        code = 0
         with claim:
             for _ in range(ATTEMPTS):
-                if job.complete or not by_signal(LocalRunner().run(job, claim.fileno(), meanwhile)):
+                if job.complete or not by_signal(code := LocalRunner().run(job, claim.fileno(), meanwhile)):
                     break
         if not job.complete:
+            if code == BAD_INPUT and job.status != FAILED:
+                raise given_up(job.complaint())
             raise FailedTrialError(job.complaint())
         look()
+
+
+def given_up(reason: str) -> SystemExit:
+    """Says why a worker ends; its trial is tried again by the same command."""
+    print(f"worker {os.getpid()}: {reason}", file=sys.stderr)
+    return SystemExit(1)
 
 
 def command(job: Job) -> str:

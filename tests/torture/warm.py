@@ -128,8 +128,8 @@ def _become(work: Callable[[], Any], output: int, kept: tuple[int, ...], ready: 
                 with suppress(OSError):  # replaced and not closed: objects may still close their number
                     os.fstat(int(name))
                     os.dup2(nothing, int(name))
-        sys.stdout = sys.__stdout__ = os.fdopen(1, "w", buffering=1)
-        sys.stderr = sys.__stderr__ = os.fdopen(2, "w", buffering=1)
+        sys.stdout = sys.__stdout__ = os.fdopen(1, "w", buffering=1, closefd=False)
+        sys.stderr = sys.__stderr__ = os.fdopen(2, "w", buffering=1, closefd=False)
         for number in (signal.SIGTERM, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2):
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -173,12 +173,13 @@ def run_script(name: str, words: list[str]) -> None:
     """Types a command, in this process."""
     from experiments import export, run, study, sweep
     from experiments.cli.entry import main
+    from experiments.cli.guard import guarded
 
     sys.argv = [name, *words]
     scripts: dict[str, Callable[[], Any]] = {
         "run.py": lambda: main(run.RUN, run.job),
         "study.py": lambda: main(study.STUDY, study.job),
-        "sweep.py": sweep.start,
+        "sweep.py": lambda: guarded(sweep.start),
         "export.py": lambda: sys.exit(export.main(words)),
     }
     scripts[name]()

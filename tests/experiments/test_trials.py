@@ -47,6 +47,9 @@ sys.path.insert(0, {str(ROOT)!r})
 from ablate.core import records
 words = dict(word.split("=", 1) for word in sys.argv[1:])
 rate, seed, folder = float(words["regime.stages.1.lr"]), int(words["seed"]), Path(words["out"])
+if "STAND_IN_FULL" in os.environ:
+    print("error: wanted room to write")
+    sys.exit(2)
 if rate == 0.008:
     sys.exit("error: it diverged")
 value = float("nan") if rate == 0.009 else 1000 * rate + seed - 100
@@ -81,6 +84,19 @@ def stand_in(tmp_path, monkeypatch):
         return replace(fit(search), script=script, pauses=3)
 
     return make
+
+
+@pytest.mark.slow
+def test_a_full_disk_fails_no_trial(stand_in, monkeypatch, capsys):
+    fitted = stand_in(rates(0.001, 0.002), sampler="grid")
+    monkeypatch.setenv("STAND_IN_FULL", "yes")
+    with pytest.raises(SystemExit):
+        trial_worker.Worker(fitted).go()
+    assert "error: wanted room to write" in capsys.readouterr().err
+    monkeypatch.delenv("STAND_IN_FULL")
+    trial_worker.Worker(fitted).go()
+    counted = trial_storage.standing(trial_storage.open_study(fitted.search).get_trials())
+    assert sorted(trial.value for trial in counted) == [1.0, 2.0]
 
 
 @pytest.mark.slow

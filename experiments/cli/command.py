@@ -11,6 +11,13 @@ from hydra.core.config_store import ConfigStore
 
 from experiments.presets.registry import DEFAULTS, GROUPS
 
+_registrations: list[str] = []
+
+
+def registered() -> int:
+    """How often configs were put into the store: what was composed before the last time may be out of date."""
+    return len(_registrations)
+
 
 @dataclass(frozen=True)
 class Command:
@@ -35,6 +42,7 @@ class Command:
             ("defaults", list[Any], field(default_factory=lambda: defaults)),
             ("hydra", Any, field(default_factory=lambda: hydra)),
         ]
+        _registrations.append(self.script)
         store = ConfigStore.instance()
         store.store(name=self.script, node=dataclasses.make_dataclass("Schema", extra, bases=(self.config(),)))
         for group in self.groups:

@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ablate.core.validation import UsageError
 from ablate.noise.schedules import Noise, named
-from experiments.cli.command import Command
+from experiments.cli.command import Command, registered
 from experiments.cli.help_text import shown
 from experiments.presets.model_sizes import PREFIX, is_place, model_at
 from experiments.presets.registry import DEFAULTS, GROUPS
@@ -73,7 +73,7 @@ def _compose(command: Command, words: list[str]) -> Any:
             _require_choice(override)
     choices = tuple(o.input_line or "" for o in overrides if o.key_or_group in command.groups)
     try:
-        config = copy.deepcopy(_chosen(command.script, choices))
+        config = copy.deepcopy(_chosen(command.script, choices, registered()))
         if place:
             config.model = model_at(place)
         if begins and "tokenizer" in config.corpus:
@@ -91,8 +91,9 @@ def _compose(command: Command, words: list[str]) -> Any:
 
 
 @functools.cache
-def _chosen(script: str, choices: tuple[str, ...]) -> DictConfig:
-    """The config of these choices of groups, no key set. Kept, as the arms of a study make few different choices."""
+def _chosen(script: str, choices: tuple[str, ...], registration: int) -> DictConfig:
+    """The config of these choices of groups, no key set. Kept until a command registers anew, as the arms of a study
+    make few different choices."""
     return compose(script, overrides=list(choices))
 
 

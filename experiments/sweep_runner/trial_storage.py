@@ -142,9 +142,9 @@ def _claim(study: optuna.Study, search: Search) -> None:
     ours = {name: json.dumps(value, sort_keys=True) for name, value in identity(search).items()}
     ours["folder"] = token.read_text()
     theirs = study.user_attrs
-    if not theirs and not study.trials:
-        for name, value in ours.items():
-            study.set_user_attr(name, value)
+    if not study.trials and all(ours.get(name) == value for name, value in theirs.items()):
+        for name in [name for name in ours if name not in theirs]:  # some are there where one was killed right here
+            study.set_user_attr(name, ours[name])
         return
     other = [name for name, value in ours.items() if name not in theirs or theirs[name] != value]
     if other == ["folder"]:

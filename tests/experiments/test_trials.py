@@ -129,6 +129,20 @@ def test_failed_and_nan_trials_are_recorded_as_such_and_resuming_adds_none(stand
     assert importance[["importance", "low", "high"]].isna().all(axis=None)  # two complete trials say nothing
 
 
+def test_a_sweep_killed_while_it_said_what_it_asks_goes_on(stand_in):
+    """What it had said is then half there, and no trial yet."""
+    search = stand_in(rates(0.001, 0.002)).search
+    trial_storage.open_study(search)
+    journal = search.home / "journal.log"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    for kept in range(1, len(lines)):
+        journal.write_bytes(b"".join(lines[:kept]))
+        assert set(trial_storage.open_study(search).user_attrs) == {*trial_storage.IDENTITY, "parameters", "folder"}
+    journal.write_bytes(b"".join(lines[:3]))
+    with pytest.raises(UsageError, match="holds another sweep"):
+        trial_storage.open_study(replace(search, sweep=rates(0.003)))
+
+
 def test_another_sweep_of_the_same_name_is_refused(stand_in):
     fitted = stand_in(rates(0.001, 0.002), trials=1)
     trial_worker.Worker(fitted).go()

@@ -32,6 +32,8 @@ from experiments.cli.entry import main
 from experiments.cli.run_command import RUN
 from experiments.presets.registry import GROUPS
 from experiments.presets.search_spaces import BOTH
+from experiments.study import STUDY
+from experiments.sweep import SWEEP, gathered
 from tests.experiments.test_study import TINY
 from tests.text.prose import content, fill
 from tests.torture.operations import Operations
@@ -123,6 +125,17 @@ def tiny() -> Run:
     """The run of the words, resolved."""
     RUN.register()
     return jobs(RUN, WORDS)[0].resolved()
+
+
+def compose(register: Callable[[Any], None]) -> None:
+    """Composes the configs that the commands ask for, which Hydra then keeps for the forks."""
+    for command in (RUN, STUDY, SWEEP):
+        register(command)
+    text = [word for word in TEXT_WORDS if not word.startswith(("corpus.folder", "corpus.general"))]
+    for words in (WORDS, text, *([*WORDS, *arm.words] for arm in GROUPS["study"]["tiny"].arms)):
+        jobs(RUN, list(words))
+    jobs(STUDY, STUDY_WORDS)
+    jobs(SWEEP, gathered(SWEEP_WORDS))
 
 
 @functools.cache

@@ -98,6 +98,7 @@ class Child:
 def start(work: Callable[[], Any], output: Path, ready: Callable[[], None] = lambda: None) -> Child:
     """Forks a process that does the work and exits as a script would; `ready` is called in it first."""
     warm()
+    output.touch()
     pid = os.fork()
     if pid:
         with suppress(OSError):  # whoever comes first
@@ -205,7 +206,8 @@ def warm() -> list[tuple[Any, str, Any]]:
 
     commands.practise()
     context = multiprocessing.get_context("fork")
-    found = [(Command, "register", functools.cache(Command.register))]
+    found: list[tuple[Any, str, Any]] = [(Command, "register", functools.cache(Command.register))]
+    commands.compose(found[0][2])
     found += [(run_manifest, "code_version", _always(run_manifest.code_version()))]
     for module in (run_manifest, base_model):
         found += [(module, name, _always(getattr(module, name)())) for name in ("packages", "description")]

@@ -120,7 +120,7 @@ def test_a_folder_for_a_file_and_a_file_for_a_folder(command: Command, tmp_path:
     kinds = {name: (tmp_path / "fresh" / name).is_dir() for name in sorted(names(tmp_path / "fresh") - fresh)}
     half = len(command.calm[1]) * 2 // 3
     with part(f"disks: {command.name}, other kinds in the way") as tried:
-        for i, name in enumerate(chosen([n for n in kinds if known(n)], 2 * command.share)):
+        for i, name in enumerate(chosen([n for n in kinds if known(n)], command.share)):
             with tried.case(f"{'a file' if kinds[name] else 'a folder'} in place of {name}"):
                 place = command.laid(tmp_path / "place")
                 if i % 2:

@@ -40,7 +40,7 @@ def killed_at(command: Command, place: Path, end: int, everyone: bool) -> bool:
 def test_at_every_operation(command: Command, tmp_path: Path) -> None:
     numbers = range(1, len(command.calm[1]) + 1)
     with part(f"kills: {command.name}, every operation") as tried:
-        for end in chosen(numbers, 2 * command.share):
+        for end in chosen(numbers, command.share):
             with tried.case(f"before operation {end}, {command.calm[1][end - 1]}"):
                 place = command.laid(tmp_path / "place")
                 killed_at(command, place, end, everyone=end % 2 == 0)

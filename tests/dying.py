@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-EVENTS = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.link", "os.symlink", "shutil.rmtree")
+from tests.file_events import changed
 
 
 class Killed(BaseException):
@@ -24,24 +24,11 @@ class _Death:
         self.folder, self.at, self.count = "", 0, 0
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if not self.folder or not self._touches(event, arguments):
+        if not self.folder or not changed(event, arguments).startswith(self.folder):
             return
         self.count += 1
         if self.at and self.count >= self.at:
             raise Killed(event)
-
-    def _touches(self, event: str, arguments: tuple[Any, ...]) -> bool:
-        if event == "open":
-            path, _, flags = arguments
-            if not flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
-                return False
-        elif event not in EVENTS:
-            return False
-        elif event in ("os.remove", "os.rmdir") and arguments[1] != -1:
-            return True  # inside of rmtree, which names files within an open folder
-        else:
-            path = arguments[0]
-        return isinstance(path, str | bytes | os.PathLike) and os.fsdecode(path).startswith(self.folder)
 
 
 _death = _Death()
@@ -54,7 +41,7 @@ def dying(folder: Path, at: int = 0) -> Iterator[_Death]:
     if not _hooked:
         sys.addaudithook(_death)
         _hooked.append(True)
-    _death.folder, _death.at, _death.count = str(folder), at, 0
+    _death.folder, _death.at, _death.count = os.path.realpath(folder), at, 0
     try:
         yield _death
     except Killed:

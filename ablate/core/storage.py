@@ -26,13 +26,19 @@ WHERE = ("out", "cache", "draw")
 LONGEST = 180  # characters of a file's name that its temporary name repeats
 HOST = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:32] or "here"
 TEMPORARY = re.compile(rf"\..+\.{HOST}\.[0-9a-f]{{8}}\.new")  # names of files and folders that are being written
+ROOM = "make room there or name another place"
 ADVICE = {  # what to do, by the system's reason
-    errno.EROFS: "name a folder that can be written",
-    errno.EACCES: "name a folder that can be written",
-    errno.EPERM: "name a folder that can be written",
+    errno.ENOSPC: ROOM,
+    errno.EDQUOT: ROOM,
+    errno.EFBIG: "raise the limit of a file's size (ulimit -f)",
+    errno.EROFS: "name a place that can be written",
+    errno.EACCES: "name a place that you may use",
+    errno.EPERM: "name a place that you may use",
     errno.EISDIR: "move away the folder that stands in its place",
     errno.ENOTDIR: "move away the file that stands in a folder's place",
     errno.EEXIST: "move away the file that stands in a folder's place",
+    errno.ENAMETOOLONG: "name a place with a shorter name",
+    errno.ENOENT: "name one that is there",
 }
 
 
@@ -102,7 +108,7 @@ def _is_for(named: Path, path: Path) -> bool:
 
 def refused_write(path: Path, reason: str, number: int | None = None) -> WriteError:
     """The error that names a file which was not written. number: the system's, of the reason."""
-    todo = ADVICE.get(number or 0, "make room there or name another place")
+    todo = ADVICE.get(number or 0, ROOM)
     fault = WriteError(f"{path}: wanted to write it, got: {reason}; {todo}, and type the same command again")
     fault.errno = number
     return fault

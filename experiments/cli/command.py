@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from hydra import compose
 from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig
 
 from experiments.presets.registry import DEFAULTS, GROUPS
 
-_registrations: list[str] = []
 
-
-def registered() -> int:
-    """How often configs were put into the store: what was composed before the last time may be out of date."""
-    return len(_registrations)
+@functools.cache
+def composed(script: str, choices: tuple[str, ...]) -> DictConfig:
+    """The config of these choices of groups, no key set: to be copied. Kept, as the arms of a study make few different
+    choices, until a command registers anew."""
+    return compose(script, overrides=list(choices))
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Command:
             ("defaults", list[Any], field(default_factory=lambda: defaults)),
             ("hydra", Any, field(default_factory=lambda: hydra)),
         ]
-        _registrations.append(self.script)
+        composed.cache_clear()
         store = ConfigStore.instance()
         store.store(name=self.script, node=dataclasses.make_dataclass("Schema", extra, bases=(self.config(),)))
         for group in self.groups:

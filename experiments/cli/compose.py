@@ -9,11 +9,10 @@ from __future__ import annotations
 import copy
 import dataclasses
 import difflib
-import functools
 import itertools
 from typing import Any
 
-from hydra import compose, initialize
+from hydra import initialize
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
@@ -22,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ablate.core.validation import UsageError
 from ablate.noise.schedules import Noise, named
-from experiments.cli.command import Command, registered
+from experiments.cli.command import Command, composed
 from experiments.cli.help_text import shown
 from experiments.presets.model_sizes import PREFIX, is_place, model_at
 from experiments.presets.registry import DEFAULTS, GROUPS
@@ -73,7 +72,7 @@ def _compose(command: Command, words: list[str]) -> Any:
             _require_choice(override)
     choices = tuple(o.input_line or "" for o in overrides if o.key_or_group in command.groups)
     try:
-        config = copy.deepcopy(_chosen(command.script, choices, registered()))
+        config = copy.deepcopy(composed(command.script, choices))
         if place:
             config.model = model_at(place)
         if begins and "tokenizer" in config.corpus:
@@ -82,19 +81,12 @@ def _compose(command: Command, words: list[str]) -> Any:
             if override.key_or_group not in command.groups:
                 _set(config, override)
         OmegaConf.resolve(config)  # checks what ${...} stands for against the type of its field
-        composed = OmegaConf.to_object(config)
+        made = OmegaConf.to_object(config)
     except (HydraException, OmegaConfBaseException) as error:
         found = [o.input_line or "" for o in overrides if "${" in (o.input_line or "")]  # no error names the key
         raise UsageError(": ".join([*found, str(error).splitlines()[0]]) + "; type --help") from None
     config_type = command.config()
-    return config_type(**{f.name: getattr(composed, f.name) for f in dataclasses.fields(config_type)})
-
-
-@functools.cache
-def _chosen(script: str, choices: tuple[str, ...], registration: int) -> DictConfig:
-    """The config of these choices of groups, no key set. Kept until a command registers anew, as the arms of a study
-    make few different choices."""
-    return compose(script, overrides=list(choices))
+    return config_type(**{f.name: getattr(made, f.name) for f in dataclasses.fields(config_type)})
 
 
 def _places(command: Command, overrides: list[Override]) -> tuple[str, str, list[Override]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shlex
 import sys
@@ -12,21 +11,11 @@ from collections.abc import Callable
 from typing import Any, NoReturn, TextIO
 
 from ablate.core.interruption import INTERRUPTED, TERMINATED, Terminated, listen
+from ablate.core.storage import ADVICE, WriteError
 from ablate.core.validation import UsageError
 
 BAD_INPUT, FAULT = 2, 70  # exit codes; the latter is EX_SOFTWARE of sysexits.h
 GO_ON = "the same command goes on from the last checkpoint, where there is one"
-REASONS = {
-    errno.ENOSPC: "wanted room to write, got a full disk; free some, then type the same command",
-    errno.EDQUOT: "wanted room to write, got a full quota; free some, then type the same command",
-    errno.EFBIG: "wanted room to write, got a limit of file size; raise it (ulimit -f), type the same command",
-    errno.EISDIR: "wanted a file, got a folder; move it away or name another place",
-    errno.ENOTDIR: "wanted a folder, got a file; move it away or name another place",
-    errno.EROFS: "wanted a place that can be written, got a read-only one; name another place",
-    errno.EACCES: "wanted a place that you may use, got one that you may not; name another place",
-    errno.ENAMETOOLONG: "wanted a shorter name; name another place",
-    errno.ENOENT: "wanted a file or folder, got none; name one that is there",
-}
 
 
 def guarded(start: Callable[[], int | None]) -> NoReturn:
@@ -78,10 +67,11 @@ def refuse(reason: Any) -> int:
 
 def described(error: OSError) -> str:
     """What the system refused: where, what was wanted, what came, what to type."""
-    reason = REASONS.get(error.errno or 0, "")
-    if not reason:
+    if isinstance(error, WriteError):
         return str(error)
-    return f"{error.filename}: {reason}" if error.filename else reason
+    where = f"{error.filename}: wanted to use it" if error.filename else "wanted to use a file"
+    reason = error.strerror or str(error) or type(error).__name__
+    return f"{where}, got: {reason}; {ADVICE.get(error.errno or 0, 'name another place')}"
 
 
 def _say(line: str, code: int) -> int:

@@ -6,7 +6,7 @@ import dataclasses
 import sys
 from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
@@ -19,10 +19,8 @@ from ablate.studies.control import ControlError
 from ablate.studies.design import Study
 from ablate.studies.job_queue import Job
 from ablate.studies.outcomes import QUESTIONS, by_question
+from experiments.study_runner.planned import Place, Plan
 from experiments.study_runner.registered import registered, registered_labels
-
-if TYPE_CHECKING:
-    from experiments.study_runner.plan_runs import Place, Plan
 
 Frame = Any  # a pandas frame or one row of it, whose columns no type checker knows
 BY_QUESTION, LOCK = "questions.parquet", ".lock"
@@ -45,7 +43,7 @@ SHAPE = {
     "runs": {...: {"condition": str, "arm": str, "seed": int, "initial_weights": TEXT, "wall_seconds": NUMBER}},
     "spent": [{"condition": str, "arm": str}],
 }
-Finished = tuple["Place", str, dict[str, Any], Frame]  # a run's place, label, manifest and rows
+Finished = tuple[Place, str, dict[str, Any], Frame]  # a run's place, label, manifest and rows
 
 
 def identity(study: Study) -> str:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 from ablate.core import records
 from ablate.core.validation import UsageError, path_of
 from ablate.studies.control import prove
-from ablate.studies.design import Quantity, Study
+from ablate.studies.design import Study
 from ablate.studies.job_queue import Job
 from ablate.studies.predictions import Prediction, read_predictions
 from ablate.training.run_config import Run
@@ -19,41 +18,8 @@ from experiments.cli.run_command import RUN, SCRIPT
 from experiments.presets.predictions_file import PREDICTIONS
 from experiments.study_runner.assignment import Assignment
 from experiments.study_runner.kept_results import earlier
+from experiments.study_runner.planned import Place, Plan
 from experiments.study_runner.registered import registered_labels
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a run stands in a study."""
-
-    condition: str
-    arm: str
-    seed: int
-
-
-@dataclass
-class Plan:
-    """A study's runs, proved to be controlled. spent: what each arm of a condition will spend. kept: places whose rows
-    are in results. found: labels of runs that are complete."""
-
-    study: Study
-    folder: Path
-    runs: dict[Place, Run]
-    jobs_at: dict[Place, Job]
-    spent: dict[tuple[str, str], dict[Quantity, float]]
-    decided: list[Prediction]
-    kept: frozenset[Place]
-    found: frozenset[str]
-
-    @property
-    def jobs(self) -> list[Job]:
-        """What is not in results yet. First one arm on every seed: the base models are then trained side by side."""
-        return [job for place, job in self.jobs_at.items() if place not in self.kept]
-
-    @property
-    def predictions(self) -> dict[str, str]:
-        """Fingerprints of the predictions that the study decides."""
-        return {p.id: p.fingerprint() for p in self.decided}
 
 
 def plan(assignment: Assignment) -> Plan:

@@ -6,7 +6,6 @@ import math
 import shlex
 from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -14,9 +13,7 @@ from rich.table import Table
 from ablate.analysis import statistics
 from ablate.studies.design import Quantity
 from ablate.studies.job_queue import JobQueue, State
-
-if TYPE_CHECKING:
-    from experiments.study_runner.plan_runs import Plan
+from experiments.study_runner.planned import Plan
 
 
 def announce(plan: Plan, console: Console) -> None:

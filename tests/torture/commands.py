@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from rich.console import Console
@@ -52,8 +53,10 @@ WORDS = [word for word in TINY if not word.startswith("budget")] + [
     "budget.contexts=1",
     "budget.block_sizes=[1]",
 ]
-GROUPS["study"]["tiny"] = Study("tiny", "?", [Setting(n, [f"regime={n}"]) for n in ("ar", "bidllm")], [1], words=WORDS)
-GROUPS["sweep"]["tiny"] = Space("tiny", "?", [Choices("lr", [0.001, 0.002], BOTH)])
+PRESETS: dict[str, Any] = {
+    "study": Study("tiny", "?", [Setting(n, [f"regime={n}"]) for n in ("ar", "bidllm")], [1], words=WORDS),
+    "sweep": Space("tiny", "?", [Choices("lr", [0.001, 0.002], BOTH)]),
+}
 State = dict[str, Any]
 
 
@@ -127,12 +130,24 @@ def tiny() -> Run:
     return jobs(RUN, WORDS)[0].resolved()
 
 
+def add_presets() -> None:
+    """The tiny study and sweep can be typed from now on. For forks: other tests look through all presets."""
+    for group, preset in PRESETS.items():
+        GROUPS[group]["tiny"] = preset
+
+
 def compose(register: Callable[[Any], None]) -> None:
     """Composes the configs that the commands ask for, which Hydra then keeps for the forks."""
+    with patch.dict(GROUPS["study"]), patch.dict(GROUPS["sweep"]):
+        add_presets()
+        _compose(register)
+
+
+def _compose(register: Callable[[Any], None]) -> None:
     for command in (RUN, STUDY, SWEEP):
         register(command)
     text = [word for word in TEXT_WORDS if not word.startswith(("corpus.folder", "corpus.general"))]
-    for words in (WORDS, text, *([*WORDS, *arm.words] for arm in GROUPS["study"]["tiny"].arms)):
+    for words in (WORDS, text, *([*WORDS, *arm.words] for arm in PRESETS["study"].arms)):
         jobs(RUN, list(words))
     jobs(STUDY, STUDY_WORDS)
     jobs(SWEEP, gathered(SWEEP_WORDS))

@@ -1,7 +1,6 @@
 """The operations by which a process changes files, counted; at a chosen one it dies, before that one takes place.
 
-Python tells an audit hook of every file that it opens, renames, makes or removes. Native code tells it nothing: what
-that opens is found by strace, see test_kills.py.
+What native code does to files, no audit hook hears: it is found by strace, see test_kills.py.
 """
 
 from __future__ import annotations
@@ -15,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.truncate"}
-WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+from tests.file_events import changed
+
 FORMAT = "qq"  # operations so far, operations at which somebody died
 
 
@@ -50,19 +49,9 @@ class Operations:
         sys.addaudithook(self._hear)
 
     def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if event == "open":
-            path, _, flags = arguments
-            if not isinstance(flags, int) or not flags & WRITING or isinstance(path, int):
-                return
-            at = -1
-        elif event in CHANGES:
-            path, *more = arguments
-            at = more[-1] if more and isinstance(more[-1], int) and event in ("os.remove", "os.rmdir") else -1
-        else:
-            return
-        place = _absolute(path, at)
-        if place.startswith(self.root):
-            self._count(f"{event.removeprefix('os.')} {place.removeprefix(self.root)}")
+        path = changed(event, arguments)
+        if path.startswith(self.root):
+            self._count(f"{event.removeprefix('os.')} {path.removeprefix(self.root)}")
 
     def _count(self, line: str) -> None:
         done, died = self.counts
@@ -74,10 +63,3 @@ class Operations:
             if self.everyone:
                 os.killpg(0, signal.SIGKILL)
             os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _absolute(path: Any, at: int) -> str:
-    """A path as the system takes it: relative to the open folder `at`, else to the current one."""
-    text = os.fsdecode(path)
-    base = os.readlink(f"/proc/self/fd/{at}") if at >= 0 else os.getcwd()
-    return os.path.normpath(os.path.join(base, text))

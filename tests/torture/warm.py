@@ -135,8 +135,11 @@ def _become(work: Callable[[], Any], output: int, kept: tuple[int, ...], ready: 
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
+        from tests.torture import commands
+
         for owner, name, value in warm():
             setattr(owner, name, value)
+        commands.add_presets()
         ready()
         work()
         code = 0

@@ -25,6 +25,7 @@ from scipy.special import expit, rel_entr
 from scipy.stats import binomtest
 from torch import Tensor
 
+from ablate.core.blocks import block_of
 from ablate.core.rng import generator
 
 Array = np.ndarray[Any, Any]
@@ -132,7 +133,7 @@ class BlockPatterns:
                 f"BlockPatterns.table: a window of {self.window} has too many patterns to list, wanted at most "
                 f"{ENUMERATED}; try `nested`, which needs no list"
             )
-        start = j // self.size * self.size
+        start = block_of(j, self.size) * self.size
         others = [i for i in range(start, start + self.size) if i != j]
         masses = self.masses.tolist()
         shown = [s for k in range(self.size) for s in combinations(others, k)]
@@ -153,7 +154,7 @@ def nested(infer: BlockPatterns, train: BlockPatterns, j: int) -> tuple[Array, A
             f"nested: wanted one window and one block size dividing the other, got sizes {infer.size}, {train.size} in "
             f"windows {infer.window}, {train.window}; try aligned(infer.table(j), train.table(j))"
         )
-    offset = j // fine.size * fine.size - j // coarse.size * coarse.size
+    offset = block_of(j, fine.size) * fine.size - block_of(j, coarse.size) * coarse.size
     common = _choices(fine.size - 1)
     shared_K = (*[0] * offset, *common, *[0] * (coarse.size - offset - fine.size))
     # whole numbers, so that a class that the coarser blocks cannot show has mass 0 and not a rounding error

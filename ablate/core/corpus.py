@@ -177,6 +177,10 @@ class Oracle(Protocol):
         """
         ...
 
+    def log_evidence(self, tokens_BL: Tensor) -> Tensor:
+        """log p_0(visible tokens), nats, (B,) float64; -inf for a context of probability 0, which is no error here."""
+        ...
+
     def sample(self, tokens_BL: Tensor, rng: np.random.Generator) -> Tensor:
         """Completions drawn exactly from p_0(all | visible tokens): (B, L) int64."""
         ...

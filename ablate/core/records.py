@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from ablate.core.manifest import read_vouched
-from ablate.core.storage import Damaged, whole_file
+from ablate.core.storage import Damaged, digest, whole_file
 
 FILE = "records.parquet"
 
@@ -15,7 +15,9 @@ FILE = "records.parquet"
 # step: training steps on the new domain; tokens, loss_tokens: read and supervised in training so far.
 # contexts: what is visible, "ar", "random", "bound" (over sequences, in blocks of block_size), "block" (over
 # answers), "decode", "stale" or "" where none applies.
-# protocol: how the answers of a score were decoded, what a list was smoothed by, a floor; "" elsewhere.
+# grid: where blocks are counted from, "sequence" or "answer"; offset: place of the first one's begin modulo block_size,
+# missing where rows differ. order, pace: of decoding, see ablate.decoding.protocol. All "" where none applies.
+# protocol: the rest of how a score was decoded and its fingerprint, what a list was smoothed by, a floor; "" elsewhere.
 # question: number of the one question that a row is about; missing where it is about all of them.
 COLUMNS = {
     "run": "str",
@@ -33,6 +35,10 @@ COLUMNS = {
     "metric": "str",
     "contexts": "str",
     "block_size": "Int64",
+    "grid": "str",
+    "offset": "Int64",
+    "order": "str",
+    "pace": "str",
     "protocol": "str",
     "question": "Int64",
     "value": "float64",
@@ -57,6 +63,11 @@ SURVEY = {
     "metric": "str",
     "value": "float64",
 }
+NO_BLOCKS: dict[str, object] = {"block_size": None, "grid": "", "offset": None, "order": "", "pace": "", "protocol": ""}
+BLOCKWISE = ("decode", "block", "bound")  # contexts of rows that have a grid
+# How all scores were decoded before there were other protocols; see ablate.decoding.protocol
+EARLIER = {"kind": "Protocol", "order": "confidence", "pace": "tokens:1", "grid": "answer", "remask": 0}
+EARLIER |= {"temperature": 0.0, "top_p": 1.0, "suffix": "mask"}
 INFERENCE = "AR"  # the context sampler of decoding token by token from left to right
 FIXED_RATE = "fixed rate"  # not a sampler that anything is trained under: the steps of one
 Columns = dict[str, str]
@@ -113,6 +124,7 @@ def read(path: str | Path, columns: Columns = COLUMNS) -> pd.DataFrame:
             f"{file}: wanted a parquet file; came one that cannot be read as such ({_first_line(error)}); "
             f"name the {FILE} of a run, or run it again"
         ) from error
+    frame = _with_protocols(frame, columns)
     missing = [name for name in columns if name not in frame]
     if missing:
         raise ValueError(
@@ -120,6 +132,22 @@ def read(path: str | Path, columns: Columns = COLUMNS) -> pd.DataFrame:
             f"name the {FILE} of a run, or run it again"
         )
     return _typed(frame, str(file), columns)
+
+
+def _with_protocols(frame: pd.DataFrame, columns: Columns) -> pd.DataFrame:
+    """Rows from before protocols were recorded: confidence, one token a pass, blocks counted from the answer."""
+    new = [name for name in NO_BLOCKS if name in columns and name not in frame]
+    if "contexts" not in frame or "block_size" not in frame or not new or "protocol" in new:
+        return frame
+    frame = frame.assign(**{name: NO_BLOCKS[name] for name in new})
+    frame.loc[frame["contexts"].isin(BLOCKWISE) & frame["block_size"].notna(), "grid"] = EARLIER["grid"]
+    decoded = frame["contexts"] == "decode"
+    for name in ("order", "pace"):
+        frame.loc[decoded, name] = EARLIER[name]
+    for size in frame.loc[decoded, "block_size"].dropna().unique():
+        fingerprint = digest({**EARLIER, "block_size": int(size)})
+        frame.loc[decoded & (frame["block_size"] == size), "protocol"] = f"greedy; suffix mask; {fingerprint[:8]}"
+    return frame
 
 
 def gather(paths: Iterable[str | Path]) -> pd.DataFrame:
@@ -143,6 +171,29 @@ def gather(paths: Iterable[str | Path]) -> pd.DataFrame:
     if errors or not frames:
         raise ValueError("\n".join(errors) or "no run named: wanted one or more run folders, for example runs/NAME")
     return _typed(pd.concat(frames.values(), ignore_index=True), "gather", COLUMNS)
+
+
+def under(rows: pd.DataFrame, grid: str = "answer", order: str = "confidence", pace: str = "tokens:1") -> pd.DataFrame:
+    """Rows measured on this grid, in this order and at this pace; those of which it means nothing stay."""
+    there = pd.Series(True, index=rows.index)
+    for name, wanted in {"grid": grid, "order": order, "pace": pace}.items():
+        there &= rows[name].isin(["", wanted])
+    return rows.loc[there]
+
+
+def require_single(rows: pd.DataFrame, where: str) -> None:
+    """Raises ValueError where a run has two values of one metric at one step, which must not be averaged by chance."""
+    ways = ("value", "grid", "offset", "order", "pace", "protocol")
+    twice = rows.loc[rows.duplicated([name for name in STUDY if name in rows and name not in ways], keep=False)]
+    if len(twice):
+        first = twice.iloc[0]
+        alike = twice.loc[(twice["run"] == first["run"]) & (twice["step"] == first["step"])]
+        ways = alike[["grid", "order", "pace"]].drop_duplicates().to_numpy().tolist()
+        came = "; ".join(sorted(" ".join(way).strip() for way in ways))
+        raise ValueError(
+            f"{where}: run {first['run']}, step {first['step']}: wanted one value of {first['metric']}, got "
+            f"{len(alike)} ({came}); name one grid, order and pace"
+        )
 
 
 def flat(nested: object, prefix: str = "") -> dict[str, object]:

@@ -1,4 +1,5 @@
 """How answers are decoded: a network read as its objective reads it, and the loop that reveals tokens.
 
-What a model predicts: predictor.py. Blocks, order and pace of revealing: loop.py.
+What a model predicts: predictor.py. What can be chosen: protocol.py. A new order: orders.py. What a pass reveals:
+answers.py. The passes: loop.py.
 """

@@ -1,55 +1,86 @@
-"""The decoding loop: reveals an answer block by block, one token a pass.
+"""The decoding loop: passes that reveal answers block by block under a protocol.
 
-Shapes: B sequences, L positions.
+Rows do not influence each other, and one that is full is read no more.
+
+Shapes: B sequences, R rows that are not yet full, L positions, N open places, V vocabulary.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import time
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from ablate.core.corpus import Oracle
+from ablate.decoding.answers import Answers, Decoded
 from ablate.decoding.predictor import Predict
-
-PROTOCOL = "greedy; most confident first; one token a pass; answer as MASK"
-
-
-def block_index(answer_BL: Tensor, size: int) -> Tensor:
-    """Which block of `size` answer tokens each position belongs to, counted from 0; -1 in the prompt."""
-    index_BL = (answer_BL.cumsum(1) - 1) // size
-    return index_BL.masked_fill(~answer_BL, -1)
+from ablate.decoding.protocol import Order, Protocol, Suffix
 
 
-def reveal(predict: Predict, tokens_BL: Tensor, answer_BL: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Fills the answers in place, step by step (see `decode`).
+def decode(
+    predict: Predict,
+    prompt_BL: Tensor,
+    answer_BL: Tensor,
+    protocol: Protocol,
+    mask_id: int,
+    *,
+    seed: int = 0,
+    oracle: Oracle | None = None,
+    attention_size: int = 0,
+) -> Decoded:
+    """Fills the answers.
 
-    Yields before each step (chosen_B1, still_B1): the position that each row reveals next, and whether the row has one
-    left in this block.
+    seed: of random orders and drawn tokens; row i has its own noise. oracle: for the order oracle_k. attention_size:
+    blocks in which the model attends, 0 for none: on the grid of the sequence none of them is begun before those to its
+    left are full, as in training. Raises ValueError for an order without its oracle, and for suffix=cut where a prompt
+    stands behind an answer.
     """
-    if size < 1:
-        raise ValueError(f"decode: block size: wanted at least 1, got {size}")
-    block_BL = block_index(answer_BL, size)
-    for block in range(int(block_BL.max()) + 1):
-        open_BL = block_BL == block
-        for _ in range(int(open_BL.sum(1).max())):
-            confidence_BL, token_BL = predict(tokens_BL).max(-1)
-            chosen_B1 = confidence_BL.masked_fill(~open_BL, -math.inf).argmax(1, keepdim=True)
-            still_B1 = open_BL.any(1, keepdim=True)
-            yield chosen_B1, still_B1
-            value_B1 = torch.where(still_B1, token_BL.gather(1, chosen_B1), tokens_BL.gather(1, chosen_B1))
-            tokens_BL.scatter_(1, chosen_B1, value_B1)
-            open_BL.scatter_(1, chosen_B1, False)
+    _require(answer_BL, protocol, oracle)
+    start = time.perf_counter()
+    answers = Answers(prompt_BL, answer_BL, protocol, mask_id, seed, attention_size)
+    while answers.hidden_BL.any():
+        row_R = answers.hidden_BL.any(1).nonzero()[:, 0]
+        block_RL, tokens_RL = answers.block(row_R), answers.tokens_BL[row_R]
+        open_RL = block_RL & answers.hidden_BL[row_R]
+        logp_NV = _read(predict, tokens_RL, open_RL, _ends(block_RL) if protocol.suffix is Suffix.cut else None)
+        answers.reveal(row_R, open_RL, logp_NV, _candidates(oracle, tokens_RL, open_RL, protocol))
+    return replace(answers.decoded(), seconds=time.perf_counter() - start)
 
 
-def decode(predict: Predict, prompt_BL: Tensor, answer_BL: Tensor, size: int, mask_id: int) -> Tensor:
-    """Fills the answers block by block, left to right; returns (B, L) int64.
+def _require(answer_BL: Tensor, protocol: Protocol, oracle: Oracle | None) -> None:
+    if protocol.order is Order.oracle_k and oracle is None:
+        raise ValueError("order=oracle_k: wanted a world, whose oracle knows K(c), got none; type order=confidence")
+    if protocol.suffix is Suffix.cut and bool((answer_BL[:, :-1] & ~answer_BL[:, 1:]).any()):
+        raise ValueError("suffix=cut: wanted answers that end the sequence, got prompts behind them; type suffix=mask")
 
-    Within a block the most confident open token is revealed first, one a forward pass (LLaDA, Nie et al., 2025).
-    Rows do not influence each other. Raises ValueError for a block size below 1.
-    """
-    tokens_BL = prompt_BL.masked_fill(answer_BL, mask_id)
-    for _ in reveal(predict, tokens_BL, answer_BL, size):
-        pass
-    return tokens_BL
+
+def _ends(block_RL: Tensor) -> Tensor:
+    """(R,) the place behind each row's block."""
+    return block_RL.shape[1] - block_RL.int().flip(1).argmax(1)
+
+
+def _read(predict: Predict, tokens_RL: Tensor, open_RL: Tensor, end_R: Tensor | None) -> Tensor:
+    """(N, V) log-probabilities of the open places, row by row; of rows cut at their ends, if these are given."""
+    if end_R is None:
+        return predict(tokens_RL)[open_RL].cpu()
+    found: dict[int, Tensor] = {}
+    for end in end_R.unique().tolist():
+        same_R = (end_R == end).nonzero()[:, 0]
+        logp_SLV, open_SL = predict(tokens_RL[same_R, :end]).cpu(), open_RL[same_R, :end]
+        found |= {int(row): logp_SLV[i, open_SL[i]] for i, row in enumerate(same_R)}
+    return torch.cat([found[row] for row in range(len(tokens_RL))])
+
+
+def _candidates(oracle: Oracle | None, tokens_RL: Tensor, open_RL: Tensor, protocol: Protocol) -> Tensor | None:
+    """(N,) K(c) of open places, for the order that asks; inf in rows that the oracle holds impossible."""
+    if protocol.order is not Order.oracle_k or oracle is None:
+        return None
+    k_RL = torch.full(tokens_RL.shape, math.inf, dtype=torch.float64)
+    possible_R = oracle.log_evidence(tokens_RL) > -math.inf
+    if possible_R.any():
+        p_RLV = oracle.posterior(tokens_RL[possible_R]).p_BLV
+        k_RL[possible_R] = torch.special.entr(p_RLV).sum(-1).exp()
+    return k_RL[open_RL]

@@ -20,10 +20,13 @@ import torch
 from scipy.special import beta, betainc
 from torch import Tensor
 
+from ablate.core.blocks import Grid, answer_blocks
+from ablate.core.corpus import Oracle
 from ablate.core.rng import generator, uniform
 from ablate.core.validation import require
-from ablate.decoding.loop import block_index, reveal
+from ablate.decoding.loop import decode
 from ablate.decoding.predictor import Predict
+from ablate.decoding.protocol import Protocol
 
 
 @dataclass(frozen=True)
@@ -84,19 +87,43 @@ class ContextSampler(ABC):
 
 @dataclass(frozen=True)
 class Blocks(ContextSampler):
-    """Blocks of `size` from left to right, or with `backwards` from right to left."""
+    """Blocks of `size` from left to right, or with `backwards` from right to left.
+
+    grid, offset: where they are counted from, see `ablate.core.blocks`; mirrored where blocks go backwards. An offset
+    moves them to the right. The same sequences have the same contexts for every model, with the truth in every revealed
+    place and a random order in the block: what arms are compared on.
+    """
 
     size: int
     backwards: bool = False
+    grid: Grid = Grid.answer
+    offset: int = 0
 
     def __post_init__(self) -> None:
         require("Blocks: size", self.size, self.size >= 1, "at least 1, which is AR", 1)
+        require("Blocks: offset", self.offset, 0 <= self.offset < self.size, "0 or more, below the size", 0)
 
     def draw(self, tokens_BL: Tensor, scored_BL: Tensor, mask_id: int, seed: int) -> Contexts:
-        if not self.backwards:
-            return block_contexts(tokens_BL, scored_BL, self.size, mask_id, seed)
-        mirrored = block_contexts(tokens_BL.flip(1), scored_BL.flip(1), self.size, mask_id, seed)
-        return Contexts(*(x_BL.flip(1) for x_BL in vars(mirrored).values()))
+        if self.backwards:
+            mirrored = replace(self, backwards=False).draw(tokens_BL.flip(1), scored_BL.flip(1), mask_id, seed)
+            return Contexts(*(x_BL.flip(1) for x_BL in vars(mirrored).values()))
+        counts_B = _counted(scored_BL)
+        rows = len(tokens_BL)
+        stream = f"contexts/{self.size}"
+        u_B2 = uniform(seed, stream, range(rows), (2,))
+        strata_B = torch.from_numpy(generator(seed, stream).permutation(rows))
+        picked_B1 = ((strata_B + u_B2[:, 0]) / rows * counts_B).long()[:, None]
+        block_BL = answer_blocks(scored_BL, self.size, self.grid, self.offset)
+        is_picked_BL = scored_BL & (scored_BL.cumsum(1) == 1 + picked_B1)
+        current_B1 = block_BL.masked_fill(~is_picked_BL, -1).amax(1, keepdim=True)
+        inside_BL = block_BL == current_B1
+        lengths_B = inside_BL.sum(1)
+        hidden_B1 = (1 + (u_B2[:, 1] * lengths_B).long())[:, None]
+        keys_BL = uniform(seed, f"{stream}/order", range(rows), (tokens_BL.shape[1],))
+        rank_BL = keys_BL.masked_fill(~inside_BL, np.inf).argsort(1).argsort(1)
+        asked_BL = inside_BL & (rank_BL < hidden_B1)
+        inputs_BL = tokens_BL.masked_fill(asked_BL | (block_BL > current_B1), mask_id)
+        return Contexts(inputs_BL, tokens_BL, asked_BL / hidden_B1.double(), asked_BL.double())
 
 
 @dataclass(frozen=True)
@@ -167,25 +194,36 @@ class RandomMasks(ContextSampler):
 
 @dataclass(frozen=True)
 class Decoder(ContextSampler):
-    """What a decoder sees when it reveals a token: one of its steps a row, drawn uniformly; see `ablate.decoding.loop`.
+    """What a decoder sees when it reveals a token under a protocol: one answer token a row, drawn uniformly.
 
-    The truth stands where the decoder was right; where it was wrong its own tokens stand in the context.
+    What the decoder has revealed before stands in the context, right or wrong. oracle, attention_size: see
+    `ablate.decoding.loop`. Raises ValueError for a protocol with remasking, whose states are not those of one order.
     """
 
     predict: Predict
-    size: int
+    protocol: Protocol
+    oracle: Oracle | None = None
+    attention_size: int = 0
+
+    def __post_init__(self) -> None:
+        require("Decoder: remask", self.protocol.remask, not self.protocol.remask, "0", 0)
 
     def draw(self, tokens_BL: Tensor, scored_BL: Tensor, mask_id: int, seed: int) -> Contexts:
-        counts_B = _counted(scored_BL)
-        step_B = (uniform(seed, f"contexts/decoder/{self.size}", range(len(tokens_BL))) * counts_B).long()
-        inputs_BL, weight_BL = tokens_BL.clone(), torch.zeros(tokens_BL.shape, dtype=torch.float64)
-        done_B, decoded_BL = torch.zeros_like(step_B), tokens_BL.masked_fill(scored_BL, mask_id)
-        for chosen_B1, still_B1 in reveal(self.predict, decoded_BL, scored_BL, self.size):
-            now_B = still_B1[:, 0] & (done_B == step_B)
-            inputs_BL[now_B] = decoded_BL[now_B]
-            weight_BL[now_B, chosen_B1[now_B, 0]] = 1.0
-            done_B += still_B1[:, 0]
-        return Contexts(inputs_BL, tokens_BL, weight_BL, weight_BL)
+        counts_B, stream = _counted(scored_BL), f"contexts/decoder/{self.protocol.block_size}"
+        number_B = (uniform(seed, stream, range(len(tokens_BL))) * counts_B).long()
+        decoded = decode(
+            self.predict,
+            tokens_BL,
+            scored_BL,
+            self.protocol,
+            mask_id,
+            seed=seed,
+            oracle=self.oracle,
+            attention_size=self.attention_size,
+        )
+        asked_BL = decoded.order_BL == number_B[:, None]
+        inputs_BL = decoded.before(decoded.pass_BL[asked_BL][:, None], mask_id)
+        return Contexts(inputs_BL, tokens_BL, asked_BL.double(), asked_BL.double())
 
 
 def _counted(scored_BL: Tensor) -> Tensor:
@@ -196,26 +234,3 @@ def _counted(scored_BL: Tensor) -> Tensor:
     if int(counts_B.min()) < 1:
         raise ValueError(f"contexts: row {int(counts_B.argmin())} has no scored position; wanted at least one")
     return counts_B
-
-
-def block_contexts(tokens_BL: Tensor, scored_BL: Tensor, size: int, mask_id: int, seed: int) -> Contexts:
-    """One context a row, of decoding `scored_BL` in blocks of `size`; the picked tokens are stratified over the rows.
-
-    Raises ValueError if a row has nothing to be scored.
-    """
-    counts_B = _counted(scored_BL)
-    rows = len(tokens_BL)
-    stream = f"contexts/{size}"
-    u_B2 = uniform(seed, stream, range(rows), (2,))
-    strata_B = torch.from_numpy(generator(seed, stream).permutation(rows))
-    picked_B = ((strata_B + u_B2[:, 0]) / rows * counts_B).long()
-    block_BL = block_index(scored_BL, size)
-    current_B1 = (picked_B // size)[:, None]
-    inside_BL = block_BL == current_B1
-    lengths_B = inside_BL.sum(1)
-    hidden_B1 = (1 + (u_B2[:, 1] * lengths_B).long())[:, None]
-    keys_BL = uniform(seed, f"{stream}/order", range(rows), (tokens_BL.shape[1],))
-    rank_BL = keys_BL.masked_fill(~inside_BL, np.inf).argsort(1).argsort(1)
-    asked_BL = inside_BL & (rank_BL < hidden_B1)
-    inputs_BL = tokens_BL.masked_fill(asked_BL | (block_BL > current_B1), mask_id)
-    return Contexts(inputs_BL, tokens_BL, asked_BL / hidden_B1.double(), asked_BL.double())

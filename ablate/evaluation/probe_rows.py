@@ -33,12 +33,12 @@ FLOOR = 1e-6  # under the probabilities of a spurious binding, of which p_0 may 
 class ContextSet:
     """Contexts of one sampler and the exact answers: posterior p_BLV where an oracle exists, else None.
 
-    scored_BL: the tokens that can be asked for. tokens_per_byte is None for worlds, whose tokens stand for no bytes.
-    tokens: of the vocabulary.
+    where: the columns block_size, grid and offset, several where grids have the same blocks. scored_BL: the tokens that
+    can be asked for. tokens_per_byte is None for worlds, whose tokens stand for no bytes. tokens: of the vocabulary.
     """
 
     name: str
-    block_size: int | None
+    where: list[Row]
     contexts: Contexts
     scored_BL: Tensor
     answers: Posterior | None
@@ -70,7 +70,6 @@ def knowledge_rows(predict: Predict, context_set: ContextSet, exact: bool, by_qu
 
     Question by question: bits above the oracle, where there is one, of the tokens that a question asks for.
     """
-    common: Row = {"contexts": context_set.name, "block_size": context_set.block_size, "protocol": ""}
     contexts = context_set.contexts
     if context_set.answers is None:
         bits_BL = context_set.surprises(predict, contexts.inputs_BL) / math.log(2)
@@ -82,13 +81,11 @@ def knowledge_rows(predict: Predict, context_set: ContextSet, exact: bool, by_qu
     if context_set.tokens_per_byte is not None:
         bits = _exact_bits(predict, context_set) if exact else values["bits"]
         values = {"bits_per_byte": bits * context_set.tokens_per_byte}
-    rows = [{"metric": metric, **common, "value": value} for metric, value in values.items()]
+    rows: list[Row] = [{"metric": metric, "value": value} for metric, value in values.items()]
     if by_question:
         bits_B = contexts.means(bits_BL)
-        rows += [
-            {"metric": "question_bits", **common, "question": i, "value": v} for i, v in enumerate(bits_B.tolist())
-        ]
-    return rows
+        rows += [{"metric": "question_bits", "question": i, "value": v} for i, v in enumerate(bits_B.tolist())]
+    return [{"contexts": context_set.name, **where, **row} for where in context_set.where for row in rows]
 
 
 def _against_oracle(contexts: Contexts, logp_BLV: Tensor, answers: Posterior) -> dict[str, float]:
@@ -145,7 +142,6 @@ def memorisation_rows(predict: Predict, listed: Listed) -> list[Row]:
         {
             "metric": "memorisation_bits",
             "contexts": listed.name,
-            "block_size": None,
             "protocol": f"list smoothed by {SMOOTHING:g}",
             "value": value,
         }
@@ -169,7 +165,6 @@ def spurious_rows(predict: Predict, stale: Stale, truth: Posterior) -> list[Row]
         {
             "metric": "spurious_binding",
             "contexts": "stale",
-            "block_size": None,
             "protocol": f"floor {FLOOR:g}",
             "value": float(score.nats.mean()),
         }

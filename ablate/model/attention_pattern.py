@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from ablate.core.blocks import block_of
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -55,11 +57,11 @@ def visible(pattern: Pattern, length: int) -> Tensor:
         Attention.causal: lambda: key_1L <= query_L1,
         Attention.full: lambda: torch.ones(length, length, dtype=torch.bool),
         Attention.anticausal: lambda: (key_1L == 0) | ((key_1L >= query_L1) & (query_L1 > 0)),
-        Attention.block: lambda: key_1L // pattern.size <= query_L1 // pattern.size,
+        Attention.block: lambda: block_of(key_1L, pattern.size) <= block_of(query_L1, pattern.size),
     }[pattern.kind]()
     if not pattern.draws:
         return within
-    own = query_L1 // pattern.size == key_1L // pattern.size
+    own = block_of(query_L1, pattern.size) == block_of(key_1L, pattern.size)
     noisy = torch.block_diag(*[own] * pattern.draws).bool()
     before = (within & ~own).repeat(pattern.draws, 1)
     clean = torch.cat([torch.zeros_like(within).repeat(1, pattern.draws), within], 1)

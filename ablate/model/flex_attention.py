@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from ablate.core.blocks import block_of
 from ablate.model.attention_pattern import Attention, Pattern, first_places
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def block_mask(
         return (k == first) | ((k >= q) & (q > first))
 
     def block(_b: Tensor, _h: Tensor, q: Tensor, k: Tensor) -> Tensor:
-        query, key = (q % length) // size, (k % length) // size
+        query, key = block_of(q % length, size), block_of(k % length, size)
         own_copy = (q // length == k // length) & (query == key)
         return ((q < noise) & (own_copy | ((k >= noise) & (key < query)))) | (
             (q >= noise) & (k >= noise) & (key <= query)

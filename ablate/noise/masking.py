@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ablate.core.blocks import block_of
 from ablate.core.rng import generator, uniform
 from ablate.noise.options import NO_WARMUP, BatchAddress, Denominator, Guard, MaskSampling, Phase, Strata
 from ablate.noise.schedules import Noise
@@ -24,7 +25,7 @@ from ablate.noise.schedules import Noise
 
 @dataclass(frozen=True)
 class Layout:
-    """Blocks of a sequence: position i is in block i // size, the last may be short, position 0 is never hidden."""
+    """Blocks of a sequence, the last of which may be short; position 0 is never hidden."""
 
     size: int
     length: int
@@ -35,7 +36,7 @@ class Layout:
 
     @cached_property
     def block_L(self) -> Tensor:
-        return torch.arange(self.length) // self.size
+        return block_of(torch.arange(self.length), self.size)
 
     @cached_property
     def open_L(self) -> Tensor:

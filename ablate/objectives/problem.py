@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from ablate.core.blocks import Grid
 from ablate.core.corpus import Vocabulary, documents, unscored
 from ablate.model.attention import Attention, Pattern
 from ablate.model.attention_pattern import first_places
@@ -117,6 +118,11 @@ class Objective(ABC):
         """The setting, as it is typed, by which weights mean the window as a whole and not its documents; "" for none.
         See `setting_of_windows`."""
         return ""
+
+    @property
+    def grid(self) -> Grid:
+        """Where the blocks are counted from in which it is decoded by itself."""
+        return Grid.sequence if self.reading.kind is Attention.block else Grid.answer
 
     @property
     def left_to_right(self) -> bool:

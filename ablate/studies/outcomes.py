@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
 import numpy as np
+
+from ablate.core import records
+from ablate.core.blocks import Grid
+from ablate.core.storage import LATER
+from ablate.decoding.protocol import Order, Protocol
 
 Frame = Any  # a pandas DataFrame, whose own annotations are too wide to be checked
 LEVEL = 0.8  # score that counts as learned
@@ -33,7 +38,8 @@ class How(StrEnum):
 class Outcome:
     """A curve of a run, by what was measured where, and what becomes of it; in the units of the metric, or in steps.
 
-    block_size: None where the contexts have none. level: of `steps_to`.
+    block_size: None where the contexts have none. level: of `steps_to`. grid: where blocks are counted from. order,
+    pace: of decoding. None of these three counts where the contexts have no such thing.
     """
 
     metric: str = "excess_bits"
@@ -43,16 +49,22 @@ class Outcome:
     split: str = "test"
     how: How = How.mean
     level: float = LEVEL
+    grid: str = field(default=str(Grid.answer), metadata=LATER)
+    order: str = field(default=str(Order.confidence), metadata=LATER)
+    pace: str = field(default="tokens:1", metadata=LATER)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "how", How(self.how))
+        Protocol(self.block_size or 1, Order(self.order), self.pace, Grid(self.grid))  # refuses what there is not
 
     def curve(self, rows: Frame) -> Frame:
-        """The rows that it is about, after the base model, in order."""
+        """The rows that it is about, after the base model, in order. Raises ValueError where two are of one step."""
         sizes = rows["block_size"].isna() if self.block_size is None else rows["block_size"] == self.block_size
         there = (rows["metric"] == self.metric) & (rows["contexts"] == self.contexts) & sizes
         there &= (rows["domain"] == self.domain) & (rows["split"] == self.split) & (rows["stage"] >= 0)
-        return rows[there].sort_values(["step", "stage"])
+        found = records.under(rows[there], self.grid, self.order, self.pace)
+        records.require_single(found, self.words)
+        return found.sort_values(["step", "stage"])
 
     def of(self, run: Frame) -> float | None:
         """The number of one run; None where it was not measured."""
@@ -68,7 +80,9 @@ class Outcome:
         size = "" if self.block_size is None else f" {self.block_size}"
         contexts = {"decode": "block", "": "training"}.get(self.contexts, self.contexts)
         level = f" {self.level:g}" if self.how is How.steps_to else ""
-        return f"{self.metric.replace('_', ' ')}, {contexts}{size}, {self.how.replace('_', ' ')}{level}"
+        own = [getattr(self, f.name) for f in fields(self) if f.metadata and getattr(self, f.name) != f.default]
+        under = f" ({', '.join(own)})" if own else ""
+        return f"{self.metric.replace('_', ' ')}, {contexts}{size}{under}, {self.how.replace('_', ' ')}{level}"
 
 
 def mean_over_training(curve: Frame, _: float = LEVEL) -> float | None:
@@ -120,6 +134,6 @@ QUESTIONS = {"study": "str", "condition": "str", "arm": "str", "seed": "int64", 
 def by_question(run: Frame) -> dict[int, float]:
     """Of every held-out question the mean over training of `question_bits`, whose mean over questions is the outcome
     `Outcome()`."""
-    rows = run[(run["metric"] == "question_bits") & (run["stage"] >= 0)]
-    means = {int(q): mean_over_training(curve) for q, curve in rows.groupby("question")}
+    rows = records.under(run[(run["metric"] == "question_bits") & (run["stage"] >= 0)])
+    means = {int(str(q)): mean_over_training(curve) for q, curve in rows.groupby("question")}
     return {question: value for question, value in means.items() if value is not None}

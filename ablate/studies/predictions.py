@@ -79,8 +79,12 @@ class Prediction:
             raise ValueError(f"{self.id}: wanted two arms, got {self.arm} twice; name another one in {self.id}.other")
 
     def fingerprint(self) -> str:
-        """Hash of all that it says."""
-        return digest(dataclasses.asdict(self))
+        """Hash of all that it says; what an outcome could not say when it was written counts where it is said."""
+        said = dataclasses.asdict(self)
+        for f in dataclasses.fields(Outcome):
+            if f.metadata.get("later") and said["outcome"][f.name] == f.default:
+                del said["outcome"][f.name]
+        return digest(said)
 
 
 def read_predictions(path: Path) -> list[Prediction]:

@@ -24,6 +24,8 @@ def probes(run: Run) -> list[Probe]:
             budget.questions,
             budget.contexts,
             budget.decoded,
+            decoding=tuple(budget.decoding) if len(blocks) > 1 else (),
+            grids=tuple(run.grids),
             by_question=(domain, split) == (Domain.new, Split.test),
         )
         for domain, split, blocks in asked

@@ -21,6 +21,7 @@ from ablate.compute.device import (
     resolve_precision,
     resolve_threads,
 )
+from ablate.core.blocks import Grid
 from ablate.core.corpus import Corpus, Domain, Split
 from ablate.core.storage import LATER, WHERE, describe, digest
 from ablate.core.validation import Rules, path_of, refuse, require, require_ranges
@@ -113,6 +114,12 @@ class Run:
                 f"regime.stages.{i}.objective.size={size}: wanted at most corpus.length, {length} tokens; "
                 f"type regime.stages.{i}.objective.size={length}, which is masked diffusion",
             )
+
+    @property
+    def grids(self) -> list[Grid]:
+        """Where the blocks of its probes are counted from."""
+        own = {stage.objective.grid for stage in self.regime.stages}
+        return self.budget.grids or [grid for grid in (Grid.answer, Grid.sequence) if grid in own | {Grid.answer}]
 
     def corpus_for(self, domain: Domain, split: Split) -> Corpus:
         """The run's corpus under another domain or split; one instance of each, since real text loads its shards."""

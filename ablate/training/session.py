@@ -183,7 +183,7 @@ class Session:
         self.network.to(self.device).eval()  # Lightning leaves it on the CPU after each stage
         predict = Predictor(self.network, objective, self.run.corpus.vocabulary.boundary)
         for probe_set in self.probe_sets:
-            for row in probe_set.measure(predict, objective.left_to_right):
+            for row in probe_set.measure(predict, objective.left_to_right, objective.reading.size):
                 self._add(row)
         self.network.train()
         self.evaluation_seconds += time.perf_counter() - start
@@ -209,9 +209,8 @@ class Session:
             "domain": str(Domain.new),
             "split": str(Split.train),
             "contexts": "",
-            "block_size": None,
-            "protocol": "",
             "question": None,
+            **records.NO_BLOCKS,
         }
         self.rows.append({**common, **row})
 

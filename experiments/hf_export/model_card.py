@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ablate.decoding.loop import PROTOCOL
+from ablate.decoding.protocol import Protocol
 from ablate.objectives.regime import Stage
 from experiments.hf_export.finished_run import Finished
 
@@ -40,6 +40,7 @@ def text(run: Finished, config: Mapping[str, Any]) -> str:
     """The card, Markdown."""
     said, size, began = config["ablate"], run.shape.parameters(config["vocab_size"]), run.config.get("init")
     base = f"the checkpoint {Path(began).name}" if began else "a base model, trained by next-token prediction"
+    protocol = Protocol(grid=run.regime.stages[-1].objective.grid)
     blocks = f"; blocks have {said['size']} tokens and are counted from position 0" if said["size"] else ""
     lines = [
         f"# {run.folder.name}",
@@ -54,7 +55,7 @@ def text(run: Finished, config: Mapping[str, Any]) -> str:
         f"* Attention: a position sees {SEES[said['attention']]}{blocks}.",
         f"* Logit shift: {SHIFTS[said['offset']]} predicts token i.",
         f"* MASK: id {config['mask_token_id']}, never predicted. Ids from {said['tokens']} on stand for no token.",
-        f"* Decoding that it was measured with: {PROTOCOL}.",
+        f"* Decoding of its headline scores: {protocol.words}.",
         f"* Sequences of {run.corpus.length} tokens.",
         "",
         "## How it was trained",

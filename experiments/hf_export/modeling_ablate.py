@@ -64,13 +64,19 @@ class DiffusionForCausalLM(Network):
         return torch.zeros(length, length, dtype=self.dtype, device=device).masked_fill(~seen_LL, -math.inf)[None, None]
 
     @torch.no_grad()
-    def generate_blocks(self, input_ids: Tensor, max_new_tokens: int, block_size: int) -> Tensor:
+    def generate_blocks(
+        self, input_ids: Tensor, max_new_tokens: int, block_size: int, grid: str | None = None
+    ) -> Tensor:
         """Prompts and their continuations, (B, L + max_new_tokens) int64.
 
-        The whole continuation stands there as MASK. It is filled block by block, left to right, in blocks of
-        `block_size` counted from its beginning; within a block the most confident token is revealed first, one in each
-        forward pass (LLaDA, Nie et al., 2025). Greedy; rows do not influence each other. Raises ValueError for an empty
-        prompt and for numbers below 1.
+        The whole continuation stands there as MASK. It is filled block by block, left to right; within a block the most
+        confident token is revealed first, one in each forward pass (LLaDA, Nie et al., 2025). Greedy; rows do not
+        influence each other.
+
+        grid: where blocks of `block_size` are counted from: "sequence", position 0, the default of a network that was
+        trained in blocks, or "answer", the first new token, the default of all others. On the grid of the sequence such
+        a network also fills each block of its training before it begins the next. Raises ValueError for an empty
+        prompt, for numbers below 1 and for another grid.
         """
         rows, start = input_ids.shape
         if min(start, max_new_tokens, block_size) < 1:
@@ -78,14 +84,26 @@ class DiffusionForCausalLM(Network):
                 f"wanted a prompt, max_new_tokens and block_size of 1 or more, got {start} tokens, "
                 f"{max_new_tokens} and {block_size}"
             )
-        mask_id = self.config.mask_token_id
+        said, mask_id = self.config.ablate, self.config.mask_token_id
+        grid = grid or ("sequence" if said["attention"] == "block" else "answer")
+        if grid not in ("sequence", "answer"):
+            raise ValueError(f"grid: wanted sequence or answer, got {grid!r}")
         tokens_BL = torch.cat([input_ids, input_ids.new_full((rows, max_new_tokens), mask_id)], 1)
-        for first in range(start, start + max_new_tokens, block_size):
-            block = slice(first, min(first + block_size, start + max_new_tokens))
-            for _ in range(block.stop - block.start):
-                logp_BSV = self(tokens_BL).logits[:, block].float().log_softmax(-1)
+        place_L = torch.arange(start + max_new_tokens, device=input_ids.device)
+        block_L = _block_of(place_L, block_size, start if grid == "answer" else 0)
+        if grid == "sequence" and said["attention"] == "block":
+            block_L = block_L * len(place_L) + _block_of(place_L, said["size"])
+        for block in block_L[start:].unique().tolist():
+            inside_S = ((block_L == block) & (place_L >= start)).nonzero()[:, 0]
+            for _ in inside_S:
+                logp_BSV = self(tokens_BL).logits[:, inside_S].float().log_softmax(-1)
                 confidence_BS, token_BS = logp_BSV.max(-1)
-                hidden_BS = tokens_BL[:, block] == mask_id
+                hidden_BS = tokens_BL[:, inside_S] == mask_id
                 chosen_B1 = confidence_BS.masked_fill(~hidden_BS, -math.inf).argmax(1, keepdim=True)
-                tokens_BL[:, block].scatter_(1, chosen_B1, token_BS.gather(1, chosen_B1))
+                tokens_BL.scatter_(1, inside_S[chosen_B1], token_BS.gather(1, chosen_B1))
         return tokens_BL
+
+
+def _block_of(place_L: Tensor, size: int, offset: int = 0) -> Tensor:
+    """Block of each position; `offset` is where the first block that is not cut begins."""
+    return (place_L + -offset % size) // size

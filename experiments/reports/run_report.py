@@ -17,12 +17,12 @@ Frame = Any  # a pandas frame or one row of it, whose columns no type checker kn
 
 def report(folder: Path, console: Console) -> None:
     """Draws the run's training dynamics into its folder and prints what was learned."""
-    from figures.drawing import style
+    from figures.drawing import arms, style
     from figures.learning import training_dynamics
 
     rows = records.read(folder)
     metric = training_dynamics.headline(rows)
-    style.save(training_dynamics.draw(rows, metric=metric), folder / "training_dynamics")
+    style.save(training_dynamics.draw(rows, metric=metric, grid=arms.own_grid(rows)), folder / "training_dynamics")
     shown = summary(rows, metric)
     console.width = max(console.width, 24 + 9 * len(shown.columns))  # a number cut short is lost
     console.print(shown)
@@ -44,7 +44,8 @@ def summary(rows: Frame, metric: str) -> Table:
     table.add_column("block", no_wrap=True)
     for name in marks:
         table.add_column(name, justify="right", min_width=6)
-    wanted = rows[(rows["metric"] == metric) & rows["contexts"].isin(["decode", "block"])]
+    grid = arms.own_grid(rows)
+    wanted = records.under(rows[(rows["metric"] == metric) & rows["contexts"].isin(["decode", "block"])], grid)
     for (domain, split), note in {
         ("new", "test"): "",
         ("new", "train"): " (train split)",
@@ -56,9 +57,12 @@ def summary(rows: Frame, metric: str) -> Table:
             table.add_row(f"{size}{note}", *(f"{at[mark]:.3f}" for mark in marks.values()))
     table.add_section()
     unit = "byte" if metric == "bits_per_byte" else "token"
-    table.caption = f"bound: unclipped, over whole sequences in blocks of so many tokens, bits a {unit}"
+    table.caption = (
+        f"blocks counted from the {grid}; decoded most confident first, one token a pass\n"
+        f"bound: unclipped, over whole sequences in blocks of so many tokens, bits a {unit}"
+    )
     table.caption_justify = "left"
-    for words, part in arms.bounds(rows).items():
+    for words, part in arms.bounds(rows, grid=grid).items():
         at = part.set_index(["stage", "step"])["value"]
         table.add_row(f"bound {words}", *(f"{at[mark]:.3f}" for mark in marks.values()))
     return table

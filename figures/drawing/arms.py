@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from ablate.core.records import COLUMNS
+from ablate.core.records import COLUMNS, require_single, under
 
 CONFIDENCE = 0.95
 SEEDS_FOR_INTERVAL = 3
@@ -17,11 +17,12 @@ TITLES = {
 }
 
 
-def select(rows: pd.DataFrame, metric: str, domain: str, split: str) -> pd.DataFrame:
-    """Rows of one metric, domain and split of one corpus, in a fixed order.
+def select(rows: pd.DataFrame, metric: str, domain: str, split: str, grid: str = "answer") -> pd.DataFrame:
+    """Rows of one metric, domain and split of one corpus, most confident first, one token a pass, in a fixed order.
 
     ValueError where there are none, or where one curve would mix corpora, decoding protocols or two runs of a seed.
     """
+    rows = under(rows, grid)
     corpora = rows.groupby("corpus")["run"].unique()
     if len(corpora) > 1:
         came = "; ".join(f"{corpus} ({', '.join(sorted(runs))})" for corpus, runs in corpora.items())
@@ -44,6 +45,7 @@ def select(rows: pd.DataFrame, metric: str, domain: str, split: str) -> pd.DataF
                 f"{title(key)}: wanted one decoding protocol; came {'; '.join(protocols)}; "
                 f"name the runs of one protocol"
             )
+        require_single(panel, title(key))
     return chosen.sort_values(list(COLUMNS), kind="stable", ignore_index=True)
 
 
@@ -53,11 +55,17 @@ def panels(rows: pd.DataFrame) -> dict[tuple[str, int], pd.DataFrame]:
     return {(str(contexts), int(size)): part for (contexts, size), part in rows.groupby(["contexts", sizes])}
 
 
-def bounds(rows: pd.DataFrame, domain: str = "new") -> dict[str, pd.DataFrame]:
+def own_grid(rows: pd.DataFrame) -> str:
+    """The grid of a run alone: that of its training, where its records have it."""
+    return "sequence" if (rows["grid"] == "sequence").any() else "answer"
+
+
+def bounds(rows: pd.DataFrame, domain: str = "new", grid: str = "answer") -> dict[str, pd.DataFrame]:
     """Unclipped bound over whole sequences, by block size in words: bits per token or, of real text, per byte.
 
     Fresh sequences of the training split where there is an oracle, held-out ones elsewhere. No rows, no bounds.
     """
+    rows = under(rows, grid)
     metric = "bits_per_byte" if (rows["metric"] == "bits_per_byte").any() else "bits"
     split = "test" if metric == "bits_per_byte" else "train"
     found = rows[(rows["metric"] == metric) & (rows["domain"] == domain) & (rows["split"] == split)]
@@ -80,7 +88,7 @@ def title(key: tuple[str, int]) -> str:
 def seeds(rows: pd.DataFrame) -> pd.DataFrame:
     """Values of one regime in one panel: a row per (step, stage), a column per seed; no baseline."""
     trained = rows[rows["stage"] >= 0]
-    return trained.pivot_table(index=["step", "stage"], columns="seed", values="value", aggfunc="mean").sort_index()
+    return trained.pivot(index=["step", "stage"], columns="seed", values="value").sort_index()
 
 
 def switches(rows: pd.DataFrame) -> list[int]:

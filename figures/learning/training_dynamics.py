@@ -16,12 +16,14 @@ YLABELS = {
 SHARES = {"score", "exact"}
 
 
-def draw(rows: pd.DataFrame, metric: str = "score", domain: str = "new", split: str = "test") -> Figure:
+def draw(
+    rows: pd.DataFrame, metric: str = "score", domain: str = "new", split: str = "test", grid: str = "answer"
+) -> Figure:
     """Metric against training steps on the new domain, a panel per block size from large to small.
 
     ValueError where the rows hold no such measurement or mix corpora, protocols or two runs of one seed.
     """
-    chosen = arms.select(rows[rows["contexts"] != "bound"], metric, domain, split)
+    chosen = arms.select(rows[rows["contexts"] != "bound"], metric, domain, split, grid)
     keys = order(arms.panels(chosen))
     limits = (-0.02, 1.02) if metric in SHARES else None
     return curves.figure(chosen, keys, YLABELS.get(metric, metric), limits)

@@ -7,7 +7,7 @@ import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ablate.core.records import table
+from ablate.core.records import NO_BLOCKS, table
 from figures.drawing import arms, curves, style
 from figures.learning import training_dynamics
 
@@ -54,8 +54,8 @@ def rows() -> pd.DataFrame:
         "domain": "new",
         "split": "test",
         "metric": "points",
+        **NO_BLOCKS,
         "contexts": "decode",
-        "protocol": "",
         "question": None,
     }
     found = []

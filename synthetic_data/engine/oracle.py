@@ -118,6 +118,15 @@ class ChainOracle:
                 list(pool.map(infer, parts))
         return Posterior(*(torch.from_numpy(x) for x in (p_BLV, support_BLV, log_evidence_B)))
 
+    def log_evidence(self, tokens_BL: Tensor) -> Tensor:
+        """See `ablate.core.corpus.Oracle.log_evidence`."""
+        import torch
+
+        tokens = self._checked(tokens_BL)
+        size = max(1, min(CHUNK, VIEWS // self._width))
+        parts = [self._log_weight(tokens[start : start + size]) for start in range(0, len(tokens), size)]
+        return torch.from_numpy(np.concatenate([*parts, np.empty(0)]) - self._log_total)
+
     def sample(self, tokens_BL: Tensor, rng: np.random.Generator) -> Tensor:
         """See `ablate.core.corpus.Oracle.sample`."""
         tokens = self._checked(tokens_BL)

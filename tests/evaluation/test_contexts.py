@@ -8,6 +8,7 @@ import torch
 from scipy import stats
 
 import synthetic_data
+from ablate.decoding.protocol import Protocol
 from ablate.evaluation.contexts import Blocks, Decoder, RandomMasks, Suffix
 
 ROWS, LENGTH, MASK = 6000, 12, 99
@@ -109,7 +110,7 @@ def test_a_perfect_decoder_meets_the_contexts_of_its_own_order():
     """Answers of a trace are certain, so decoding token by token meets AR contexts, each step equally often."""
     corpus = synthetic_data.make("trace", operations=5)
     query = corpus.queries(400, seed=0)
-    met = Decoder(lambda x: corpus.oracle.posterior(x).p_BLV.log(), 1).draw(
+    met = Decoder(lambda x: corpus.oracle.posterior(x).p_BLV.log(), Protocol(1)).draw(
         query.tokens_BL, query.answer_BL, corpus.vocabulary.mask_id, seed=0
     )
     place_B1 = met.weight_BL.argmax(1, keepdim=True)

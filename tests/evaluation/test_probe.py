@@ -8,10 +8,10 @@ import pytest
 import torch
 
 import synthetic_data
+from ablate.core.blocks import Grid, answer_blocks
 from ablate.core.corpus import Domain, Split
-from ablate.decoding.loop import block_index, decode
 from ablate.decoding.predictor import Predictor
-from ablate.evaluation.contexts import Blocks, block_contexts
+from ablate.evaluation.contexts import Blocks
 from ablate.evaluation.probe import Probe
 from ablate.objectives.autoregressive import Autoregressive
 from ablate.objectives.masked_diffusion import MaskedDiffusion
@@ -100,7 +100,7 @@ def test_chain_rule_bound_is_the_same_for_every_block_size(corpus):
     tokens = query.tokens_BL.repeat(6000, 1)
     entropy = -float(corpus.oracle.posterior(query.tokens_BL).log_evidence_B[0]) / (corpus.length - 1)
     for size in (1, 2, corpus.length):
-        contexts = block_contexts(tokens, scored.repeat(6000, 1), size, corpus.vocabulary.mask_id, seed=0)
+        contexts = Blocks(size).draw(tokens, scored.repeat(6000, 1), corpus.vocabulary.mask_id, seed=0)
         p = corpus.oracle.posterior(contexts.inputs_BL).p_BLV
         nats = -p.gather(-1, tokens[..., None])[..., 0].log()
         per_row = torch.where(contexts.weight_BL > 0, nats * contexts.weight_BL, 0.0).sum(1)
@@ -108,12 +108,13 @@ def test_chain_rule_bound_is_the_same_for_every_block_size(corpus):
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 32])
-def test_contexts_are_those_of_blockwise_decoding(size):
+@pytest.mark.parametrize("grid", Grid)
+def test_contexts_are_those_of_blockwise_decoding(size, grid):
     tokens = torch.arange(10).repeat(500, 1)
     scored = torch.zeros(500, 10, dtype=torch.bool)
     scored[:, [2, 3, 5, 6, 7, 9]] = True
-    contexts = block_contexts(tokens, scored, size, mask_id=99, seed=0)
-    block = block_index(scored, size)
+    contexts = Blocks(size, grid=grid).draw(tokens, scored, mask_id=99, seed=0)
+    block = answer_blocks(scored, size, grid)
     hidden = contexts.inputs_BL == 99
     assert (contexts.weight_BL.sum(1) - 1).abs().max() < 1e-12
     assert not (hidden & ~scored).any()
@@ -123,34 +124,6 @@ def test_contexts_are_those_of_blockwise_decoding(size):
         assert torch.equal(hidden[b], asked | (block[b] > current))
     counts = contexts.weight_BL.sum(0)[scored[0]] / 500
     assert (counts - 1 / 6).abs().max() < 5 * math.sqrt(1 / 6 / 500), "every scored token is asked equally often"
-
-
-def test_decoding_asks_for_the_most_confident_token_first_and_never_across_a_block():
-    """A model of growing confidence is answered from the right within a block, blocks from the left."""
-    order = []
-
-    def predict(tokens):
-        confidence = torch.linspace(0.6, 0.9, tokens.shape[1])
-        order.append((tokens[0] == 9).nonzero().flatten().tolist())
-        p = torch.zeros(*tokens.shape, 10)
-        p[..., 4], p[..., 5] = confidence, 1 - confidence
-        return p.log()
-
-    prompt = torch.tensor([[1, 9, 9, 2, 9, 9]])
-    decoded = decode(predict, prompt, prompt == 9, size=2, mask_id=9)
-    assert order == [[1, 2, 4, 5], [1, 4, 5], [4, 5], [4]]
-    assert decoded.tolist() == [[1, 4, 4, 2, 4, 4]]
-
-
-def test_rows_do_not_influence_each_other():
-    corpus = synthetic_data.make("trace")
-    v = corpus.vocabulary
-    net = network(1.0, v, ONE_LAYER).double()
-    query = corpus.queries(6, seed=0)
-    predict, prompt = Predictor(net, MaskedDiffusion()), query.prompt(v.mask_id)
-    together = decode(predict, prompt, query.answer_BL, 4, v.mask_id)
-    alone = [decode(predict, prompt[[i]], query.answer_BL[[i]], 4, v.mask_id) for i in range(6)]
-    assert torch.equal(together, torch.cat(alone))
 
 
 @pytest.mark.parametrize("objective", [Autoregressive(), MaskedDiffusion(), MaskedDiffusion(shift=False)])
@@ -179,7 +152,7 @@ def test_left_to_right_bits_are_exact():
     many = tokens.repeat(corpus.length - 1, 1)
     scored = torch.ones_like(many, dtype=torch.bool)
     scored[:, 0] = False
-    contexts = block_contexts(many, scored, 1, v.mask_id, seed=0)  # strata: every token exactly once
+    contexts = Blocks(1).draw(many, scored, v.mask_id, seed=0)  # strata: every token exactly once
     nats = -predict(contexts.inputs_BL).gather(-1, many[..., None])[..., 0].double()
     assert contexts.mean(nats) == pytest.approx(float(exact), rel=1e-5)
 

@@ -17,10 +17,12 @@ from rich.console import Console
 
 import synthetic_data
 from ablate.compute.execution import load_weights
+from ablate.core.blocks import Grid
 from ablate.core.corpus import Domain, Split
 from ablate.core.storage import describe
 from ablate.decoding.loop import decode
 from ablate.decoding.predictor import Predictor
+from ablate.decoding.protocol import Protocol
 from ablate.model.attention import CAUSAL, Attention
 from ablate.model.config import ModelConfig
 from ablate.model.hf_config import read_config, shape_of
@@ -138,8 +140,11 @@ def test_own_logits_and_decoding_are_those_of_the_last_stage(exported, load):
         prompt = tokens.clone()
         answer = torch.zeros_like(tokens, dtype=torch.bool)
         answer[:, -7:] = True
-        decoded = decode(predict, prompt, answer, size, mask)
-        assert torch.equal(model.generate_blocks(prompt[:, :-7], max_new_tokens=7, block_size=size), decoded)
+        for grid in (None, *Grid):
+            protocol = Protocol(size, grid=grid or objective.grid)
+            decoded = decode(predict, prompt, answer, protocol, mask, attention_size=objective.reading.size)
+            found = model.generate_blocks(prompt[:, :-7], max_new_tokens=7, block_size=size, grid=grid)
+            assert torch.equal(found, decoded.tokens_BL)
 
 
 MODELLING = (ROOT / "experiments" / "hf_export" / "modeling_ablate.py").read_text()
@@ -155,6 +160,7 @@ def test_own_modelling_refuses_what_it_does_not_do(ran, tmp_path, load):
         ("labels", lambda: model(tokens, labels=tokens)),
         ("block_size of 1 or more", lambda: model.generate_blocks(tokens, 4, 0)),
         ("got 0 tokens", lambda: model.generate_blocks(tokens[:, :0], 4, 2)),
+        ("wanted sequence or answer, got 'prompt'", lambda: model.generate_blocks(tokens, 4, 2, "prompt")),
     ):
         with pytest.raises(ValueError, match=said):
             call()

@@ -20,8 +20,9 @@ RUN = {
     "split": "test",
     "metric": "excess_bits",
     "contexts": "block",
+    **records.NO_BLOCKS,
     "block_size": 1,
-    "protocol": "",
+    "grid": "answer",
     "question": None,
 }
 

@@ -24,7 +24,7 @@ from ablate.core import records
 from ablate.core.child_processes import spawning
 from ablate.studies.outcomes import How, Outcome
 from ablate.studies.predictions import VERDICTS
-from experiments.cli.guard import guarded
+from experiments.cli.guard import guarded, refuse
 from figures.contexts import candidates_by_sampler, learning_cost, tabular_and_network, visits_and_mismatch
 from figures.drawing import sampler_labels, style
 from figures.drawing.figure_rows import Desk, Drawing, Rows
@@ -174,7 +174,7 @@ def main(arguments: list[str] | None = None) -> int:
     asked = _parser().parse_args(arguments)
     unknown = [name for name in asked.names if name not in FIGURES]
     if unknown:
-        return _refuse(f"figure {', '.join(unknown)}: unknown; wanted one of {', '.join(FIGURES)}")
+        return refuse(f"figure {', '.join(unknown)}: unknown; wanted one of {', '.join(FIGURES)}")
     try:
         given = _given(asked.runs, asked.survey)
         fed = [name for name, drawing in FIGURES.items() if drawing.rows and drawing.rows.option in given]
@@ -184,7 +184,7 @@ def main(arguments: list[str] | None = None) -> int:
         desk = Desk(Path(asked.results), given)
         missing = {name: faults for name in names if (faults := desk.missing(FIGURES[name]))}
         if asked.names and missing:
-            return _refuse("\n".join(f"figure {name}: {faults}" for name, faults in missing.items()))
+            return refuse("; ".join(f"figure {name}: {faults}" for name, faults in missing.items()))
         tasks = [
             (draw, rows, OUT / f"{name}{end}")
             for name in names
@@ -194,7 +194,7 @@ def main(arguments: list[str] | None = None) -> int:
         for paths in at_work(tasks):
             print(*paths, sep="\n", flush=True)
     except (ValueError, OSError) as error:
-        return _refuse(str(error))
+        return refuse(error)
     for name, faults in missing.items():
         print(f"{name}: not drawn, {faults}")
     return 0
@@ -246,11 +246,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--results", metavar="FOLDER", default=str(RESULTS), help="folder of committed rows (results)")
     return parser
-
-
-def _refuse(message: str) -> int:
-    print(f"paper_figs: {message}", file=sys.stderr)
-    return 2
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from ablate.core.terminal import terminal
 from experiments.benchmarks.bench_options import add_train, place, positive
 from experiments.benchmarks.timing import in_fresh_process, surroundings
-from experiments.cli.guard import guarded
+from experiments.cli.guard import guarded, refuse
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,8 +42,7 @@ def train(options: argparse.Namespace) -> int:
         path = options.out or train_speed.place(around["machine"])
         train_speed.earlier(path)
     except ValueError as error:
-        print(f"error: bench.py train: {error}", file=sys.stderr)
-        return 2
+        return refuse(f"bench.py train: {error}")
     result = train_speed.compete(train_speed.contest(options, around), around)
     print("\n" + train_table.report(result))
     if options.quick and options.out is None:
@@ -57,11 +56,7 @@ def train(options: argparse.Namespace) -> int:
 def step(options: argparse.Namespace) -> int:
     """Races our training step against transformers' Llama; prints a table and writes all numbers."""
     if find_spec("transformers") is None:
-        print(
-            'error: bench.py step: wanted transformers to compare with, found none; type pip install -e ".[hf]"',
-            file=sys.stderr,
-        )
-        return 2
+        return refuse('bench.py step: wanted transformers to compare with, found none; type pip install -e ".[hf]"')
     from ablate.core.storage import describe
     from experiments.benchmarks.step_speed import COURSES, PEER, SHAPE, notes, race, table
 

@@ -26,7 +26,7 @@ from ablate.core import records
 from ablate.core.terminal import terminal
 from ablate.studies.outcomes import LEVEL as THRESHOLD
 from ablate.studies.outcomes import last, mean_over_training
-from experiments.cli.guard import guarded
+from experiments.cli.guard import guarded, refuse
 from figures.drawing import arms, style
 from figures.learning import excess_bits, training_dynamics
 
@@ -56,8 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
         summary = table(rows, metric)
         paths = [path for name, figure in drawn.items() for path in style.save(figure, out / name)]
     except (ValueError, OSError) as error:
-        print(f"compare: {error}", file=sys.stderr)
-        return 2
+        return refuse(error)
     console = terminal()
     # A line that the terminal wraps is ugly, a number that rich cuts short is lost.
     console.width = max(console.width, 30 + 18 * (len(summary.columns) - 1))

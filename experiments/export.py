@@ -26,7 +26,7 @@ from ablate.model.hf_config import ARCHITECTURES, config_of, names, read_config
 from ablate.model.hf_weights import SAFE, VOCABULARY, folder_of
 from ablate.model.tensor_files import write_safetensors
 from ablate.training.run_manifest import RunError
-from experiments.cli.guard import guarded
+from experiments.cli.guard import guarded, refuse
 from experiments.cli.places import require_place
 from experiments.hf_export import finished_run, model_card
 from experiments.hf_export.finished_run import Finished
@@ -51,8 +51,7 @@ def main(words: list[str] | None = None) -> int:
         run, out, dtype = _asked(words)
         export(finished_run.read(run), out, dtype)
     except (UsageError, RunError, ValueError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return refuse(error)
     print(f"{out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
     return 0
 

@@ -25,7 +25,7 @@ from ablate.analysis.noise_checks import DRAWS, validate, validate_weights
 from ablate.core.storage import write_bytes
 from ablate.core.terminal import terminal
 from ablate.core.validation import UsageError
-from experiments.cli.guard import guarded
+from experiments.cli.guard import guarded, refuse
 from experiments.cli.places import require_place
 from experiments.reports.clean_context_share import shares
 from figures.drawing import style
@@ -53,8 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
         drawn = {"no_signal": empty_blocks.draw(rows), "clean_share": clean_context.draw(clean)}
         paths = [path for name, figure in drawn.items() for path in style.save(figure, asked.out / name)]
     except (UsageError, OSError) as error:
-        print(f"no_signal: {error}", file=sys.stderr)
-        return 2
+        return refuse(error)
     console = terminal()
     console.width = max(console.width, 24 + 16 * rows["block_size"].nunique())  # a number cut short is lost
     console.print(table(rows), weights_table(weights), blocks_table(blocks))

@@ -27,7 +27,7 @@ from ablate.core.storage import Damaged
 from ablate.core.terminal import terminal
 from ablate.studies.outcomes import QUESTIONS
 from ablate.studies.predictions import VERDICTS, Prediction, read_predictions, verdicts
-from experiments.cli.guard import guarded
+from experiments.cli.guard import guarded, refuse
 from experiments.presets.predictions_file import PREDICTIONS
 
 Frame = Any  # a pandas frame or one row of it, whose columns no type checker knows
@@ -57,8 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
             )
         records.write(found, asked.results / "verdicts.parquet", VERDICTS)
     except (ValueError, OSError) as error:
-        print(f"verdicts: {error}", file=sys.stderr)
-        return 2
+        return refuse(error)
     console = terminal()
     console.width = max(console.width, 200)
     console.print(table(shown))

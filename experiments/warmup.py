@@ -24,7 +24,7 @@ from ablate.core import records
 from ablate.core.storage import write_bytes
 from ablate.core.terminal import terminal
 from ablate.core.validation import UsageError
-from experiments.cli.guard import guarded
+from experiments.cli.guard import guarded, refuse
 from experiments.cli.places import require_place
 from experiments.reports.warmup_effects import ARMS, EFFECTS, of_study
 
@@ -47,8 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
         if asked.out is not None:
             write_bytes(asked.out, found.to_csv(index=False).encode())
     except (UsageError, ValueError, OSError) as error:
-        print(f"warmup: {error}", file=sys.stderr)
-        return 2
+        return refuse(error)
     console = terminal()
     console.width = max(console.width, 160)  # a number cut short is lost
     corpora = rows.groupby("condition")["corpus"].first()

@@ -1,7 +1,8 @@
 """Manifests: what is known of a folder's files, and their hashes, which are checked when the files are read.
 
 `"files": {name: SHA-256}` is what a manifest vouches for. `"next"` has the hashes of files that are about to replace
-these: a process killed between two files leaves none that is not vouched for.
+these: a process killed between two files leaves none that is not vouched for. `"content"` is the hash of all else in
+the manifest; those of earlier versions have none.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from pathlib import Path
 from types import EllipsisType
 from typing import Any
 
-from ablate.core.storage import Damaged, file_hash, whole_file, write_bytes
+from ablate.core.storage import Damaged, digest, file_hash, whole_file, write_bytes
 
 MANIFEST = "manifest.json"
 Shape = Any  # a type, several, {key: Shape}, {...: Shape} for any key, or [Shape] for a list of such
 NUMBER = (int, float)
 TEXT = (str, type(None))
+OWN = "content"  # the key of the hash of all other keys
 PROMISE = {"files": {...: str}, "next": {...: str}}
 WRITERS = Mapping[str, Callable[[Path], object]]  # by a file's name, what writes it to a path
 
@@ -29,6 +31,9 @@ def load(path: Path, shape: Shape) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes())
         require_shape(content, shape)
+        written = content.pop(OWN, None)
+        if written is not None and written != digest(content):
+            raise ValueError("other content than was written")
     except (OSError, ValueError, RecursionError) as error:
         said = getattr(error, "strerror", None) or (str(error).splitlines() or [""])[0]
         raise Damaged(f"{path}: wanted a manifest, got a damaged file ({said})") from None
@@ -79,7 +84,8 @@ def replace(folder: Path, files: WRITERS, content: dict[str, Any]) -> None:
 
 def write_manifest(folder: Path, content: dict[str, Any]) -> None:
     """Writes the whole file or nothing."""
-    write_bytes(folder / MANIFEST, json.dumps(content, indent=1).encode())
+    plain = json.loads(json.dumps({key: value for key, value in content.items() if key != OWN}))  # as it is read
+    write_bytes(folder / MANIFEST, json.dumps({**plain, OWN: digest(plain)}, indent=1).encode())
 
 
 def read_vouched(file: Path) -> bytes:

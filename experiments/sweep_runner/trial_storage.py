@@ -140,7 +140,7 @@ def _claim(study: optuna.Study, search: Search) -> None:
     if not token.exists():
         write_bytes(token, secrets.token_hex(8).encode())
     ours = {name: json.dumps(value, sort_keys=True) for name, value in identity(search).items()}
-    ours["folder"] = token.read_text()
+    ours["folder"] = token.read_text(errors="replace")  # damaged, it is another's
     theirs = study.user_attrs
     if not study.trials and all(ours.get(name) == value for name, value in theirs.items()):
         for name in [name for name in ours if name not in theirs]:  # some are there where one was killed right here

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from ablate.core.manifest import MANIFEST, is_vouched, load, read_vouched, replace, require_shape
+from ablate.core.manifest import MANIFEST, is_vouched, load, read_vouched, replace, require_shape, write_manifest
 from ablate.core.storage import Damaged, write_bytes
 from tests.dying import dying
 
@@ -50,6 +50,26 @@ def test_what_is_no_manifest_is_damaged(tmp_path, content):
 def write(folder, content):
     files = {name: lambda path, name=name: path.write_bytes(content + name.encode()) for name in ("a", "b")}
     replace(folder, files, {"said": content.decode()})
+
+
+def test_a_flipped_bit_of_a_manifest_is_found_or_changes_nothing(tmp_path):
+    write_manifest(tmp_path, RIGHT)
+    path = tmp_path / MANIFEST
+    content, found = path.read_bytes(), 0
+    assert load(path, SHAPE) == RIGHT
+    for bit in range(8 * len(content)):
+        flipped = bytearray(content)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        try:
+            known = load(path, SHAPE)
+        except Damaged:
+            found += 1
+        else:
+            assert {key: known[key] for key in RIGHT} == RIGHT
+    assert found > 6 * len(content)
+    path.write_text(json.dumps(RIGHT))  # of an earlier version
+    assert load(path, SHAPE) == RIGHT
 
 
 def test_every_flipped_bit_is_found(tmp_path):

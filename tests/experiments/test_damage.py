@@ -10,7 +10,7 @@ from rich.console import Console
 
 import paper_figs
 from ablate.core import records
-from ablate.core.manifest import MANIFEST, load, read_vouched
+from ablate.core.manifest import MANIFEST, load, read_vouched, write_manifest
 from ablate.core.storage import Damaged
 from ablate.core.validation import UsageError
 from ablate.studies.job_queue import Job
@@ -195,12 +195,12 @@ def test_a_damaged_manifest_of_results_is_one_line(tmp_path, capsys):
     path = plan.folder / MANIFEST
     right = json.loads(path.read_text())
     for change in WRONG:
-        path.write_text(json.dumps(right | change))
+        write_manifest(plan.folder, right | change)
         with pytest.raises(UsageError, match=rf"^{path}: wanted a manifest, got a damaged file \(content[^\n]*$"):
             kept_results.earlier(plan.study, plan.folder)
         assert verdicts.main(["--results", str(tmp_path / "results"), "--predictions", str(predictions)]) == 2
         said = capsys.readouterr().err
-        assert said.startswith(f"verdicts: {path}: wanted a manifest, got a damaged file (content")
+        assert said.startswith(f"error: {path}: wanted a manifest, got a damaged file (content")
         assert len(said.splitlines()) == 1
 
 

@@ -19,6 +19,7 @@ import synthetic_data
 from ablate.compute.execution import load_weights
 from ablate.core.blocks import Grid
 from ablate.core.corpus import Domain, Split
+from ablate.core.manifest import write_manifest
 from ablate.core.storage import describe
 from ablate.decoding.loop import decode
 from ablate.decoding.predictor import Predictor
@@ -234,10 +235,10 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_written(ran, tmp_path
     assert export.main([str(run.folder), f"out={tmp_path / 'x'}"]) == 0
     assert export.main([str(run.folder), f"out={tmp_path / 'x'}"]) == 0  # its own earlier export
     manifest = json.loads((run.folder / "manifest.json").read_text())
-    (run.folder / "manifest.json").write_text(json.dumps(manifest | {"data": {"new/train": "other"}}))
+    write_manifest(run.folder, manifest | {"data": {"new/train": "other"}})
     assert export.main([str(run.folder), f"out={tmp_path / 'x'}"]) == 2
     assert "the data that it was trained on" in capsys.readouterr().err
-    (run.folder / "manifest.json").write_text(json.dumps(manifest | {"status": "interrupted"}))
+    write_manifest(run.folder, manifest | {"status": "interrupted"})
     assert export.main([str(run.folder), f"out={tmp_path / 'x'}"]) == 2
     assert "wanted a finished run" in capsys.readouterr().err
     assert export.main(["--help"]) == 0

@@ -150,6 +150,9 @@ def test_another_sweep_of_the_same_name_is_refused(stand_in):
     for other in ({"seeds": [1]}, {"words": ["regime=ar"]}, {"sweep": rates(0.001)}, {"sampler": "sobol"}):
         with pytest.raises(UsageError, match=r"holds another sweep of the name rates .* type name=OTHER"):
             trial_storage.open_study(replace(fitted.search, **other))
+    (fitted.search.home / "token").write_bytes(b"0123\xb2")
+    with pytest.raises(UsageError, match="begun in another folder"):
+        trial_storage.open_study(fitted.search)
 
 
 @pytest.mark.slow

@@ -25,6 +25,7 @@ ROW = {
     "split": "test",
     "metric": "score",
     "contexts": "decode",
+    **records.NO_BLOCKS,
     "block_size": 1,
     "protocol": "greedy",
     "question": None,

@@ -14,6 +14,7 @@ import torch
 from rich.console import Console
 
 from ablate.core import records
+from ablate.core.manifest import write_manifest
 from ablate.training import checkpoint
 from ablate.training.checkpoint import FOLDER, check, checkpoints, final_weights, latest, weights_hash
 from ablate.training.checkpoint_writer import Writer
@@ -130,10 +131,9 @@ def stopped(tmp_path_factory):
     """A run of several checkpoints that was killed just before its end was written down."""
     run = tiny_run(tmp_path_factory.mktemp("stopped"), budget=dataclasses.replace(BUDGET, evaluations=5))
     train(run, QUIET)
-    path = run.folder / "manifest.json"
-    manifest = json.loads(path.read_text())
+    manifest = json.loads((run.folder / "manifest.json").read_text())
     assert set(manifest.pop("files")) == {"records.parquet", "config.yaml"}
-    path.write_text(json.dumps(manifest | {"status": "running"}))
+    write_manifest(run.folder, manifest | {"status": "running"})
     return run
 
 

@@ -13,6 +13,7 @@ from rich.console import Console
 import synthetic_data
 from ablate.core import records
 from ablate.core.corpus import Domain, Split
+from ablate.core.manifest import write_manifest
 from ablate.core.storage import describe, locked
 from ablate.model.config import ModelConfig
 from ablate.objectives.autoregressive import Autoregressive
@@ -52,7 +53,8 @@ def test_leaves_what_it_promises(finished):
     assert probed.nunique() == 1, "every probe is put at every pause"
     assert rows[rows["contexts"].isin(["ar", "random"])]["split"].unique().tolist() == ["train"]
     knowledge = {"question_bits", "bits", "excess_bits", "invalid_mass", "kl_within_bits", "calibration_error"}
-    assert set(rows["metric"]) == {"score", "exact", "loss", "scored_nats", "grad_norm", "grad_norm_scored"} | knowledge
+    decoding = {"score", "exact", "tokens_a_pass", "left_to_right", "inconsistent"}
+    assert set(rows["metric"]) == {"loss", "scored_nats", "grad_norm", "grad_norm_scored"} | decoding | knowledge
     assert (rows.loc[rows["metric"] == "score", "protocol"] != "").all()
 
 
@@ -205,14 +207,14 @@ def test_damage_is_found(finished, tmp_path):
     checkpoint.check(whole)
     (whole / ".metadata").unlink()
     manifest = json.loads((run.folder / "manifest.json").read_text())
-    (run.folder / "manifest.json").write_text(json.dumps(manifest | {"status": "interrupted"}))
+    write_manifest(run.folder, manifest | {"status": "interrupted"})
     shutil.rmtree(checkpoint.checkpoints(whole.parent)[0])
     with pytest.raises(RunError, match=r"damaged content .*; no whole checkpoint is left: delete"):
         train(run, QUIET)
     (run.folder / "manifest.json").write_text("{")
     with pytest.raises(RunError, match="damaged file"):
         read_manifest(run.resolved())
-    (run.folder / "manifest.json").write_text(json.dumps(manifest | {"data": {"new/test": [1]}}))
+    write_manifest(run.folder, manifest | {"data": {"new/test": [1]}})
     with pytest.raises(RunError, match=r"damaged file \(content.data.new/test: str wanted"):
         read_manifest(run.resolved())
 
@@ -225,7 +227,7 @@ def test_a_foreign_checkpoint_is_refused(finished, tmp_path):
     shutil.rmtree(run.folder / "checkpoints")
     shutil.copytree(other.folder / "checkpoints", run.folder / "checkpoints")
     manifest = json.loads((run.folder / "manifest.json").read_text()) | {"status": "interrupted"}
-    (run.folder / "manifest.json").write_text(json.dumps(manifest))
+    write_manifest(run.folder, manifest)
     with pytest.raises(RunError, match="got another run's"):
         train(run, QUIET)
     pd.testing.assert_frame_equal(records.read(run.folder), records.read(finished.folder))
@@ -260,7 +262,7 @@ def test_a_run_begun_with_other_code_is_not_continued(finished, tmp_path):
     run = dataclasses.replace(finished, out=str(tmp_path / "copy"))
     shutil.copytree(finished.folder, run.folder)
     manifest = json.loads((run.folder / "manifest.json").read_text()) | {"status": "interrupted", "source": "other"}
-    (run.folder / "manifest.json").write_text(json.dumps(manifest))
+    write_manifest(run.folder, manifest)
     with pytest.raises(RunError, match="wanted the source that it was begun with"):
         train(run, QUIET)
 
@@ -269,7 +271,7 @@ def test_a_run_stopped_between_its_first_two_files_goes_on(finished, tmp_path):
     run = dataclasses.replace(finished, out=str(tmp_path / "copy"))
     run.folder.mkdir()
     manifest = json.loads((finished.folder / "manifest.json").read_text()) | {"status": "new"}
-    (run.folder / "manifest.json").write_text(json.dumps(manifest))
+    write_manifest(run.folder, manifest)
     train(run, QUIET)
     pd.testing.assert_frame_equal(records.read(run.folder), records.read(finished.folder))
 

@@ -21,12 +21,16 @@ def main() -> int:
     parser.add_argument("--workers", default="2", help="processes (default 2)")
     parser.add_argument("--counts", type=Path, default=counts.FILE, help="file of the counts, a JSON line a part")
     parser.add_argument("--page", type=Path, help="page whose table is to be this run's: docs/reliability.md")
+    parser.add_argument("--resume", action="store_true", help="leave out the tests that have passed by the counts")
     parser.add_argument("only", nargs="*", help="files of the suite, all by default")
     asked = parser.parse_args()
-    asked.counts.unlink(missing_ok=True)
+    kept = counts.resumed(asked.counts.read_text().splitlines()) if asked.resume and asked.counts.exists() else []
+    asked.counts.parent.mkdir(parents=True, exist_ok=True)
+    asked.counts.write_text("".join(f"{line}\n" for line in kept))
     command = [sys.executable, "-m", "pytest", "-m", "torture", "-n", asked.workers, "--dist", "load", "-rs"]
     command += asked.only or [str(Path(__file__).parent)]
     surroundings = {"TORTURE_ROUNDS": str(asked.rounds), "TORTURE_COUNTS": str(asked.counts.resolve())}
+    surroundings |= {"TORTURE_RESUME": "1"} if asked.resume else {}
     code = subprocess.run(command, cwd=ROOT, env={**os.environ, **surroundings}, check=False).returncode
     if asked.counts.exists():
         lines = asked.counts.read_text().splitlines()

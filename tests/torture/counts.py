@@ -1,4 +1,7 @@
-"""How many cases each part of the suite tried and lost: one JSON line a part, and the table of them."""
+"""How many cases each part of the suite tried and lost: one JSON line a part, and the table of them.
+
+A line {"done": test} says that a test passed, so that a run of the suite can go on in another sitting.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ablate.core.provenance import code_version
 from tests import ROOT
 
 ROUNDS = int(os.environ.get("TORTURE_ROUNDS", "3"))
@@ -54,12 +58,28 @@ class Part:
 
     def say(self) -> None:
         """Appends the part's line to the file, whatever other processes append."""
-        test = os.environ.get("PYTEST_CURRENT_TEST", "").partition("[")[0].partition(" ")[0]
+        test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0]
         line = {"part": self.name, "test": test, "tried": self.tried, "lost": len(self.lost)}
         line |= {"seconds": round(time.monotonic() - self.begun, 1), "rounds": ROUNDS, "examples": self.lost[:SHOWN]}
-        FILE.parent.mkdir(parents=True, exist_ok=True)
-        with FILE.open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        code = code_version()
+        write({**line, "commit": str(code["commit"])[:7] + "+" * bool(code["dirty"])})
+
+
+def write(line: dict[str, Any]) -> None:
+    FILE.parent.mkdir(parents=True, exist_ok=True)
+    with FILE.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def done(lines: list[str]) -> set[str]:
+    """Tests that have passed."""
+    return {line["done"] for line in map(json.loads, lines) if "done" in line}
+
+
+def resumed(lines: list[str]) -> list[str]:
+    """The lines without the parts of tests that have not passed, which are tried again as a whole."""
+    passed = done(lines)
+    return [line for line in lines if json.loads(line).get("test", next(iter(passed), "")) in passed]
 
 
 @contextmanager
@@ -78,14 +98,18 @@ def part(name: str) -> Iterator[Part]:
 
 def read(lines: list[str]) -> list[dict[str, Any]]:
     """The lines of a file, in the order of the parts' names."""
-    return sorted((json.loads(line) for line in lines), key=lambda one: one["part"])
+    return sorted((one for one in map(json.loads, lines) if "part" in one), key=lambda one: one["part"])
 
 
 def page(lines: list[str]) -> str:
     """The same as the table of docs/reliability.md."""
     rows = ["| part | test | tried | lost |", "|---|---|---:|---:|"]
-    rows += [f"| {p['part']} | `{p['test']}` | {p['tried']} | {p['lost']} |" for p in read(lines)]
-    return "\n".join(rows)
+    parts = read(lines)
+    rows += [f"| {p['part']} | `{p['test'].partition('[')[0]}` | {p['tried']} | {p['lost']} |" for p in parts]
+    rows += [f"| all | | {sum(p['tried'] for p in parts)} | {sum(p['lost'] for p in parts)} |"]
+    rounds, commits = (", ".join(dict.fromkeys(str(p[name]) for p in parts)) for name in ("rounds", "commit"))
+    hours = sum(p["seconds"] for p in parts) / 3600
+    return "\n".join([f"Rounds: {rounds}. Hours of one process: {hours:.1f}. Commits: {commits}.", "", *rows])
 
 
 def table(lines: list[str]) -> str:

@@ -17,12 +17,12 @@ Place = TypeVar("Place")  # a whole number, or an array or tensor of them
 class Grid(StrEnum):
     """Where the blocks of an answer are counted from.
 
-    sequence: position 0, as in training: the first block of an answer is what is left of the block in which the prompt
-    ends. answer: the first token of the answer (LLaDA, Nie et al., 2025).
+    answer: the first token of the answer (LLaDA, Nie et al., 2025). sequence: position 0, as in training: the first
+    block of an answer is what is left of the block in which the prompt ends.
     """
 
-    sequence = "sequence"
     answer = "answer"
+    sequence = "sequence"
 
 
 def block_of(place: Place, size: int, offset: int = 0) -> Place:

@@ -119,7 +119,7 @@ class Run:
     def grids(self) -> list[Grid]:
         """Where the blocks of its probes are counted from."""
         own = {stage.objective.grid for stage in self.regime.stages}
-        return self.budget.grids or [grid for grid in (Grid.answer, Grid.sequence) if grid in own | {Grid.answer}]
+        return self.budget.grids or [grid for grid in Grid if grid in own | {Grid.answer}]
 
     def corpus_for(self, domain: Domain, split: Split) -> Corpus:
         """The run's corpus under another domain or split; one instance of each, since real text loads its shards."""

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from ablate.core import records
+from ablate.core.blocks import Grid
 from ablate.core.validation import UsageError, path_of
 from ablate.studies.control import prove
 from ablate.studies.design import Study
@@ -41,7 +42,7 @@ def plan(assignment: Assignment) -> Plan:
             arms[arm.name] = composed[0].resolved()
         for name, quantities in prove(study, condition.name, arms).items():
             spent[condition.name, name] = quantities
-        for name, run in arms.items():
+        for name, run in on_one_grid(arms).items():
             for seed in study.seeds:
                 runs[Place(condition.name, name, seed)] = dataclasses.replace(run, seed=seed, out="", draw=False)
     _require_different(study, runs)
@@ -53,11 +54,23 @@ def plan(assignment: Assignment) -> Plan:
     return Plan(study, folder, runs, jobs_at, spent, decided_by(study), kept, found)
 
 
+def on_one_grid(arms: dict[str, Run]) -> dict[str, Run]:
+    """Arms that are all asked on the grids of any of them: the grid belongs to the question, whoever answers."""
+    grids = [grid for grid in Grid if any(grid in run.grids for run in arms.values())]
+    return {
+        name: run
+        if set(run.grids) == set(grids)
+        else dataclasses.replace(run, budget=dataclasses.replace(run.budget, grids=grids))
+        for name, run in arms.items()
+    }
+
+
 def _jobs(study: Study, runs: dict[Place, Run], home: Path) -> dict[Place, Job]:
     conditions, arms = ({setting.name: setting for setting in group} for group in (study.conditions, study.arms))
     found = {}
     for place, run in runs.items():
         words = study.words_of(conditions[place.condition], arms[place.arm], place.seed)
+        words += [f"budget.grids=[{','.join(run.budget.grids)}]"] * bool(run.budget.grids)
         words += [f"out={home / run.label}", f"cache={home / '.base'}", "draw=false"]
         name = f"{place.condition}/{place.arm}/seed{place.seed}"
         found[place] = Job(name, SCRIPT, tuple(words), home / run.label, (records.FILE,))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import itertools
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -31,9 +32,12 @@ def registered(fingerprint: str) -> str:
 
 def registered_labels(run: Run) -> Iterator[str]:
     """Labels that results may have for a resolved run: its own, that of before names changed, and both with the
-    precision that another kind of machine chooses, which changes rounding and not the question."""
-    for precision in dict.fromkeys((run.precision, Precision.fp32, Precision.bf16)):
-        made = run if precision is run.precision else dataclasses.replace(run, precision=precision)
+    precision that another kind of machine chooses, which changes rounding and not the question; and of before a study
+    asked all arms on one grid."""
+    before = dataclasses.replace(run, budget=dataclasses.replace(run.budget, grids=[]))
+    asked = [run, before] if run.budget.grids else [run]
+    for one, precision in itertools.product(asked, dict.fromkeys((run.precision, Precision.fp32, Precision.bf16))):
+        made = one if precision is run.precision else dataclasses.replace(one, precision=precision)
         fingerprint = made.fingerprint()
         yield made.label
         if (earlier := registered(fingerprint)) != fingerprint:

@@ -30,7 +30,7 @@ def test_masks_attention_and_answers_have_one_grid(size):
 @pytest.mark.parametrize("start", range(1, 9))
 def test_an_answer_is_cut_by_the_sequence_or_by_itself(size, start):
     answer_BL = (torch.arange(LENGTH) >= start)[None]
-    by_sequence, by_answer = (answer_blocks(answer_BL, size, grid)[0] for grid in Grid)
+    by_sequence, by_answer = (answer_blocks(answer_BL, size, grid)[0] for grid in (Grid.sequence, Grid.answer))
     assert (by_sequence[:start] == -1).all()
     assert (by_answer[:start] == -1).all()
     first = int((by_sequence == by_sequence[start]).sum())

@@ -12,6 +12,7 @@ from scipy import stats as scipy_stats
 
 from ablate.analysis import statistics
 from ablate.core import records
+from ablate.core.blocks import Grid
 from ablate.core.validation import UsageError
 from ablate.studies.control import ControlError, prove, spending
 from ablate.studies.design import Quantity, Setting, Study
@@ -25,7 +26,7 @@ from experiments.presets import studies
 from experiments.presets.followup_studies import STUDIES
 from experiments.study_runner import kept_results, plan_runs
 from experiments.study_runner.assignment import Assignment
-from experiments.study_runner.registered import registered
+from experiments.study_runner.registered import registered, registered_labels
 from tests import ROOT
 from tests.studies.test_outcomes import RUN as ROW
 
@@ -295,6 +296,22 @@ def test_committed_results_are_those_of_the_shipped_studies(tmp_path):
         for run in manifest["runs"].values():
             words = asked.words_of(settings["conditions"][run["condition"]], settings["arms"][run["arm"]], run["seed"])
             assert run["words"] == words
+
+
+def test_all_arms_are_asked_on_the_grids_of_any(tmp_path):
+    """The grid belongs to the question; what results have of before keeps its label."""
+    alone = plan_runs.plan(assignment(tmp_path, study(AR, BIDLLM)))
+    mixed = plan_runs.plan(assignment(tmp_path, study(AR, ("block", "regime=ar_to_block"))))
+    for place, run in mixed.runs.items():
+        assert run.grids == [Grid.answer, Grid.sequence]
+        words = mixed.jobs_at[place].words
+        assert ("budget.grids=[answer,sequence]" in words) == (place.arm == "ar")
+        assert jobs(RUN, [*words])[0].resolved().label == run.label
+    for place, run in alone.runs.items():
+        assert run.grids == [Grid.answer]
+        if place.arm == "ar":
+            assert run.label in registered_labels(mixed.runs[place])
+            assert run.label != mixed.runs[place].label
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=() if n == "regimes" else pytest.mark.slow) for n in STUDIES])

@@ -35,6 +35,7 @@ from ablate.core.records import FIXED_RATE, INFERENCE
 from ablate.core.rng import address
 from ablate.core.storage import WHERE, describe, digest
 from ablate.core.validation import path_of, require, require_ranges
+from ablate.decoding.predictor import OraclePredictor
 from ablate.decoding.protocol import Protocol
 from ablate.evaluation.contexts import Blocks, Contexts, ContextSampler, Decoder, RandomMasks
 from ablate.evaluation.metrics import UncertaintyBands, candidate_count, hill_numbers, regimes
@@ -243,7 +244,7 @@ def _decoders(survey: Survey, sizes: list[int]) -> list[Row]:
     pool = corpus.queries(min(2 * survey.questions, survey.rows), survey.seed)
     rows: list[Row] = []
     for size in sizes:
-        decoder = Decoder(lambda x_BL: corpus.oracle.posterior(x_BL).p_BLV.log(), Protocol(size))
+        decoder = Decoder(OraclePredictor(corpus.oracle), Protocol(size))
         samplers = (decoder, Blocks(size))
         met, shown = (
             sampler.draw(pool.tokens_BL, pool.answer_BL, mask_id, survey.seed).inputs_BL for sampler in samplers

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ablate.core.corpus import documents, unscored
+from ablate.core.corpus import Oracle, documents, unscored
 from ablate.model.transformer import Transformer
 from ablate.objectives.problem import Objective, predicting
 
@@ -46,3 +46,24 @@ class Predictor:
                 logp_BLV = logp_BLV[rows_B1, predicting(told_BL, self.objective.offset)]
                 logp_BLV[unscored(tokens_BL, self.boundary).to(device)] = -math.log(logp_BLV.shape[-1])
             return logp_BLV.to(tokens_BL.device)
+
+
+@dataclass(frozen=True)
+class OraclePredictor:
+    """The exact oracle as a model: predict(tokens_BL) -> logp_BLV, nats, float64.
+
+    So the errors of a decoder are seen apart from a network's. In a context of probability 0, which only a decoder can
+    make, it knows nothing: every symbol but MASK is as likely. Equal contexts are inferred once.
+    """
+
+    oracle: Oracle
+
+    def __call__(self, tokens_BL: Tensor) -> Tensor:
+        vocabulary = self.oracle.vocabulary
+        contexts, number_B = tokens_BL.unique(dim=0, return_inverse=True)
+        p_BLV = torch.full((*contexts.shape, len(vocabulary)), 1 / (len(vocabulary) - 1), dtype=torch.float64)
+        p_BLV[..., vocabulary.mask_id] = 0
+        possible_B = self.oracle.log_evidence(contexts) > -math.inf
+        if possible_B.any():
+            p_BLV[possible_B] = self.oracle.posterior(contexts[possible_B]).p_BLV
+        return p_BLV.log()[number_B]

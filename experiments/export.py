@@ -28,8 +28,9 @@ from ablate.model.tensor_files import write_safetensors
 from ablate.training.run_manifest import RunError
 from experiments.cli.guard import guarded, refuse
 from experiments.cli.places import require_place
-from experiments.hf_export import finished_run, model_card
-from experiments.hf_export.finished_run import Finished
+from experiments.finished_runs import run_folder
+from experiments.finished_runs.run_folder import Finished
+from experiments.hf_export import model_card
 from experiments.hf_export.tokenizer_files import tokenizer_files
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def main(words: list[str] | None = None) -> int:
         return 0
     try:
         run, out, dtype = _asked(words)
-        export(finished_run.read(run), out, dtype)
+        export(run_folder.read(run), out, dtype)
     except (UsageError, RunError, ValueError, OSError) as error:
         return refuse(error)
     print(f"{out}: {', '.join(sorted(path.name for path in out.iterdir()))}")

@@ -8,7 +8,7 @@ from typing import Any
 
 from ablate.decoding.protocol import Protocol
 from ablate.objectives.regime import Stage
-from experiments.hf_export.finished_run import Finished
+from experiments.finished_runs.run_folder import Finished
 
 PLAIN = """```python
 from transformers import AutoModelForCausalLM

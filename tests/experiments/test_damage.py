@@ -19,7 +19,7 @@ from ablate.training.checkpoint import FOLDER, checkpoints
 from ablate.training.run_manifest import RunError
 from ablate.training.train import train
 from experiments import verdicts
-from experiments.hf_export import finished_run
+from experiments.finished_runs import run_folder
 from experiments.study_runner import kept_results, plan_runs
 from tests import ROOT
 from tests.builders import tiny_run
@@ -80,10 +80,10 @@ def test_readers_name_the_damaged_records_of_a_run_and_what_to_type(finished, tm
 
 def test_an_export_does_not_read_a_damaged_configuration(finished, tmp_path):
     shutil.copytree(finished.folder, tmp_path / "run")
-    assert finished_run.read(tmp_path / "run").config["seed"] == 0
+    assert run_folder.read(tmp_path / "run").config["seed"] == 0
     flip(tmp_path / "run" / "config.yaml")
     with pytest.raises(RunError, match=r"config.yaml: wanted the content that manifest.json vouches for"):
-        finished_run.read(tmp_path / "run")
+        run_folder.read(tmp_path / "run")
 
 
 def test_what_cannot_be_restored_is_said(finished, tmp_path):

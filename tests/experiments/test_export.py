@@ -40,7 +40,7 @@ from ablate.training.train import train
 from experiments import export
 from experiments import run as run_script
 from experiments.cli import compose, run_command
-from experiments.hf_export import finished_run
+from experiments.finished_runs import run_folder
 from experiments.hf_export.tokenizer_files import tokenizer_files
 from experiments.presets.registry import CORPORA, MODELS, REGIMES
 from tests import ROOT
@@ -248,9 +248,9 @@ def test_nouns_come_back_from_plain_values():
     corpora = {name: corpus for name, corpus in CORPORA.items() if name != "noisy"}
     for group in (REGIMES, corpora, MODELS, {"yarn": QWEN3}):
         for one in group.values():
-            assert finished_run.config_of(json.loads(json.dumps(describe(one)))) == one
+            assert run_folder.config_of(json.loads(json.dumps(describe(one)))) == one
     noisy = synthetic_data.make("noisy", q=0.1)
-    assert finished_run.config_of(describe(noisy)) == noisy
+    assert run_folder.config_of(describe(noisy)) == noisy
 
 
 @needs_transformers

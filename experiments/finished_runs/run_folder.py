@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from ablate.core.corpus import Corpus, Split
 from ablate.core.manifest import MANIFEST, load, read_vouched
 from ablate.model.config import ModelConfig
 from ablate.model.rope import RopeScaling
@@ -37,6 +39,10 @@ class Finished:
     def objective(self) -> Objective:
         """As which the network was trained last, and is read."""
         return self.regime.stages[-1].objective
+
+    def of(self, split: Split) -> Corpus:
+        """Its corpus under another split."""
+        return dataclasses.replace(self.corpus, split=split)
 
 
 def read(folder: Path) -> Finished:

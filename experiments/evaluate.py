@@ -1,0 +1,58 @@
+"""Finished runs, decoded under many protocols: `python experiments/evaluate.py RUN... [orders=[...] paces=[...]]`
+
+What a score means depends on how answers are decoded. This decodes the same fresh questions under every combination of
+
+  block_sizes=[1,2,32]                               tokens a block
+  orders=[left_to_right,random,confidence]           also confidence_of_sample, margin, entropy, oracle_k (worlds)
+  paces=[tokens:1,tokens:4,all]                      also passes:N, threshold:P, dynamic:F
+  grids=[answer]                                     where blocks are counted from; also sequence
+
+and on the grid of the sequence moved by every offset measures the unclipped bound at
+
+  bounds=[]                                          block sizes, such as bounds=[4]
+
+questions=256 and contexts=2048 say of how many; seed=1000 which. oracle=true decodes with the exact oracle of the
+run's world as the model too: its errors are the decoder's own. Rows go to RUN/evaluation.parquet: the columns of
+records, and n, error (standard error of the mean), passes (forward passes a question) and seconds. What is there
+already is not measured again. Costs seconds a protocol.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+if not __package__:  # started by its path: what is imported is this package's or installed, nothing else
+    sys.path.insert(0, os.path.realpath(f"{__file__}/../.."))
+    __import__("experiments")
+
+from ablate.core.terminal import terminal
+from ablate.core.validation import UsageError
+from experiments.cli.guard import guarded
+from experiments.finished_runs.evaluation import read
+
+
+def main(words: list[str] | None = None) -> int:
+    """Exit code 0 where everything was measured. Raises UsageError for what cannot be."""
+    words = sys.argv[1:] if words is None else words
+    if {"--help", "-h"} & {*words}:
+        print(__doc__)
+        return 0
+    try:
+        asked = read(words)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    from experiments.finished_runs.measure import evaluated
+    from experiments.finished_runs.table import table
+
+    console = terminal()
+    for run in asked.runs:
+        rows = evaluated(run, asked)
+        console.width = max(console.width, 110)
+        console.print(table(run.name, rows))
+        console.print(f"  {run / 'evaluation.parquet'}", soft_wrap=True)
+    return 0
+
+
+if __name__ == "__main__":
+    guarded(main)

@@ -1,0 +1,69 @@
+"""What is asked of evaluate.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from ablate.core.blocks import Grid
+from ablate.core.validation import UsageError, path_of, require_ranges
+from ablate.decoding.protocol import Order, Pace
+
+LISTS = {"block_sizes": int, "orders": Order, "paces": Pace.read, "grids": Grid, "bounds": int}
+NUMBERS = {"questions": (1, 10**6), "contexts": (2, 10**6), "seed": (0, 2**63 - 1)}
+
+
+@dataclass
+class Evaluation:
+    """What is asked of finished runs. Raises ValueError for values out of range."""
+
+    runs: list[Path]
+    block_sizes: list[int] = field(default_factory=lambda: [1, 2, 32])
+    orders: list[Order] = field(default_factory=lambda: [Order.left_to_right, Order.random, Order.confidence])
+    paces: list[str] = field(default_factory=lambda: ["tokens:1", "tokens:4", "all"])
+    grids: list[Grid] = field(default_factory=lambda: [Grid.answer])
+    bounds: list[int] = field(default_factory=list)
+    questions: int = 256
+    contexts: int = 2048
+    seed: int = 1000
+    oracle: bool = False
+
+    def __post_init__(self) -> None:
+        require_ranges(self, NUMBERS)
+        if not isinstance(self.oracle, bool):
+            raise UsageError(f"oracle: wanted true or false, got {self.oracle!r}; type oracle=true")
+        for name, kind in LISTS.items():
+            values = getattr(self, name)
+            if not isinstance(values, list):
+                raise UsageError(f"{name}: wanted a list, got {values!r}; type {name}=[{values}]")
+            try:
+                found = [kind(value) for value in values]
+            except (TypeError, ValueError) as error:
+                raise UsageError(f"{name}: {error}") from None
+            if kind is int and any(isinstance(w, bool) or v < 1 or v != w for v, w in zip(found, values, strict=True)):
+                raise UsageError(f"{name}: wanted whole numbers of 1 or more, got {values}; type {name}=[4]")
+            setattr(self, name, [str(value) if name == "paces" else value for value in found])
+
+
+def read(words: list[str]) -> Evaluation:
+    """What was typed. Raises UsageError for what cannot be evaluated."""
+    import yaml
+
+    known = [f.name for f in fields(Evaluation) if f.name != "runs"]
+    keys: dict[str, Any] = {}
+    places = []
+    for word in words:
+        name, equals, value = word.partition("=")
+        if word.startswith("-") or (equals and name not in known and not Path(word).exists()):
+            raise UsageError(f"{word}: wanted RUN folders and {', '.join(known)}; type --help")
+        if not equals or name not in known:
+            places.append(path_of("RUN", word))
+            continue
+        try:
+            keys[name] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise UsageError(f"{word}: wanted {name}=VALUE or {name}=[VALUE,VALUE]; type --help") from None
+    if not places:
+        raise UsageError("evaluate: wanted one or more folders of finished runs, got none; type runs/NAME")
+    return Evaluation(places, **keys)

@@ -1,0 +1,154 @@
+"""Rows of a finished run's evaluation, one protocol after another, each kept as soon as it is there.
+
+Shapes: B questions, L positions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from ablate.compute.device import Device, Precision, attention_form
+from ablate.compute.execution import load_weights
+from ablate.core import records
+from ablate.core.blocks import Grid
+from ablate.core.corpus import Corpus, Split
+from ablate.core.validation import UsageError
+from ablate.decoding.loop import decode
+from ablate.decoding.predictor import OraclePredictor, Predict, Predictor
+from ablate.decoding.protocol import Protocol
+from ablate.evaluation.contexts import Blocks
+from ablate.evaluation.score_rows import score_rows
+from ablate.model.transformer import Transformer
+from ablate.training.checkpoint import final_weights
+from experiments.finished_runs import run_folder
+from experiments.finished_runs.evaluation import Evaluation
+
+FILE = "evaluation.parquet"
+# question_seed: of the questions or sequences asked, n of them. error: standard error of the mean over these. passes:
+# forward passes a question
+OWN = {"question_seed": "int64", "n": "int64", "error": "float64", "passes": "float64", "seconds": "float64"}
+COLUMNS = {**records.COLUMNS, **OWN}
+ORACLE = "oracle"  # objective of the rows whose model is the exact oracle
+CHUNK = 256  # sequences read at once
+Row = dict[str, Any]
+Frame = Any  # a pandas frame or one row of it, whose columns no type checker knows
+
+
+@dataclass(frozen=True)
+class Model:
+    """What is asked. attention_size: blocks in which it attends, 0 for none."""
+
+    name: str
+    predict: Predict
+    attention_size: int = 0
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of an evaluation: the columns that its rows have in common, and what measures them."""
+
+    where: Row
+    measure: Callable[[], list[Row]]
+
+
+def evaluated(folder: Path, asked: Evaluation) -> Frame:
+    """All rows of the run's evaluation, those asked for among them. Raises UsageError for what cannot be measured."""
+    run = run_folder.read(folder)
+    path = folder / FILE
+    rows: Frame = records.read(path, COLUMNS) if path.exists() else records.table([], COLUMNS)
+    common = _common(folder) | {"question_seed": asked.seed}
+    for model in _models(run, asked):
+        for part in (*_decoded(model, run.of(Split.test), asked), *_bounds(model, run.of(Split.train), asked)):
+            where = {**common, "objective": model.name, **part.where}
+            if not _there(rows, where):
+                fresh = records.table([{**where, **row} for row in part.measure()], COLUMNS)
+                rows = fresh if rows.empty else pd.concat([rows, fresh], ignore_index=True)
+                records.write(rows, path, COLUMNS)
+    return rows
+
+
+def _there(rows: Frame, where: Row) -> bool:
+    same = pd.Series(True, index=rows.index)
+    for name, value in where.items():
+        if value is not None and name != "offset":
+            same &= rows[name] == value
+    return bool(same.any())
+
+
+def _common(folder: Path) -> Row:
+    """Where the run stood at its end, from its records."""
+    last: Frame = records.read(folder).sort_values(["stage", "step"]).iloc[-1]
+    names = ("run", "corpus", "regime", "seed", "stage", "step", "tokens", "loss_tokens", "flops", "domain")
+    blank = {"question": None, "passes": None, "seconds": None, **records.NO_BLOCKS}
+    return {**{name: last[name] for name in names}, **blank}
+
+
+def _models(run: run_folder.Finished, asked: Evaluation) -> Iterator[Model]:
+    weights, v = final_weights(run.folder), run.corpus.vocabulary
+    form = attention_form(Device.cpu, Precision.fp32)
+    network = Transformer(run.shape, len(weights["embedding.weight"]), v.mask_id, form, tokens=len(v))
+    load_weights(network, weights)
+    yield Model(run.objective.label, Predictor(network.eval(), run.objective, v.boundary), run.objective.reading.size)
+    if asked.oracle:
+        oracle = run.of(Split.test).oracle
+        if oracle is None:
+            raise UsageError(f"oracle=true: wanted a world, got {run.corpus.name}, which has no oracle; leave it out")
+        yield Model(ORACLE, OraclePredictor(oracle))
+
+
+def _decoded(model: Model, corpus: Corpus, asked: Evaluation) -> Iterator[Part]:
+    """The same fresh questions under every protocol."""
+    query, mask_id = corpus.queries(asked.questions, asked.seed), corpus.vocabulary.mask_id
+    options = {"seed": asked.seed, "oracle": corpus.oracle, "attention_size": model.attention_size}
+
+    def scores(protocol: Protocol) -> list[Row]:
+        found = decode(model.predict, query.prompt(mask_id), query.answer_BL, protocol, mask_id, **options)
+        right_B = query.verify(found.tokens_BL)
+        errors = {"score": error_of(right_B), "exact": error_of((right_B == 1).double())}
+        spent = {"passes": float(found.passes_B.double().mean()), "seconds": found.seconds}
+        rows = score_rows([found], query, mask_id, corpus.oracle)
+        return [{**row, **spent, "error": errors.get(str(row["metric"]), math.nan)} for row in rows]
+
+    for grid, size, order, pace in product(asked.grids, asked.block_sizes, asked.orders, asked.paces):
+        protocol = Protocol(size, order, pace, grid)
+        where = {"contexts": "decode", "block_size": size, "grid": str(grid), "order": str(order), "pace": pace}
+        where |= {"split": str(corpus.split), "n": len(query.tokens_BL), "protocol": protocol.rest}
+        yield Part(where, partial(scores, protocol))
+
+
+def _bounds(model: Model, corpus: Corpus, asked: Evaluation) -> Iterator[Part]:
+    """Bits a token of whole fresh sequences, unclipped, in blocks counted from position 0 and from every offset."""
+    for size in asked.bounds:
+        where = {"contexts": "bound", "block_size": size, "grid": str(Grid.sequence), "metric": "bits"}
+        where |= {"split": str(corpus.split), "n": asked.contexts}
+        yield Part(where, partial(_bound, model, size, corpus, asked))
+
+
+def _bound(model: Model, size: int, corpus: Corpus, asked: Evaluation) -> list[Row]:
+    tokens_BL = corpus.batch(range(asked.contexts), asked.seed)
+    scored_BL = torch.ones_like(tokens_BL, dtype=torch.bool)
+    scored_BL[:, 0] = False
+    rows = []
+    for offset in range(size):
+        sampler = Blocks(size, grid=Grid.sequence, offset=offset)
+        contexts = sampler.draw(tokens_BL, scored_BL, corpus.vocabulary.mask_id, asked.seed)
+        parts = zip(contexts.inputs_BL.split(CHUNK), tokens_BL.split(CHUNK), strict=True)
+        nats_BL = -torch.cat([model.predict(x_BL).gather(-1, y_BL[..., None])[..., 0] for x_BL, y_BL in parts])
+        bits_B = contexts.means(nats_BL.double() / math.log(2))
+        rows.append({"offset": offset, "value": float(bits_B.mean()), "error": error_of(bits_B)})
+    return rows
+
+
+def error_of(values_B: Tensor) -> float:
+    """Standard error of the mean over questions; nan of a single one."""
+    return float(values_B.double().std() / math.sqrt(len(values_B)))

@@ -1,0 +1,86 @@
+"""Finished runs under many protocols: tidy rows, kept as they come, and words that are refused in one line."""
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from ablate.core import records
+from ablate.core.blocks import Grid
+from ablate.core.validation import UsageError
+from ablate.decoding.protocol import Order
+from ablate.objectives.block_diffusion import BlockDiffusion
+from ablate.objectives.regime import Regime, Stage
+from ablate.training.train import train
+from experiments import evaluate
+from experiments.finished_runs import measure
+from experiments.finished_runs.evaluation import read
+from tests.builders import tiny_run
+
+FEW = ["block_sizes=[1,8]", "orders=[random,oracle_k]", "paces=[tokens:1,all]", "questions=6", "contexts=40"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    regime = Regime("block", [Stage(BlockDiffusion(2), 1.0, warmup=2)])
+    run = tiny_run(tmp_path_factory.mktemp("evaluated"), regime=regime)
+    train(run, Console(quiet=True))
+    return run.folder
+
+
+def test_every_combination_is_a_row_of_each_metric_with_its_error(finished, capsys):
+    words = [str(finished), *FEW, "grids=[answer,sequence]", "bounds=[2]", "oracle=true"]
+    assert evaluate.main(words) == 0
+    rows = records.read(finished / measure.FILE, measure.COLUMNS)
+    decoded = rows[rows["contexts"] == "decode"]
+    assert decoded.groupby("objective").size().to_dict() == {"BlockDiffusion(2)": 16 * 5, "oracle": 16 * 5}
+    assert set(decoded["metric"]) == {"score", "exact", "tokens_a_pass", "left_to_right", "inconsistent"}
+    assert decoded.loc[decoded["metric"].isin(["score", "exact"]), "error"].notna().all()
+    assert (decoded["n"] == 6).all()
+    one = decoded[(decoded["pace"] == "tokens:1") & (decoded["metric"] == "tokens_a_pass")]
+    assert (one["value"] == 1).all()
+    bound = rows[rows["contexts"] == "bound"]
+    assert sorted(bound["offset"]) == [0, 0, 1, 1]
+    assert (bound["n"] == 40).all()
+    said = capsys.readouterr().out
+    assert "oracle" in said
+    assert "bound, offset 1" in said
+
+
+def test_what_is_there_is_not_measured_again(finished, monkeypatch):
+    asked = read([str(finished), *FEW])
+    before = measure.evaluated(finished, asked)
+    monkeypatch.setattr(measure, "decode", None)
+    pd.testing.assert_frame_equal(measure.evaluated(finished, asked), before)
+    more = read([str(finished), *FEW[:-2], "questions=7"])
+    with pytest.raises(TypeError):  # other questions are asked
+        measure.evaluated(finished, more)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "wanted one or more folders of finished runs"),
+        (["x", "order=random"], "order=random: wanted RUN folders and block_sizes, orders"),
+        (["x", "--fast"], "--fast: wanted RUN folders"),
+        (["x", "orders=[sideways]"], "orders: 'sideways' is not a valid Order"),
+        (["x", "orders=random"], r"orders: wanted a list, got 'random'; type orders=\[random\]"),
+        (["x", "paces=[fast]"], "paces: pace: wanted tokens:N"),
+        (["x", "block_sizes=[0]"], "block_sizes: wanted whole numbers"),
+        (["x", "block_sizes=[true]"], "block_sizes: wanted whole numbers"),
+        (["x", "block_sizes=[1.5]"], "block_sizes: wanted whole numbers"),
+        (["x", "questions=0"], "questions: wanted 1"),
+        (["x", "oracle=perhaps"], "oracle: wanted true or false"),
+        (["x", "paces=[a"], "wanted paces=VALUE"),
+        (["nowhere"], "nowhere: wanted the folder of a run"),
+    ],
+)
+def test_other_words_are_refused(words, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=said):
+        evaluate.main(words)
+    assert not list(tmp_path.iterdir())
+
+
+def test_orders_and_grids_are_read_by_name():
+    asked = read(["x", "orders=[margin]", "grids=[sequence]", "paces=[dynamic:0.5]"])
+    assert (asked.orders, asked.grids, asked.paces) == ([Order.margin], [Grid.sequence], ["dynamic:0.5"])

@@ -29,6 +29,7 @@ from figures.contexts import candidates_by_sampler, learning_cost, tabular_and_n
 from figures.drawing import sampler_labels, style
 from figures.drawing.figure_rows import Desk, Drawing, Rows
 from figures.learning import (
+    decoding_paces,
     excess_bits,
     outcomes_by_arm,
     parameter_importance,
@@ -136,6 +137,12 @@ def surveyed(folder: str, words: str, *apart: str) -> Rows:
 
 
 KNOWN, TABLES = surveyed("knowledge/trace", "", "corpus"), surveyed("null_theory/1024", "questions=1024 ")
+PACES = Rows(
+    "decoding/evaluation.parquet",
+    lambda path: records.read(path, records.EVALUATION),
+    "python experiments/evaluate.py runs/NAME oracle=true out=results/decoding",
+    ("corpus",),
+)
 JUDGED = Rows("verdicts.parquet", read_verdicts, "python experiments/verdicts.py", ("kind",))
 FIGURES = {
     "paper_training_dynamics": Drawing(paper_training_dynamics.draw),
@@ -151,6 +158,7 @@ FIGURES = {
     "visits_and_mismatch": Drawing(visits_and_mismatch.draw, KNOWN),
     "learning_cost": Drawing(learning_cost.draw, KNOWN),
     "null_theory": Drawing(tabular_and_network.draw, study("regimes", metric="excess_bits", corpus="trace"), TABLES),
+    "decoding_paces": Drawing(decoding_paces.draw, PACES),
     "sweep_map": Drawing(sweep_map.draw, sweep("trials", sweep_map.COLUMNS, "sweep")),
     "importance": Drawing(parameter_importance.draw, sweep("importance", parameter_importance.COLUMNS, "importance")),
     "verdicts": Drawing(prediction_verdicts.draw, JUDGED),

@@ -7,14 +7,20 @@ What a score means depends on how answers are decoded. This decodes the same fre
   paces=[tokens:1,tokens:4,all]                      also passes:N, threshold:P, dynamic:F
   grids=[answer]                                     where blocks are counted from; also sequence
 
+where wanted, draws as many whole sequences of a world under each (temperature 1), to see which break a rule,
+
+  sequences=0                                        such as sequences=1000
+
 and on the grid of the sequence moved by every offset measures the unclipped bound at
 
   bounds=[]                                          block sizes, such as bounds=[4]
 
 questions=256 and contexts=2048 say of how many; seed=1000 which. oracle=true decodes with the exact oracle of the
-run's world as the model too: its errors are the decoder's own. Rows go to RUN/evaluation.parquet: the columns of
-records, and n, error (standard error of the mean), passes (forward passes a question) and seconds. What is there
-already is not measured again. Costs seconds a protocol.
+run's world as the model too: the rules that it breaks are the decoder's doing.
+
+Rows go to RUN/evaluation.parquet: the columns of records, and n, error (standard error of the mean), passes (forward
+passes a question) and seconds. What is there already is not measured again. out=FOLDER keeps the rows of all these runs
+in FOLDER/evaluation.parquet too, from which `python paper_figs.py decoding_paces` draws. Costs seconds a protocol.
 """
 
 from __future__ import annotations
@@ -26,8 +32,9 @@ if not __package__:  # started by its path: what is imported is this package's o
     sys.path.insert(0, os.path.realpath(f"{__file__}/../.."))
     __import__("experiments")
 
+from ablate.core import records
 from ablate.core.terminal import terminal
-from ablate.core.validation import UsageError
+from ablate.core.validation import UsageError, path_of
 from experiments.cli.guard import guarded
 from experiments.finished_runs.evaluation import read
 
@@ -42,15 +49,21 @@ def main(words: list[str] | None = None) -> int:
         asked = read(words)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    from experiments.finished_runs.measure import evaluated
+    import pandas as pd
+
+    from experiments.finished_runs.measure import FILE, evaluated
     from experiments.finished_runs.table import table
 
     console = terminal()
+    found = []
     for run in asked.runs:
-        rows = evaluated(run, asked)
-        console.width = max(console.width, 110)
+        found.append(rows := evaluated(run, asked))
+        console.width = max(console.width, 165)  # a number cut short is lost
         console.print(table(run.name, rows))
-        console.print(f"  {run / 'evaluation.parquet'}", soft_wrap=True)
+        console.print(f"  {run / FILE}", soft_wrap=True)
+    if asked.out:
+        records.write(pd.concat(found, ignore_index=True), path_of("out", asked.out) / FILE, records.EVALUATION)
+        console.print(f"  {path_of('out', asked.out) / FILE}", soft_wrap=True)
     return 0
 
 

@@ -45,6 +45,11 @@ COLUMNS = {
 }
 # Of a study: arms are compared within a condition.
 STUDY = {"study": "str", "condition": "str", "arm": "str", **COLUMNS}
+# Of an evaluation of finished runs; its contexts may be "sequence", which is drawn whole. question_seed: of the n
+# questions or sequences asked. error: standard error of the mean over these. passes: forward passes a question.
+EVALUATION = {**COLUMNS, "question_seed": "int64", "n": "int64", "error": "float64"}
+EVALUATION |= {"passes": "float64", "seconds": "float64"}
+ORACLE = "oracle"  # objective of its rows whose model is the exact oracle
 # Of a survey, which measures a corpus before any training. rate: fixed mask rate, of samplers that have one. asked:
 # tokens asked for, "all" scored ones or "answers". weight: "loss" if each asked token counts as in the loss, "token" if
 # all count alike. infer: context sampler of inference that a mismatch or a cost refers to. "" where none applies.

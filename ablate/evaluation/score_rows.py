@@ -13,6 +13,7 @@ from torch import Tensor
 from ablate.core.blocks import offset_of
 from ablate.core.corpus import Oracle, Query
 from ablate.decoding.answers import Decoded
+from ablate.decoding.protocol import Protocol
 
 Row = dict[str, object]
 
@@ -37,17 +38,20 @@ def score_rows(found: Sequence[Decoded], query: Query, mask_id: int, oracle: Ora
         }
         if id(decoded) in impossible:
             values["inconsistent"] = impossible[id(decoded)]
-        where: Row = {
-            "contexts": "decode",
-            "block_size": p.block_size,
-            "grid": str(p.grid),
-            "offset": offset_of(query.answer_BL, p.block_size, p.grid),
-            "order": str(p.order),
-            "pace": p.pace,
-            "protocol": p.rest,
-        }
+        where = {"contexts": "decode", **named(p), "offset": offset_of(query.answer_BL, p.block_size, p.grid)}
         rows += [{"metric": metric, **where, "value": value} for metric, value in values.items()]
     return rows
+
+
+def named(protocol: Protocol) -> Row:
+    """A protocol as columns of records."""
+    return {
+        "block_size": protocol.block_size,
+        "grid": str(protocol.grid),
+        "order": str(protocol.order),
+        "pace": protocol.pace,
+        "protocol": protocol.rest,
+    }
 
 
 def left_to_right(order_BL: Tensor) -> float:

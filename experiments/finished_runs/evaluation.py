@@ -11,7 +11,7 @@ from ablate.core.validation import UsageError, path_of, require_ranges
 from ablate.decoding.protocol import Order, Pace
 
 LISTS = {"block_sizes": int, "orders": Order, "paces": Pace.read, "grids": Grid, "bounds": int}
-NUMBERS = {"questions": (1, 10**6), "contexts": (2, 10**6), "seed": (0, 2**63 - 1)}
+NUMBERS = {"questions": (1, 10**6), "sequences": (0, 10**6), "contexts": (2, 10**6), "seed": (0, 2**63 - 1)}
 
 
 @dataclass
@@ -25,9 +25,11 @@ class Evaluation:
     grids: list[Grid] = field(default_factory=lambda: [Grid.answer])
     bounds: list[int] = field(default_factory=list)
     questions: int = 256
+    sequences: int = 0
     contexts: int = 2048
     seed: int = 1000
     oracle: bool = False
+    out: str = ""
 
     def __post_init__(self) -> None:
         require_ranges(self, NUMBERS)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -23,22 +23,18 @@ from ablate.core import records
 from ablate.core.blocks import Grid
 from ablate.core.corpus import Corpus, Split
 from ablate.core.validation import UsageError
+from ablate.decoding.answers import Decoded
 from ablate.decoding.loop import decode
 from ablate.decoding.predictor import OraclePredictor, Predict, Predictor
 from ablate.decoding.protocol import Protocol
 from ablate.evaluation.contexts import Blocks
-from ablate.evaluation.score_rows import score_rows
+from ablate.evaluation.score_rows import left_to_right, named, score_rows
 from ablate.model.transformer import Transformer
 from ablate.training.checkpoint import final_weights
 from experiments.finished_runs import run_folder
 from experiments.finished_runs.evaluation import Evaluation
 
 FILE = "evaluation.parquet"
-# question_seed: of the questions or sequences asked, n of them. error: standard error of the mean over these. passes:
-# forward passes a question
-OWN = {"question_seed": "int64", "n": "int64", "error": "float64", "passes": "float64", "seconds": "float64"}
-COLUMNS = {**records.COLUMNS, **OWN}
-ORACLE = "oracle"  # objective of the rows whose model is the exact oracle
 CHUNK = 256  # sequences read at once
 Row = dict[str, Any]
 Frame = Any  # a pandas frame or one row of it, whose columns no type checker knows
@@ -46,10 +42,14 @@ Frame = Any  # a pandas frame or one row of it, whose columns no type checker kn
 
 @dataclass(frozen=True)
 class Model:
-    """What is asked. attention_size: blocks in which it attends, 0 for none."""
+    """What is asked: a network, or the oracles of questions and of sequences, which are of two splits.
+
+    attention_size: blocks in which it attends, 0 for none.
+    """
 
     name: str
-    predict: Predict
+    answers: Predict
+    sequences: Predict
     attention_size: int = 0
 
 
@@ -65,15 +65,18 @@ def evaluated(folder: Path, asked: Evaluation) -> Frame:
     """All rows of the run's evaluation, those asked for among them. Raises UsageError for what cannot be measured."""
     run = run_folder.read(folder)
     path = folder / FILE
-    rows: Frame = records.read(path, COLUMNS) if path.exists() else records.table([], COLUMNS)
+    rows: Frame = records.read(path, records.EVALUATION) if path.exists() else records.table([], records.EVALUATION)
     common = _common(folder) | {"question_seed": asked.seed}
     for model in _models(run, asked):
-        for part in (*_decoded(model, run.of(Split.test), asked), *_bounds(model, run.of(Split.train), asked)):
+        parts = [*_answers(model, run.of(Split.test), asked), *_bounds(model, run.of(Split.train), asked)]
+        if asked.sequences:
+            parts += _sequences(model, run, asked)
+        for part in parts:
             where = {**common, "objective": model.name, **part.where}
             if not _there(rows, where):
-                fresh = records.table([{**where, **row} for row in part.measure()], COLUMNS)
+                fresh = records.table([{**where, **row} for row in part.measure()], records.EVALUATION)
                 rows = fresh if rows.empty else pd.concat([rows, fresh], ignore_index=True)
-                records.write(rows, path, COLUMNS)
+                records.write(rows, path, records.EVALUATION)
     return rows
 
 
@@ -98,32 +101,66 @@ def _models(run: run_folder.Finished, asked: Evaluation) -> Iterator[Model]:
     form = attention_form(Device.cpu, Precision.fp32)
     network = Transformer(run.shape, len(weights["embedding.weight"]), v.mask_id, form, tokens=len(v))
     load_weights(network, weights)
-    yield Model(run.objective.label, Predictor(network.eval(), run.objective, v.boundary), run.objective.reading.size)
+    predict = Predictor(network.eval(), run.objective, v.boundary)
+    yield Model(run.objective.label, predict, predict, run.objective.reading.size)
     if asked.oracle:
-        oracle = run.of(Split.test).oracle
-        if oracle is None:
+        test, train = (run.of(split).oracle for split in (Split.test, Split.train))
+        if test is None or train is None:
             raise UsageError(f"oracle=true: wanted a world, got {run.corpus.name}, which has no oracle; leave it out")
-        yield Model(ORACLE, OraclePredictor(oracle))
+        yield Model(records.ORACLE, OraclePredictor(test), OraclePredictor(train))
 
 
-def _decoded(model: Model, corpus: Corpus, asked: Evaluation) -> Iterator[Part]:
+def _answers(model: Model, corpus: Corpus, asked: Evaluation) -> Iterator[Part]:
     """The same fresh questions under every protocol."""
     query, mask_id = corpus.queries(asked.questions, asked.seed), corpus.vocabulary.mask_id
     options = {"seed": asked.seed, "oracle": corpus.oracle, "attention_size": model.attention_size}
 
     def scores(protocol: Protocol) -> list[Row]:
-        found = decode(model.predict, query.prompt(mask_id), query.answer_BL, protocol, mask_id, **options)
+        found = decode(model.answers, query.prompt(mask_id), query.answer_BL, protocol, mask_id, **options)
         right_B = query.verify(found.tokens_BL)
         errors = {"score": error_of(right_B), "exact": error_of((right_B == 1).double())}
-        spent = {"passes": float(found.passes_B.double().mean()), "seconds": found.seconds}
         rows = score_rows([found], query, mask_id, corpus.oracle)
-        return [{**row, **spent, "error": errors.get(str(row["metric"]), math.nan)} for row in rows]
+        return [{**row, **_spent(found), "error": errors.get(str(row["metric"]), math.nan)} for row in rows]
 
+    for protocol in _protocols(asked):
+        where = {"contexts": "decode", "split": str(corpus.split), "n": len(query.tokens_BL)}
+        yield Part(where | named(protocol), partial(scores, protocol))
+
+
+def _sequences(model: Model, run: run_folder.Finished, asked: Evaluation) -> Iterator[Part]:
+    """Whole sequences, all but their first token drawn: which share breaks no rule of the world."""
+    corpus = run.of(Split.train)
+    judge = run.of(Split.whole).oracle if Split.whole in corpus.splits else corpus.oracle
+    if judge is None:
+        raise UsageError(f"sequences={asked.sequences}: wanted a world, whose oracle knows its rules; leave it out")
+    first_BL, mask_id = corpus.batch(range(asked.sequences), asked.seed), corpus.vocabulary.mask_id
+    drawn_BL = torch.arange(corpus.length).expand_as(first_BL) > 0
+    options = {"seed": asked.seed, "oracle": corpus.oracle, "attention_size": model.attention_size}
+
+    def legal(protocol: Protocol) -> list[Row]:
+        found = decode(model.sequences, first_BL, drawn_BL, protocol, mask_id, **options)
+        possible_B = (judge.log_evidence(found.tokens_BL) > -math.inf).double()
+        values = {"possible": float(possible_B.mean()), "tokens_a_pass": found.tokens_a_pass}
+        values["left_to_right"] = left_to_right(found.order_BL)
+        errors = {"possible": error_of(possible_B)}
+        return [
+            {"metric": metric, "value": value, "error": errors.get(metric, math.nan), **_spent(found)}
+            for metric, value in values.items()
+        ]
+
+    for protocol in _protocols(asked):
+        warm = replace(protocol, temperature=1.0)
+        where = {"contexts": "sequence", "split": str(corpus.split), "n": asked.sequences}
+        yield Part(where | named(warm), partial(legal, warm))
+
+
+def _protocols(asked: Evaluation) -> Iterator[Protocol]:
     for grid, size, order, pace in product(asked.grids, asked.block_sizes, asked.orders, asked.paces):
-        protocol = Protocol(size, order, pace, grid)
-        where = {"contexts": "decode", "block_size": size, "grid": str(grid), "order": str(order), "pace": pace}
-        where |= {"split": str(corpus.split), "n": len(query.tokens_BL), "protocol": protocol.rest}
-        yield Part(where, partial(scores, protocol))
+        yield Protocol(size, order, pace, grid)
+
+
+def _spent(decoded: Decoded) -> Row:
+    return {"passes": float(decoded.passes_B.double().mean()), "seconds": decoded.seconds}
 
 
 def _bounds(model: Model, corpus: Corpus, asked: Evaluation) -> Iterator[Part]:
@@ -143,7 +180,7 @@ def _bound(model: Model, size: int, corpus: Corpus, asked: Evaluation) -> list[R
         sampler = Blocks(size, grid=Grid.sequence, offset=offset)
         contexts = sampler.draw(tokens_BL, scored_BL, corpus.vocabulary.mask_id, asked.seed)
         parts = zip(contexts.inputs_BL.split(CHUNK), tokens_BL.split(CHUNK), strict=True)
-        nats_BL = -torch.cat([model.predict(x_BL).gather(-1, y_BL[..., None])[..., 0] for x_BL, y_BL in parts])
+        nats_BL = -torch.cat([model.sequences(x_BL).gather(-1, y_BL[..., None])[..., 0] for x_BL, y_BL in parts])
         bits_B = contexts.means(nats_BL.double() / math.log(2))
         rows.append({"offset": offset, "value": float(bits_B.mean()), "error": error_of(bits_B)})
     return rows

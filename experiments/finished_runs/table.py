@@ -7,37 +7,36 @@ from typing import Any
 
 from rich.table import Table
 
+CAPTION = (
+    "± standard error over the n questions. left to right: share of tokens revealed when all on their left were. "
+    "impossible: share of questions in which the decoder met a state that the oracle holds impossible. Of sequences, "
+    "wholly right are those that break no rule."
+)
 Frame = Any  # a pandas frame or one row of it, whose columns no type checker knows
-BY = ["objective", "grid", "block_size", "order", "pace"]
+BY = ["objective", "contexts", "grid", "block_size", "order", "pace"]
 
 
 def table(title: str, rows: Frame) -> Table:
     """A line a protocol and a bound: mean and standard error, how many were asked, at which pace."""
-    shown = Table(title=title, title_justify="left")
-    for name in ("model", "grid", "block", "order", "pace"):
+    shown = Table(title=title, title_justify="left", caption=CAPTION, caption_justify="left")
+    for name in ("model", "asked", "grid", "block", "order", "pace"):
         shown.add_column(name, no_wrap=True)
-    for name in ("score", "exact", "in left-to-right place", "impossible", "tokens a pass", "n"):
-        shown.add_column(name, justify="right")
-    decoded = rows[rows["contexts"] == "decode"]
-    for key, part in decoded.groupby([*BY, "question_seed", "n"], sort=False):
+    for name in ("right", "wholly right", "left to right", "impossible", "tokens a pass", "n"):
+        shown.add_column(name, justify="right", no_wrap=True)
+    decoded = rows[rows["contexts"].isin(["decode", "sequence"])]
+    for (model, contexts, *protocol, _, n), part in decoded.groupby([*BY, "question_seed", "n"], sort=False):
         at = part.set_index("metric")
-        cells = [cell(at.loc[name]) for name in ("score", "exact")]
+        cells = [cell(at.loc[name]) if name in at.index else "" for name in ("score", "exact")]
         values = at["value"]
-        cells += [f"{values[name]:.2f}" if name in values else "-" for name in ("left_to_right", "inconsistent")]
-        shown.add_row(*map(str, key[:5]), *cells, f"{values['tokens_a_pass']:.2f}", str(key[-1]))
+        if contexts == "sequence":
+            cells = ["", cell(at.loc["possible"])]
+        cells += [f"{values[name]:.2f}" if name in values else "" for name in ("left_to_right", "inconsistent")]
+        asked = {"decode": "answer", "sequence": "sequence"}[contexts]
+        shown.add_row(model, asked, *map(str, protocol), *cells, f"{values['tokens_a_pass']:.2f}", str(n))
     shown.add_section()
     for _, row in rows[rows["contexts"] == "bound"].iterrows():
-        where = f"bound, offset {row['offset']}"
-        shown.add_row(
-            row["objective"],
-            row["grid"],
-            str(row["block_size"]),
-            where,
-            "",
-            f"{cell(row)} bits",
-            *[""] * 4,
-            str(row["n"]),
-        )
+        where = [row["objective"], "bound", row["grid"], str(row["block_size"]), f"offset {row['offset']}", ""]
+        shown.add_row(*where, f"{cell(row)} bits", *[""] * 4, str(row["n"]))
     return shown
 
 

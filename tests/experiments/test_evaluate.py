@@ -30,7 +30,7 @@ def finished(tmp_path_factory):
 def test_every_combination_is_a_row_of_each_metric_with_its_error(finished, capsys):
     words = [str(finished), *FEW, "grids=[answer,sequence]", "bounds=[2]", "oracle=true"]
     assert evaluate.main(words) == 0
-    rows = records.read(finished / measure.FILE, measure.COLUMNS)
+    rows = records.read(finished / measure.FILE, records.EVALUATION)
     decoded = rows[rows["contexts"] == "decode"]
     assert decoded.groupby("objective").size().to_dict() == {"BlockDiffusion(2)": 16 * 5, "oracle": 16 * 5}
     assert set(decoded["metric"]) == {"score", "exact", "tokens_a_pass", "left_to_right", "inconsistent"}

@@ -22,7 +22,20 @@ from ablate.core.storage import describe
 from ablate.core.terminal import terminal
 from ablate.training.run_config import Run
 from ablate.training.train import train
-from experiments import compare, export, knowledge, no_signal, one_step, plan, study, sweep, variance, verdicts, warmup
+from experiments import (
+    compare,
+    evaluate,
+    export,
+    knowledge,
+    no_signal,
+    one_step,
+    plan,
+    study,
+    sweep,
+    variance,
+    verdicts,
+    warmup,
+)
 from experiments.cli.command import Command
 from experiments.cli.compose import jobs
 from experiments.cli.entry import asked_for
@@ -52,6 +65,7 @@ PLAIN: dict[str, Callable[[list[str]], int]] = {
     "compare": compare.main,
     "export": export.main,
     "no_signal": no_signal.main,
+    "evaluate": evaluate.main,
 }
 HOSTILE = (
     *("", "0", "-1", "1", "2", "7", "1.5", "1e9", "1e400", "nan", "-inf", "2147483648", str(2**63), "1" + "0" * 40),

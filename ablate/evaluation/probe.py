@@ -150,9 +150,10 @@ class ProbeSet:
 
     def _scores(self, predict: Predict, attention_size: int) -> list[Row]:
         prompt_BL, answer_BL = self.query.prompt(self.mask_id), self.query.answer_BL
+        read = FirstPassShared(predict)
         found = [
             decode(
-                predict,
+                read,
                 prompt_BL,
                 answer_BL,
                 protocol,
@@ -169,4 +170,19 @@ class ProbeSet:
             for grid in self.probe.grids[1:]
             if decoded.protocol.block_size == 1
         ]
-        return score_rows(found, self.query, self.mask_id, self.oracle)
+        judge = self.oracle if self.probe.decoding else None  # which costs as much as a pass for each protocol
+        return score_rows(found, self.query, self.mask_id, judge)
+
+
+class FirstPassShared:
+    """`predict`, but what it is asked first is read once: every protocol begins with the same questions."""
+
+    def __init__(self, predict: Predict):
+        self.predict = predict
+        self.first: tuple[Tensor, Tensor] | None = None
+
+    def __call__(self, tokens_BL: Tensor) -> Tensor:
+        if self.first is None:
+            self.first = tokens_BL, self.predict(tokens_BL)
+        asked_BL, logp_BLV = self.first
+        return logp_BLV if torch.equal(asked_BL, tokens_BL) else self.predict(tokens_BL)

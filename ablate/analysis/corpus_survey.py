@@ -36,7 +36,7 @@ from ablate.core.rng import address
 from ablate.core.storage import WHERE, describe, digest
 from ablate.core.validation import path_of, require, require_ranges
 from ablate.decoding.predictor import OraclePredictor
-from ablate.decoding.protocol import Protocol
+from ablate.decoding.protocol import Order, Protocol
 from ablate.evaluation.contexts import Blocks, Contexts, ContextSampler, Decoder, RandomMasks
 from ablate.evaluation.metrics import UncertaintyBands, candidate_count, hill_numbers, regimes
 from ablate.evaluation.streaming import Summary
@@ -44,6 +44,11 @@ from ablate.noise.closed_forms import mask_pattern_entropy
 from ablate.noise.schedules import Linear
 
 Row = dict[str, Any]
+DECODERS = {  # by the value of the column infer
+    "decoder": (Order.confidence, "tokens:1"),
+    "decoder, four a pass": (Order.confidence, "tokens:4"),
+    "decoder, random order": (Order.random, "tokens:1"),
+}
 BLANK: Row = {"rate": None, "block_size": None, "asked": "", "weight": "", "infer": ""}
 QUANTILES = (0.5, 0.9, 0.99)
 
@@ -236,23 +241,20 @@ def _patterns(size: int) -> list[Row]:
 
 
 def _decoders(survey: Survey, sizes: list[int]) -> list[Row]:
-    """How well a classifier tells a confident decoder's contexts from those of training in blocks of that size.
+    """How well a classifier tells a decoder's contexts from those of training in blocks of that size, by protocol.
 
     The decoder's model is the oracle itself, so no error of a model is mixed in.
     """
     corpus, mask_id = survey.corpus, survey.corpus.vocabulary.mask_id
     pool = corpus.queries(min(2 * survey.questions, survey.rows), survey.seed)
-    rows: list[Row] = []
+    predict, rows = OraclePredictor(corpus.oracle), list[Row]()
     for size in sizes:
-        decoder = Decoder(OraclePredictor(corpus.oracle), Protocol(size))
-        samplers = (decoder, Blocks(size))
-        met, shown = (
-            sampler.draw(pool.tokens_BL, pool.answer_BL, mask_id, survey.seed).inputs_BL for sampler in samplers
-        )
-        told = two_sample_test(met, shown, mask_id, survey.seed)
-        common = {"context_sampler": f"block {size}", "block_size": size, "asked": "answers", "infer": "decoder"}
-        rows += [
-            {**common, "metric": "classifier_accuracy", "value": told.accuracy},
-            {**common, "metric": "classifier_p", "value": told.p},
-        ]
+        shown = Blocks(size).draw(pool.tokens_BL, pool.answer_BL, mask_id, survey.seed)
+        for name, (order, pace) in DECODERS.items():
+            sampler = Decoder(predict, Protocol(size, order, pace))
+            met = sampler.draw(pool.tokens_BL, pool.answer_BL, mask_id, survey.seed)
+            told = two_sample_test(met.inputs_BL, shown.inputs_BL, mask_id, survey.seed)
+            common = {"context_sampler": f"block {size}", "block_size": size, "asked": "answers", "infer": name}
+            values = {"classifier_accuracy": told.accuracy, "classifier_p": told.p}
+            rows += [{**common, "metric": metric, "value": value} for metric, value in values.items()]
     return rows

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ablate.core.records import INFERENCE
+from ablate.core.records import INFERENCE, under
 from figures.drawing import arms, curves, sampler_labels, style
 
 # Of every arm the context sampler that its first stage shows.
@@ -42,6 +42,7 @@ def draw(rows: pd.DataFrame, surveys: pd.DataFrame) -> Figure:
     surveys: rows of `records.SURVEY` with a column `shown`, how many asked tokens a table has learned from. ValueError
     where the rows hold no excess bits or mix corpora, or where the surveys are another world's.
     """
+    rows = under(rows)
     found = rows[(rows["metric"] == "excess_bits") & (rows["domain"] == "new") & rows["regime"].isin(TRAINED)]
     if found.empty:
         raise ValueError(

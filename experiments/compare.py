@@ -32,10 +32,12 @@ from figures.learning import excess_bits, training_dynamics
 
 Frame = Any  # a pandas frame or one row of it, whose columns no type checker knows
 ARM = {"regime", "seed", "out", "cache"}  # what may differ between the runs of one picture
+ASKED = ("budget.grids", "budget.decoding")  # what was asked of them, which their rows say
 NOTHING = "–"
 CAPTION = (
     f"± half a 95% t-interval over seeds, from {arms.SEEDS_FOR_INTERVAL} seeds on; {NOTHING} not measured. Steps: "
-    "Kaplan-Meier median over runs. Excess bits: mean over training steps. Bound: unclipped, over whole "
+    "Kaplan-Meier median over runs. Excess bits: mean over training steps. Decoded most "
+    "confident first, one token a pass; blocks counted from the answer. Bound: unclipped, over whole "
     "sequences in blocks of so many tokens, bits a token (of real text: a byte)."
 )
 
@@ -79,7 +81,7 @@ def require_one_question(runs: list[Path]) -> None:
             fields = {}
         if "corpus.kind" not in fields:
             raise ValueError(f"{path}: wanted a run's configuration, got a damaged file; run its command again")
-        fields = {k: v for k, v in fields.items() if k.split(".")[0] not in ARM}
+        fields = {k: v for k, v in fields.items() if k.split(".")[0] not in ARM and not k.startswith(ASKED)}
         first = first or (run, fields)
         for key in sorted(fields.keys() | first[1].keys()):
             if fields.get(key) != first[1].get(key):

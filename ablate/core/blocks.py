@@ -48,6 +48,7 @@ def offset_of(answer_BL: Tensor, size: int, grid: Grid) -> int | None:
     not, or where answers are not in one piece."""
     if grid is Grid.sequence:
         return 0
+    answer_BL = answer_BL[answer_BL.any(1)]
     first_B, last_B = answer_BL.int().argmax(1), answer_BL.shape[1] - 1 - answer_BL.int().flip(1).argmax(1)
     whole = bool((last_B - first_B + 1 == answer_BL.sum(1)).all())
     offsets = (first_B % size).unique().tolist()

@@ -129,7 +129,7 @@ def read(path: str | Path, columns: Columns = COLUMNS) -> pd.DataFrame:
             f"{file}: wanted a parquet file; came one that cannot be read as such ({_first_line(error)}); "
             f"name the {FILE} of a run, or run it again"
         ) from error
-    frame = _with_protocols(frame, columns)
+    frame = with_protocols(frame, columns)
     missing = [name for name in columns if name not in frame]
     if missing:
         raise ValueError(
@@ -139,7 +139,7 @@ def read(path: str | Path, columns: Columns = COLUMNS) -> pd.DataFrame:
     return _typed(frame, str(file), columns)
 
 
-def _with_protocols(frame: pd.DataFrame, columns: Columns) -> pd.DataFrame:
+def with_protocols(frame: pd.DataFrame, columns: Columns = COLUMNS) -> pd.DataFrame:
     """Rows from before protocols were recorded: confidence, one token a pass, blocks counted from the answer."""
     new = [name for name in NO_BLOCKS if name in columns and name not in frame]
     if "contexts" not in frame or "block_size" not in frame or not new or "protocol" in new:

@@ -41,12 +41,12 @@ class Decoded:
 
     @property
     def tokens_a_pass(self) -> float:
-        """Answer tokens over forward passes."""
-        return float((self.order_BL >= 0).sum() / self.passes_B.sum())
+        """Answer tokens over forward passes; 0 where nothing was asked."""
+        return float((self.order_BL >= 0).sum() / self.passes_B.sum().clamp_min(1))
 
     def before(self, pass_B1: Tensor, mask_id: int) -> Tensor:
         """(B, L) int64: what stood there before this pass of each row; without remasking alone."""
-        return self.tokens_BL.masked_fill(self.pass_BL >= pass_B1, mask_id)
+        return self.tokens_BL.masked_fill((self.order_BL >= 0) & (self.pass_BL >= pass_B1), mask_id)
 
 
 class Answers:
@@ -94,7 +94,7 @@ class Answers:
         token_RL = torch.zeros_like(ranked_RL)
         token_RL[open_RL] = token_N
         at = (row_R[now_RL.nonzero()[:, 0]], now_RL.nonzero()[:, 1])
-        self.tokens_BL[at] = token_RL[now_RL].to(self.tokens_BL.device)
+        self.tokens_BL[at] = token_RL[now_RL]
         self.hidden_BL[at] = False
         self.order_BL[at] = (self.revealed_B[row_R, None] + rank_RL)[now_RL]
         self.pass_BL[at] = self.passes_B[at[0]]
@@ -133,6 +133,7 @@ class Answers:
         self.tokens_BL[at], self.hidden_BL[at], self.again_BL[at] = self.mask_id, True, True
 
     def decoded(self) -> Decoded:
+        """What has come of it; no time was taken."""
         return Decoded(
             self.tokens_BL, self.order_BL, self.pass_BL, self.confidence_BL, self.passes_B, 0.0, self.protocol
         )

@@ -31,15 +31,16 @@ def decode(
     oracle: Oracle | None = None,
     attention_size: int = 0,
 ) -> Decoded:
-    """Fills the answers.
+    """Fills the answers. Its tensors are on the CPU, wherever the prompt is.
 
     seed: of random orders and drawn tokens; row i has its own noise. oracle: for the order oracle_k. attention_size:
     blocks in which the model attends, 0 for none: on the grid of the sequence none of them is begun before those to its
     left are full, as in training. Raises ValueError for an order without its oracle, and for suffix=cut where a prompt
     stands behind an answer.
     """
-    _require(answer_BL, protocol, oracle)
     start = time.perf_counter()
+    prompt_BL, answer_BL = prompt_BL.cpu(), answer_BL.cpu()
+    _require(answer_BL, protocol, oracle)
     answers = Answers(prompt_BL, answer_BL, protocol, mask_id, seed, attention_size)
     while answers.hidden_BL.any():
         row_R = answers.hidden_BL.any(1).nonzero()[:, 0]
@@ -65,7 +66,8 @@ def _ends(block_RL: Tensor) -> Tensor:
 def _read(predict: Predict, tokens_RL: Tensor, open_RL: Tensor, end_R: Tensor | None) -> Tensor:
     """(N, V) log-probabilities of the open places, row by row; of rows cut at their ends, if these are given."""
     if end_R is None:
-        return predict(tokens_RL)[open_RL].cpu()
+        logp_RLV = predict(tokens_RL)
+        return logp_RLV[open_RL.to(logp_RLV.device)].cpu()
     found: dict[int, Tensor] = {}
     for end in end_R.unique().tolist():
         same_R = (end_R == end).nonzero()[:, 0]

@@ -44,7 +44,8 @@ class Predictor:
             if self.objective.offset:
                 rows_B1 = torch.arange(len(logp_BLV), device=device)[:, None]
                 logp_BLV = logp_BLV[rows_B1, predicting(told_BL, self.objective.offset)]
-                logp_BLV[unscored(tokens_BL, self.boundary).to(device)] = -math.log(logp_BLV.shape[-1])
+                anything_V = self.network.allowed_V[: logp_BLV.shape[-1]].float().log_softmax(-1)
+                logp_BLV[unscored(tokens_BL, self.boundary).to(device)] = anything_V
             return logp_BLV.to(tokens_BL.device)
 
 

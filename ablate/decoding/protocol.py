@@ -13,6 +13,8 @@ from ablate.core.blocks import Grid
 from ablate.core.storage import describe, digest
 from ablate.core.validation import require
 
+MOST = 2**32  # tokens or passes: more are a slip of the finger
+
 
 class Order(StrEnum):
     """Which open token of a block is revealed next.
@@ -71,8 +73,8 @@ class Pace:
         except ValueError:
             pace = None
         legal = {
-            Rule.tokens: lambda n: n >= 1 and n == int(n),
-            Rule.passes: lambda n: n >= 1 and n == int(n),
+            Rule.tokens: lambda n: 1 <= n <= MOST and n == int(n),
+            Rule.passes: lambda n: 1 <= n <= MOST and n == int(n),
             Rule.threshold: lambda p: 0 < p <= 1,
             Rule.dynamic: lambda f: f > 0,
             Rule.all: lambda _: not colon,
@@ -84,7 +86,8 @@ class Pace:
         return pace
 
     def __str__(self) -> str:
-        return str(self.rule) if self.rule is Rule.all else f"{self.rule}:{self.number:g}"
+        number = int(self.number) if self.number == int(self.number) else self.number
+        return str(self.rule) if self.rule is Rule.all else f"{self.rule}:{number}"
 
 
 @dataclass
@@ -109,6 +112,7 @@ class Protocol:
     def __post_init__(self) -> None:
         self.order, self.grid, self.suffix = Order(self.order), Grid(self.grid), Suffix(self.suffix)
         self.pace = str(Pace.read(self.pace))
+        self.temperature, self.top_p = float(self.temperature), float(self.top_p)
         require("block_size", self.block_size, self.block_size >= 1, "at least 1", 4)
         require("remask", self.remask, self.remask >= 0, "0 or more tokens a block", 1)
         hot = 0 <= self.temperature < math.inf
@@ -118,7 +122,7 @@ class Protocol:
 
     def fingerprint(self) -> str:
         """Hash of everything that determines how is decoded."""
-        return digest(describe(self))
+        return digest(describe(self, whole=False))
 
     @property
     def rest(self) -> str:

@@ -197,7 +197,8 @@ class Decoder(ContextSampler):
     """What a decoder sees when it reveals a token under a protocol: one answer token a row, drawn uniformly.
 
     What the decoder has revealed before stands in the context, right or wrong. oracle, attention_size: see
-    `ablate.decoding.loop`. Raises ValueError for a protocol with remasking, whose states are not those of one order.
+    `ablate.decoding.loop`. Raises ValueError for a protocol with remasking, whose states are not those of one order, or
+    with a cut suffix, which is no context of the whole sequence.
     """
 
     predict: Predict
@@ -207,6 +208,7 @@ class Decoder(ContextSampler):
 
     def __post_init__(self) -> None:
         require("Decoder: remask", self.protocol.remask, not self.protocol.remask, "0", 0)
+        require("Decoder: suffix", self.protocol.suffix, self.protocol.suffix == "mask", "mask", "mask")
 
     def draw(self, tokens_BL: Tensor, scored_BL: Tensor, mask_id: int, seed: int) -> Contexts:
         counts_B, stream = _counted(scored_BL), f"contexts/decoder/{self.protocol.block_size}"

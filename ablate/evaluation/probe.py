@@ -80,7 +80,7 @@ class Probe:
                 contexts = contexts.within_documents(unscored_BL, scored_BL, v.mask_id)
             answers = None if corpus.oracle is None else corpus.oracle.posterior(contexts.inputs_BL)
             rate = tokens_per_byte_of(corpus, pool.tokens_BL, scored_BL)
-            where = self._where(sampler, asked_BL) if name in ("block", "bound") else [WHOLE]
+            where = self._where(sampler, scored_BL) if name in ("block", "bound") else [WHOLE]
             context_sets.append(ContextSet(name, where, contexts, scored_BL, answers, rate, len(v)))
         cost = int(pool.answer_BL.sum(1).max()) * corpus.length
         questions = corpus.queries(min(self.questions, max(1, self.decoded // cost)), seed)
@@ -105,10 +105,10 @@ class Probe:
                 for size in (size for size in self.bounds if size < corpus.length - 1):
                     yield "bound", Blocks(size, grid=grid), everything_BL
 
-    def _where(self, sampler: Blocks, asked_BL: Tensor) -> list[Row]:
+    def _where(self, sampler: Blocks, scored_BL: Tensor) -> list[Row]:
         """The columns of block and grid, once for each grid that has these blocks."""
         return [
-            {"block_size": sampler.size, "grid": str(grid), "offset": offset_of(asked_BL, sampler.size, grid)}
+            {"block_size": sampler.size, "grid": str(grid), "offset": offset_of(scored_BL, sampler.size, grid)}
             for grid in (self.grids if sampler.size == 1 else (sampler.grid,))
         ]
 

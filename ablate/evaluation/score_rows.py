@@ -21,8 +21,8 @@ Row = dict[str, object]
 def score_rows(found: Sequence[Decoded], query: Query, mask_id: int, oracle: Oracle | None) -> list[Row]:
     """Metrics of each protocol, each a mean over questions or tokens.
 
-    score: share of answer items that are right; exact: of answers right as a whole. tokens_a_pass. left_to_right: share
-    of tokens that were revealed when all answer tokens on their left were. inconsistent: share of questions in which
+    score: share of answer items that are right; exact: of answers right as a whole. tokens_a_pass. left_to_right: see
+    there; without remasking. inconsistent: share of questions in which
     the decoder met a state that the oracle holds impossible; where there is an oracle, and no remasking.
     """
     rows: list[Row] = []
@@ -34,8 +34,9 @@ def score_rows(found: Sequence[Decoded], query: Query, mask_id: int, oracle: Ora
             "score": float(right_B.mean()),
             "exact": float((right_B == 1).double().mean()),
             "tokens_a_pass": decoded.tokens_a_pass,
-            "left_to_right": left_to_right(decoded.order_BL),
         }
+        if not p.remask:
+            values["left_to_right"] = left_to_right(decoded.order_BL)
         if id(decoded) in impossible:
             values["inconsistent"] = impossible[id(decoded)]
         where = {"contexts": "decode", **named(p), "offset": offset_of(query.answer_BL, p.block_size, p.grid)}
@@ -55,7 +56,8 @@ def named(protocol: Protocol) -> Row:
 
 
 def left_to_right(order_BL: Tensor) -> float:
-    """Share of answer tokens that came after all answer tokens on their left."""
+    """Share of answer tokens that come after all answer tokens on their left in the order of revealing, within a pass
+    the order of priority."""
     answer_BL = order_BL >= 0
     return float((order_BL == order_BL.cummax(1).values)[answer_BL].double().mean())
 

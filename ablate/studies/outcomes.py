@@ -55,7 +55,8 @@ class Outcome:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "how", How(self.how))
-        Protocol(self.block_size or 1, Order(self.order), self.pace, Grid(self.grid))  # refuses what there is not
+        asked = Protocol(self.block_size or 1, Order(self.order), self.pace, Grid(self.grid))
+        object.__setattr__(self, "pace", asked.pace)  # as records have it
 
     def curve(self, rows: Frame) -> Frame:
         """The rows that it is about, after the base model, in order. Raises ValueError where two are of one step."""
@@ -134,6 +135,7 @@ QUESTIONS = {"study": "str", "condition": "str", "arm": "str", "seed": "int64", 
 def by_question(run: Frame) -> dict[int, float]:
     """Of every held-out question the mean over training of `question_bits`, whose mean over questions is the outcome
     `Outcome()`."""
-    rows = records.under(run[(run["metric"] == "question_bits") & (run["stage"] >= 0)])
+    rows = run[(run["metric"] == "question_bits") & (run["stage"] >= 0)]
+    rows = rows[rows["grid"] == rows["grid"].min()]  # of blocks of one token, which are the same on every grid
     means = {int(str(q)): mean_over_training(curve) for q, curve in rows.groupby("question")}
     return {question: value for question, value in means.items() if value is not None}

@@ -43,6 +43,11 @@ class Budget:
         for i, protocol in enumerate(self.decoding):
             key, wanted = f"budget.decoding.{i}.grid", "answer: it is asked on each of budget.grids"
             require(key, protocol.grid, protocol.grid is Grid.answer, wanted, "answer")
+        asked = [(p.block_size, p.order, p.pace) for p in map(Protocol, self.block_sizes)]
+        asked += [(p.block_size, p.order, p.pace) for p in self.decoding]
+        twice = [one for one in asked if asked.count(one) > 1]
+        key, wanted = "budget.decoding", "other block sizes, orders or paces than each other and budget.block_sizes"
+        require(key, [" ".join(map(str, one)) for one in twice], not twice, wanted, "[{block_size:32,order:random}]")
         for f in (f for f in dataclasses.fields(self) if f.name not in ("decoding", "grids")):
             value = getattr(self, f.name)
             values, example = (value, "[1,2,32]") if f.name == "block_sizes" else ([value], f.default)

@@ -24,7 +24,7 @@ def probes(run: Run) -> list[Probe]:
             budget.questions,
             budget.contexts,
             budget.decoded,
-            decoding=tuple(budget.decoding) if len(blocks) > 1 else (),
+            decoding=tuple(budget.decoding) if (domain, split) == (Domain.new, Split.test) else (),
             grids=tuple(run.grids),
             by_question=(domain, split) == (Domain.new, Split.test),
         )

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import yaml
 from rich.console import Console
 
@@ -47,7 +48,7 @@ def repair(run: Run, manifest: dict[str, Any], console: Console) -> None:
             f"{run.folder / lost[0]}: lost or damaged, and so is the checkpoint that it is restored from ({error}); "
             f"delete {run.folder} and type the same command, or type out=PATH"
         ) from None
-    rows = records.writer(records.table(read_plain(run, path)["rows"]))
+    rows = records.writer(records.with_protocols(pd.DataFrame(read_plain(run, path)["rows"])))
     files: dict[str, Callable[[Path], object]] = {records.FILE: rows, CONFIG: lambda to: to.write_bytes(_as_yaml(run))}
     replace(run.folder, files, manifest)
     line = f"{run.folder}: {', '.join(lost)} lost or damaged; restored from checkpoint {path.name}"

@@ -10,6 +10,7 @@ from ablate.core.blocks import Grid
 from ablate.core.validation import UsageError, path_of, require_ranges
 from ablate.decoding.protocol import Order, Pace
 
+MOST = 2**20  # tokens a block
 LISTS = {"block_sizes": int, "orders": Order, "paces": Pace.read, "grids": Grid, "bounds": int}
 NUMBERS = {"questions": (1, 10**6), "sequences": (0, 10**6), "contexts": (2, 10**6), "seed": (0, 2**63 - 1)}
 
@@ -35,16 +36,18 @@ class Evaluation:
         require_ranges(self, NUMBERS)
         if not isinstance(self.oracle, bool):
             raise UsageError(f"oracle: wanted true or false, got {self.oracle!r}; type oracle=true")
+        if not isinstance(self.out, str):
+            raise UsageError(f"out: wanted a folder, got {self.out!r}; type out=results/NAME")
         for name, kind in LISTS.items():
             values = getattr(self, name)
             if not isinstance(values, list):
                 raise UsageError(f"{name}: wanted a list, got {values!r}; type {name}=[{values}]")
             try:
                 found = [kind(value) for value in values]
-            except (TypeError, ValueError) as error:
+            except (TypeError, ValueError, OverflowError) as error:
                 raise UsageError(f"{name}: {error}") from None
-            if kind is int and any(isinstance(w, bool) or v < 1 or v != w for v, w in zip(found, values, strict=True)):
-                raise UsageError(f"{name}: wanted whole numbers of 1 or more, got {values}; type {name}=[4]")
+            if kind is int and any(isinstance(v, bool) or not isinstance(v, int) or not 1 <= v <= MOST for v in values):
+                raise UsageError(f"{name}: wanted whole numbers in 1..{MOST}, got {values}; type {name}=[4]")
             setattr(self, name, [str(value) if name == "paces" else value for value in found])
 
 
@@ -68,4 +71,4 @@ def read(words: list[str]) -> Evaluation:
             raise UsageError(f"{word}: wanted {name}=VALUE or {name}=[VALUE,VALUE]; type --help") from None
     if not places:
         raise UsageError("evaluate: wanted one or more folders of finished runs, got none; type runs/NAME")
-    return Evaluation(places, **keys)
+    return Evaluation(list(dict.fromkeys(places)), **keys)

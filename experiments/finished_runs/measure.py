@@ -26,7 +26,7 @@ from ablate.core.validation import UsageError
 from ablate.decoding.answers import Decoded
 from ablate.decoding.loop import decode
 from ablate.decoding.predictor import OraclePredictor, Predict, Predictor
-from ablate.decoding.protocol import Protocol
+from ablate.decoding.protocol import Order, Protocol
 from ablate.evaluation.contexts import Blocks
 from ablate.evaluation.score_rows import left_to_right, named, score_rows
 from ablate.model.transformer import Transformer
@@ -35,7 +35,7 @@ from experiments.finished_runs import run_folder
 from experiments.finished_runs.evaluation import Evaluation
 
 FILE = "evaluation.parquet"
-CHUNK = 256  # sequences read at once
+STRETCH = 2**24  # log-probabilities made at once
 Row = dict[str, Any]
 Frame = Any  # a pandas frame or one row of it, whose columns no type checker knows
 
@@ -65,10 +65,15 @@ def evaluated(folder: Path, asked: Evaluation) -> Frame:
     """All rows of the run's evaluation, those asked for among them. Raises UsageError for what cannot be measured."""
     run = run_folder.read(folder)
     path = folder / FILE
-    rows: Frame = records.read(path, records.EVALUATION) if path.exists() else records.table([], records.EVALUATION)
+    _require_possible(run, asked)
+    try:
+        rows: Frame = records.read(path, records.EVALUATION) if path.exists() else records.table([], records.EVALUATION)
+    except ValueError as damage:
+        raise UsageError(f"{damage}; delete {path} to measure anew") from None
     common = _common(folder) | {"question_seed": asked.seed}
+    fresh = Split.test if run.corpus.oracle is None else Split.train  # a world's training sequences are always fresh
     for model in _models(run, asked):
-        parts = [*_answers(model, run.of(Split.test), asked), *_bounds(model, run.of(Split.train), asked)]
+        parts = [*_answers(model, run.of(Split.test), asked), *_bounds(model, run.of(fresh), asked)]
         if asked.sequences:
             parts += _sequences(model, run, asked)
         for part in parts:
@@ -78,6 +83,22 @@ def evaluated(folder: Path, asked: Evaluation) -> Frame:
                 rows = fresh if rows.empty else pd.concat([rows, fresh], ignore_index=True)
                 records.write(rows, path, records.EVALUATION)
     return rows
+
+
+def _require_possible(run: run_folder.Finished, asked: Evaluation) -> None:
+    """Raises UsageError before anything is measured."""
+    world, length = run.of(Split.test).oracle is not None, run.corpus.length
+    for key, came, needed in (
+        ("orders", "oracle_k", Order.oracle_k in asked.orders),
+        ("oracle", "true", asked.oracle),
+        ("sequences", asked.sequences, asked.sequences > 0),
+    ):
+        if needed and not world:
+            raise UsageError(f"{key}={came}: wanted a world, got {run.corpus.name}, which has no oracle; leave it out")
+    if any(size > length for size in asked.bounds):
+        raise UsageError(f"bounds={asked.bounds}: wanted blocks of at most {length} tokens, the length of a sequence")
+    if asked.bounds and run.corpus.vocabulary.boundary is not None:
+        raise UsageError(f"bounds={asked.bounds}: not measured within documents; leave it out for this run")
 
 
 def _there(rows: Frame, where: Row) -> bool:
@@ -105,8 +126,8 @@ def _models(run: run_folder.Finished, asked: Evaluation) -> Iterator[Model]:
     yield Model(run.objective.label, predict, predict, run.objective.reading.size)
     if asked.oracle:
         test, train = (run.of(split).oracle for split in (Split.test, Split.train))
-        if test is None or train is None:
-            raise UsageError(f"oracle=true: wanted a world, got {run.corpus.name}, which has no oracle; leave it out")
+        assert test is not None
+        assert train is not None
         yield Model(records.ORACLE, OraclePredictor(test), OraclePredictor(train))
 
 
@@ -131,8 +152,7 @@ def _sequences(model: Model, run: run_folder.Finished, asked: Evaluation) -> Ite
     """Whole sequences, all but their first token drawn: which share breaks no rule of the world."""
     corpus = run.of(Split.train)
     judge = run.of(Split.whole).oracle if Split.whole in corpus.splits else corpus.oracle
-    if judge is None:
-        raise UsageError(f"sequences={asked.sequences}: wanted a world, whose oracle knows its rules; leave it out")
+    assert judge is not None
     first_BL, mask_id = corpus.batch(range(asked.sequences), asked.seed), corpus.vocabulary.mask_id
     drawn_BL = torch.arange(corpus.length).expand_as(first_BL) > 0
     options = {"seed": asked.seed, "oracle": corpus.oracle, "attention_size": model.attention_size}
@@ -179,7 +199,8 @@ def _bound(model: Model, size: int, corpus: Corpus, asked: Evaluation) -> list[R
     for offset in range(size):
         sampler = Blocks(size, grid=Grid.sequence, offset=offset)
         contexts = sampler.draw(tokens_BL, scored_BL, corpus.vocabulary.mask_id, asked.seed)
-        parts = zip(contexts.inputs_BL.split(CHUNK), tokens_BL.split(CHUNK), strict=True)
+        rows_read = max(1, STRETCH // (corpus.length * len(corpus.vocabulary)))
+        parts = zip(contexts.inputs_BL.split(rows_read), tokens_BL.split(rows_read), strict=True)
         nats_BL = -torch.cat([model.sequences(x_BL).gather(-1, y_BL[..., None])[..., 0] for x_BL, y_BL in parts])
         bits_B = contexts.means(nats_BL.double() / math.log(2))
         rows.append({"offset": offset, "value": float(bits_B.mean()), "error": error_of(bits_B)})

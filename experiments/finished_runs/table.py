@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 
 CAPTION = (
-    "± standard error over the n questions. left to right: share of tokens revealed when all on their left were. "
+    "± standard error over the n questions. left to right: share of tokens revealed after all on their left, in order. "
     "impossible: share of questions in which the decoder met a state that the oracle holds impossible. Of sequences, "
     "wholly right are those that break no rule."
 )

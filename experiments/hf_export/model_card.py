@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ablate.decoding.protocol import Protocol
 from ablate.objectives.regime import Stage
 from experiments.finished_runs.run_folder import Finished
 
@@ -33,6 +32,10 @@ SEES = {
     "anticausal": "itself, what stands to its right, and position 0",
     "block": "its own block and the blocks before it",
 }
+GENERATES = (
+    "* `generate_blocks` is greedy, most confident token first, one a pass. Blocks are counted from the {grid}, unless "
+    "`grid` says otherwise."
+)
 SHIFTS = {-1: "output i - 1", 1: "output i + 1", 0: "none, output i"}
 
 
@@ -40,7 +43,6 @@ def text(run: Finished, config: Mapping[str, Any]) -> str:
     """The card, Markdown."""
     said, size, began = config["ablate"], run.shape.parameters(config["vocab_size"]), run.config.get("init")
     base = f"the checkpoint {Path(began).name}" if began else "a base model, trained by next-token prediction"
-    protocol = Protocol(grid=run.regime.stages[-1].objective.grid)
     blocks = f"; blocks have {said['size']} tokens and are counted from position 0" if said["size"] else ""
     lines = [
         f"# {run.folder.name}",
@@ -55,7 +57,7 @@ def text(run: Finished, config: Mapping[str, Any]) -> str:
         f"* Attention: a position sees {SEES[said['attention']]}{blocks}.",
         f"* Logit shift: {SHIFTS[said['offset']]} predicts token i.",
         f"* MASK: id {config['mask_token_id']}, never predicted. Ids from {said['tokens']} on stand for no token.",
-        f"* Decoding of its headline scores: {protocol.words}.",
+        *([GENERATES.format(grid=run.objective.grid)] if "auto_map" in config else []),
         f"* Sequences of {run.corpus.length} tokens.",
         "",
         "## How it was trained",

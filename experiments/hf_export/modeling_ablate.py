@@ -31,7 +31,7 @@ class DiffusionForCausalLM(Network):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, **options):
         """Output whose `logits` (B, L, V) score each position's own token; those of MASK and of rows without a token
-        are -inf. Where outputs predict other tokens than their own nothing predicts position 0, whose logits are 0.
+        are -inf. Where outputs predict other tokens than their own nothing predicts position 0, whose others are 0.
 
         Rows must have one length: raises ValueError for padding, for labels and for a cache.
         """
@@ -44,10 +44,10 @@ class DiffusionForCausalLM(Network):
         bias_11LL = self._bias(input_ids.shape[1], input_ids.device)
         output = super().forward(input_ids=input_ids, attention_mask=bias_11LL, **{**options, "use_cache": False})
         logits_BLV = output.logits.roll(-said["offset"], dims=1)
-        logits_BLV[..., self.config.mask_token_id] = -math.inf
-        logits_BLV[..., said["tokens"] :] = -math.inf
         if said["offset"]:
             logits_BLV[:, 0] = 0
+        logits_BLV[..., self.config.mask_token_id] = -math.inf
+        logits_BLV[..., said["tokens"] :] = -math.inf
         output.logits = logits_BLV
         return output
 

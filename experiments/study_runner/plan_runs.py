@@ -57,10 +57,10 @@ def plan(assignment: Assignment) -> Plan:
 def on_one_grid(arms: dict[str, Run]) -> dict[str, Run]:
     """Arms that are all asked on the grids of any of them: the grid belongs to the question, whoever answers."""
     grids = [grid for grid in Grid if any(grid in run.grids for run in arms.values())]
+    if all(set(run.grids) == set(grids) for run in arms.values()):
+        return arms
     return {
-        name: run
-        if set(run.grids) == set(grids)
-        else dataclasses.replace(run, budget=dataclasses.replace(run.budget, grids=grids))
+        name: dataclasses.replace(run, budget=dataclasses.replace(run.budget, grids=grids))
         for name, run in arms.items()
     }
 

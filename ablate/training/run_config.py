@@ -25,6 +25,7 @@ from ablate.core.blocks import Grid
 from ablate.core.corpus import Corpus, Domain, Split
 from ablate.core.storage import LATER, WHERE, describe, digest
 from ablate.core.validation import Rules, path_of, refuse, require, require_ranges
+from ablate.decoding.protocol import Order
 from ablate.model.config import ModelConfig
 from ablate.model.hf_weights import content_hash, folder_of, read_weights, require_fit
 from ablate.objectives.autoregressive import Autoregressive
@@ -105,6 +106,12 @@ class Run:
             (self.corpus.domain, self.corpus.split) == (Domain.new, Split.train),
             f"corpus.domain={self.corpus.domain}, corpus.split={self.corpus.split}: a run sets both itself (it "
             "trains on general, then new, and is tested on each); leave both out",
+        )
+        asks_oracle = any(protocol.order is Order.oracle_k for protocol in self.budget.decoding)
+        yield (
+            not asks_oracle or self.corpus.oracle is not None,
+            f"budget.decoding: order=oracle_k wants a world, whose oracle knows K(c), got {self.corpus.name}; type "
+            "order=confidence",
         )
         length = self.corpus.length
         for i, stage in enumerate(self.regime.stages):

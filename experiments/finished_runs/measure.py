@@ -71,9 +71,9 @@ def evaluated(folder: Path, asked: Evaluation) -> Frame:
     except ValueError as damage:
         raise UsageError(f"{damage}; delete {path} to measure anew") from None
     common = _common(folder) | {"question_seed": asked.seed}
-    fresh = Split.test if run.corpus.oracle is None else Split.train  # a world's training sequences are always fresh
+    unseen = Split.test if run.corpus.oracle is None else Split.train  # a world's training sequences are always fresh
     for model in _models(run, asked):
-        parts = [*_answers(model, run.of(Split.test), asked), *_bounds(model, run.of(fresh), asked)]
+        parts = [*_answers(model, run.of(Split.test), asked), *_bounds(model, run.of(unseen), asked)]
         if asked.sequences:
             parts += _sequences(model, run, asked)
         for part in parts:

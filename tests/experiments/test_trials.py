@@ -54,7 +54,7 @@ if rate == 0.008:
     sys.exit("error: it diverged")
 value = float("nan") if rate == 0.009 else 1000 * rate + seed - 100
 common = dict.fromkeys(records.COLUMNS, "") | dict(seed=seed, tokens=0, loss_tokens=0, flops=0.0, question=None)
-common |= dict(domain="new", metric="excess_bits")
+common |= records.NO_BLOCKS | dict(domain="new", metric="excess_bits")
 rows = []
 folder.mkdir(parents=True)
 for step in range(4):
@@ -193,7 +193,8 @@ def test_reports_are_means_over_seeds_and_the_last_one_prunes_nothing():
             return max(self.told) >= 4
 
     def rows(*values):
-        common = {"metric": "excess_bits", "contexts": "block", "block_size": 1, "domain": "new", "split": "test"}
+        common = {"metric": "excess_bits", "contexts": "block", "domain": "new", "split": "test", "run": "r"}
+        common |= records.NO_BLOCKS | {"block_size": 1}
         return pd.DataFrame([{**common, "stage": 0, "step": i, "value": v} for i, v in enumerate(values)])
 
     trial = Trial()

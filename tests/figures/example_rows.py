@@ -138,6 +138,21 @@ def survey(corpus="trace", questions=500):
     return records.table([{**common, **row} for row in rows], records.SURVEY)
 
 
+def evaluation():
+    """Whole sequences of two arms and of the oracle, by order and pace."""
+    rows = []
+    blank = {"question_seed": 1000, "n": 500, "error": 0.01, "passes": 8.0, "seconds": 1.0, "contexts": "sequence"}
+    orders, paces = ("left_to_right", "confidence", "random"), {"tokens:1": 1.0, "tokens:4": 4.0, "all": 12.0}
+    for regime, seed, oracle in itertools.product(("ar", "bidllm"), (0, 1), (False, True)):
+        common = ROW | blank | {"run": f"{regime}-{seed}", "corpus": "trace", "regime": regime, "seed": seed}
+        common |= {"objective": records.ORACLE if oracle else regime, "block_size": 32, "grid": "answer"}
+        for (i, order), (pace, tokens) in itertools.product(enumerate(orders), paces.items()):
+            possible = (1.0 if oracle else 0.9 - 0.05 * seed - 0.1 * (regime == "bidllm")) / tokens ** (0.5 + 0.3 * i)
+            at = common | {"order": order, "pace": pace}
+            rows += [at | {"metric": m, "value": v} for m, v in (("possible", possible), ("tokens_a_pass", tokens))]
+    return records.table(rows, records.EVALUATION)
+
+
 def no_signal():
     rows = []
     for name, size in itertools.product(("linear", "cos", "atom_clip(B)"), (1, 2, 4, 8)):
@@ -260,5 +275,6 @@ def results(folder: Path) -> Path:
         rows.to_csv(folder / "no_signal" / f"{name}.csv", index=False)
     for name, rows in {"trials": trials(), "importance": importance()}.items():
         rows.to_parquet(folder / "sweep" / f"{name}.parquet")
+    records.write(evaluation(), folder / "decoding" / "evaluation.parquet", records.EVALUATION)
     records.write(verdicts(), folder / "verdicts.parquet", VERDICTS)
     return folder

@@ -40,6 +40,7 @@ ROWS = {
     "visits_and_mismatch": example_rows.survey,
     "learning_cost": example_rows.survey,
     "null_theory": example_rows.regimes,
+    "decoding_paces": example_rows.evaluation,
     "sweep_map": example_rows.trials,
     "importance": example_rows.importance,
     "verdicts": example_rows.verdicts,

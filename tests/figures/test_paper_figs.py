@@ -25,6 +25,7 @@ DRAWN = {
     "visits_and_mismatch": ["_arithmetic", "_trace"],
     "learning_cost": ["_arithmetic", "_trace"],
     "null_theory": ["_regimes_trace"],
+    "decoding_paces": ["_trace"],
     "sweep_map": ["_s"],
     "importance": ["_s"],
     "verdicts": ["", "_exploratory"],

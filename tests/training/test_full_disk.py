@@ -30,7 +30,7 @@ from tests.builders import tiny_run
 
 QUIET = Console(quiet=True)
 ROW = dict.fromkeys(records.COLUMNS, "") | dict.fromkeys(("seed", "stage", "step", "tokens", "loss_tokens"), 0)
-ROW |= {"block_size": None, "question": None, "flops": 0.0, "value": 0.0}
+ROW |= records.NO_BLOCKS | {"question": None, "flops": 0.0, "value": 0.0}
 
 
 @contextmanager

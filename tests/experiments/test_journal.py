@@ -85,7 +85,7 @@ def test_a_full_disk_names_the_journal_and_leaves_it_as_it_was(tmp_path):
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 20, limit[1]))
     try:
-        with pytest.raises(WriteError, match=r"journal.log: wanted to write it, got: File too large; make room"):
+        with pytest.raises(WriteError, match=r"journal.log: wanted to write it, got: File too large; raise the limit"):
             trial(study, 0.25)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)

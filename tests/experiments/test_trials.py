@@ -19,6 +19,7 @@ import optuna
 import pandas as pd
 import pytest
 
+from ablate.core import records
 from ablate.core.validation import UsageError
 from ablate.studies.outcomes import Outcome
 from ablate.studies.search_space import Choices, Space

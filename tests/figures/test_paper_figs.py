@@ -31,7 +31,7 @@ DRAWN = {
     "verdicts": ["", "_exploratory"],
 }
 EVERY = {f"{name}{end}" for name in paper_figs.FIGURES for end in DRAWN.get(name, [""])}
-SECONDS = 60
+SECONDS = 3.5 * len(EVERY)  # of one core; a slow one takes three a figure
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +50,8 @@ def drawn(monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
-def test_every_figure_is_drawn_within_a_minute_and_without_torch(results, tmp_path):
-    """A minute of one core's time, so that whatever else the machine does is not counted."""
+def test_every_figure_is_drawn_in_seconds_and_without_torch(results, tmp_path):
+    """Of one core's time, so that whatever else the machine does is not counted."""
     code = (
         "import sys, pathlib, paper_figs; paper_figs.OUT = pathlib.Path(sys.argv[2]);"
         "done = paper_figs.main(['--results', sys.argv[1]]);"

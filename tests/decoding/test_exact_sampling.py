@@ -10,6 +10,7 @@ from ablate.decoding.predictor import OraclePredictor
 from ablate.decoding.protocol import Order, Protocol
 from tests.synthetic_data.enumeration import every_trace
 
+pytestmark = pytest.mark.slow
 ROWS = 20_000
 LEAST_P = 1e-3  # of a chi-square test of a sampler that is exact
 

@@ -205,6 +205,7 @@ READ = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", READ, ids=lambda objective: f"{objective.label} {objective.offset}")
 def test_no_mask_is_left_and_a_row_alone_is_as_in_a_batch(objective):
     """max_new_tokens 1..17 x block 1..8, in fp32."""

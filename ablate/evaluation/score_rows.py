@@ -21,9 +21,9 @@ Row = dict[str, object]
 def score_rows(found: Sequence[Decoded], query: Query, mask_id: int, oracle: Oracle | None) -> list[Row]:
     """Metrics of each protocol, each a mean over questions or tokens.
 
-    score: share of answer items that are right; exact: of answers right as a whole. tokens_a_pass. left_to_right: see
-    there; without remasking. inconsistent: share of questions in which
-    the decoder met a state that the oracle holds impossible; where there is an oracle, and no remasking.
+    score: share of answer items that are right; exact: of answers right as a whole. tokens_a_pass: answer tokens over
+    forward passes. left_to_right: see `left_to_right`. inconsistent: share of questions in which the decoder met a
+    state that the oracle holds impossible, where there is an oracle. The last two without remasking alone.
     """
     rows: list[Row] = []
     judged = [decoded for decoded in found if oracle is not None and not decoded.protocol.remask]

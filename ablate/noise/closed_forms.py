@@ -162,8 +162,7 @@ def mean_token_weight(schedule: Noise, block_size: int, guard: Guard = Guard.non
     """What a token counts in the mean; 1 where the loss is unbiased. inf where a guard keeps masking at rates near 0
     whose weight 1/u it does not know of.
 
-    block_size: tokens of the block that can be masked. Block 0 has one fewer than the size at which it is clipped, so
-    its tokens count more: 1.69, 1.21 and 1.09 for AtomClip(2), (4) and (8) with a forced mask.
+    block_size: tokens of the block that can be masked. Block 0 has one fewer than the size at which it is clipped.
     """
     if _heavy(schedule, guard, weight) and guard is not Guard.none:
         return math.inf

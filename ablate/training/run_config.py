@@ -110,8 +110,7 @@ class Run:
         asks_oracle = any(protocol.order is Order.oracle_k for protocol in self.budget.decoding)
         yield (
             not asks_oracle or self.corpus.oracle is not None,
-            f"budget.decoding: order=oracle_k wants a world, whose oracle knows K(c), got {self.corpus.name}; type "
-            "order=confidence",
+            f"budget.decoding: order=oracle_k wants a world, got {self.corpus.name}; type order=confidence",
         )
         length = self.corpus.length
         for i, stage in enumerate(self.regime.stages):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from torch import Tensor
 
-Place = TypeVar("Place")  # a whole number, or an array or tensor of them
+Position = TypeVar("Position")  # a whole number, or an array or tensor of them
 
 
 class Grid(StrEnum):
@@ -25,7 +25,7 @@ class Grid(StrEnum):
     sequence = "sequence"
 
 
-def block_of(place: Place, size: int, offset: int = 0) -> Place:
+def block_of(place: Position, size: int, offset: int = 0) -> Position:
     """The block of a position, counted from 0. offset: 0..size - 1, where the first block that is not cut begins."""
     return (place + -offset % size) // size  # type: ignore[operator, no-any-return]
 

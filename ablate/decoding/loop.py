@@ -17,7 +17,7 @@ from torch import Tensor
 from ablate.core.corpus import Oracle
 from ablate.decoding.answers import Answers, Decoded
 from ablate.decoding.predictor import Predict
-from ablate.decoding.protocol import Order, Protocol, Suffix
+from ablate.decoding.protocol import Order, Protocol, SuffixRead
 
 
 def decode(
@@ -46,7 +46,7 @@ def decode(
         row_R = answers.hidden_BL.any(1).nonzero()[:, 0]
         block_RL, tokens_RL = answers.block(row_R), answers.tokens_BL[row_R]
         open_RL = block_RL & answers.hidden_BL[row_R]
-        logp_NV = _read(predict, tokens_RL, open_RL, _ends(block_RL) if protocol.suffix is Suffix.cut else None)
+        logp_NV = _read(predict, tokens_RL, open_RL, _ends(block_RL) if protocol.suffix is SuffixRead.cut else None)
         answers.reveal(row_R, open_RL, logp_NV, _candidates(oracle, tokens_RL, open_RL, protocol))
     return replace(answers.decoded(), seconds=time.perf_counter() - start)
 
@@ -54,7 +54,7 @@ def decode(
 def _require(answer_BL: Tensor, protocol: Protocol, oracle: Oracle | None) -> None:
     if protocol.order is Order.oracle_k and oracle is None:
         raise ValueError("order=oracle_k: wanted a world, whose oracle knows K(c), got none; type order=confidence")
-    if protocol.suffix is Suffix.cut and bool((answer_BL[:, :-1] & ~answer_BL[:, 1:]).any()):
+    if protocol.suffix is SuffixRead.cut and bool((answer_BL[:, :-1] & ~answer_BL[:, 1:]).any()):
         raise ValueError("suffix=cut: wanted answers that end the sequence, got prompts behind them; type suffix=mask")
 
 

@@ -35,7 +35,7 @@ class Order(StrEnum):
     oracle_k = "oracle_k"
 
 
-class Suffix(StrEnum):
+class SuffixRead(StrEnum):
     """What a model reads behind the block that is being revealed: the rest of the answer as MASK, or nothing."""
 
     mask = "mask"
@@ -97,7 +97,7 @@ class Protocol:
     block_size: tokens a block. order, pace: see `Order` and `Pace`. grid: where blocks are counted from. remask: the n
     tokens of a full block that were least confident are hidden and revealed once more, given the others. temperature: 0
     takes the most probable token, else one is drawn from p^(1/temperature); top_p: from the most probable tokens that
-    have this mass together. suffix: see `Suffix`. Raises ValueError for values out of range.
+    have this mass together. suffix: see `SuffixRead`. Raises ValueError for values out of range.
     """
 
     block_size: int = 32
@@ -107,10 +107,10 @@ class Protocol:
     remask: int = 0
     temperature: float = 0.0
     top_p: float = 1.0
-    suffix: Suffix = Suffix.mask
+    suffix: SuffixRead = SuffixRead.mask
 
     def __post_init__(self) -> None:
-        self.order, self.grid, self.suffix = Order(self.order), Grid(self.grid), Suffix(self.suffix)
+        self.order, self.grid, self.suffix = Order(self.order), Grid(self.grid), SuffixRead(self.suffix)
         self.pace = str(Pace.read(self.pace))
         self.temperature, self.top_p = float(self.temperature), float(self.top_p)
         require("block_size", self.block_size, self.block_size >= 1, "at least 1", 4)

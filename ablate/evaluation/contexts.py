@@ -26,7 +26,7 @@ from ablate.core.rng import generator, uniform
 from ablate.core.validation import require
 from ablate.decoding.loop import decode
 from ablate.decoding.predictor import Predict
-from ablate.decoding.protocol import Protocol
+from ablate.decoding.protocol import Protocol, SuffixRead
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,7 @@ class Decoder(ContextSampler):
 
     def __post_init__(self) -> None:
         require("Decoder: remask", self.protocol.remask, not self.protocol.remask, "0", 0)
-        require("Decoder: suffix", self.protocol.suffix, self.protocol.suffix == "mask", "mask", "mask")
+        require("Decoder: suffix", self.protocol.suffix, self.protocol.suffix is SuffixRead.mask, "mask", "mask")
 
     def draw(self, tokens_BL: Tensor, scored_BL: Tensor, mask_id: int, seed: int) -> Contexts:
         counts_B, stream = _counted(scored_BL), f"contexts/decoder/{self.protocol.block_size}"

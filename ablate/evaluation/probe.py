@@ -171,7 +171,7 @@ class ProbeSet:
             if decoded.protocol.block_size == 1
         ]
         judge = self.oracle if self.probe.decoding else None  # which costs as much as a pass for each protocol
-        return score_rows(found, self.query, self.mask_id, judge)
+        return [row for decoded in found for row in score_rows(decoded, self.query, self.mask_id, judge)]
 
 
 class FirstPassShared:

@@ -140,7 +140,7 @@ def _answers(model: Model, corpus: Corpus, asked: Evaluation) -> Iterator[Part]:
         found = decode(model.answers, query.prompt(mask_id), query.answer_BL, protocol, mask_id, **options)
         right_B = query.verify(found.tokens_BL)
         errors = {"score": error_of(right_B), "exact": error_of((right_B == 1).double())}
-        rows = score_rows([found], query, mask_id, corpus.oracle)
+        rows = score_rows(found, query, mask_id, corpus.oracle)
         return [{**row, **_spent(found), "error": errors.get(str(row["metric"]), math.nan)} for row in rows]
 
     for protocol in _protocols(asked):

@@ -10,7 +10,7 @@ import synthetic_data
 from ablate.core.blocks import Grid, answer_blocks
 from ablate.decoding.loop import decode
 from ablate.decoding.predictor import Predictor
-from ablate.decoding.protocol import Order, Protocol, Suffix
+from ablate.decoding.protocol import Order, Protocol, SuffixRead
 from ablate.objectives.autoregressive import Autoregressive
 from ablate.objectives.block_diffusion import BlockDiffusion
 from ablate.objectives.masked_diffusion import MaskedDiffusion
@@ -152,13 +152,13 @@ def test_a_cut_suffix_is_not_read():
 
     prompt, answer = answers(3, rows=2)
     prompt[1, 3], answer[1, 3] = 2, False  # its blocks end one place later
-    decoded = decode(predict, prompt, answer, Protocol(2, suffix=Suffix.cut), MASK)
+    decoded = decode(predict, prompt, answer, Protocol(2, suffix=SuffixRead.cut), MASK)
     assert lengths == [(1, 5), (1, 6), (1, 5), (1, 6), (1, 7), (1, 8), (1, 7), (1, 8), (1, 8)]
     whole = decode(fixed, prompt, answer, Protocol(2), MASK)
     assert torch.equal(decoded.tokens_BL, whole.tokens_BL)
     scattered = torch.tensor([[False, True, False, True, True, True, True, True]])
     with pytest.raises(ValueError, match="suffix=cut: wanted answers that end the sequence"):
-        decode(fixed, prompt[:1], scattered, Protocol(2, suffix=Suffix.cut), MASK)
+        decode(fixed, prompt[:1], scattered, Protocol(2, suffix=SuffixRead.cut), MASK)
 
 
 def test_the_order_of_the_oracle_needs_one():

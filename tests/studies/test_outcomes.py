@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from ablate.core import records
+from ablate.decoding.protocol import Protocol
 from ablate.studies.outcomes import How, Outcome, by_question
 
 RUN = {
@@ -73,6 +74,38 @@ def test_only_what_is_asked_is_counted():
     random = Outcome(contexts="random", block_size=None, split="train")
     assert random.of(rows) is None
     assert random.of(curve(POINTS, contexts="random", block_size=None, split="train")) == Outcome().of(curve(POINTS))
+
+
+def test_an_outcome_names_order_pace_and_grid_and_never_averages_two_values():
+    score = {"metric": "score", "contexts": "decode"}
+    ways = [("answer", "confidence", "tokens:1"), ("sequence", "confidence", "tokens:1"), ("answer", "random", "all")]
+    parts = [
+        curve([(0, 0, float(i)), (0, 10, float(i))], **score, grid=grid, order=order, pace=pace)
+        for i, (grid, order, pace) in enumerate(ways)
+    ]
+    rows = pd.concat(parts)
+    for i, (grid, order, pace) in enumerate(ways):
+        assert Outcome("score", "decode", how=How.end, grid=grid, order=order, pace=pace).of(rows) == i
+    assert Outcome("score", "decode", how=How.end, pace="tokens:1.0").of(rows) == 0
+    assert Outcome("score", "decode", how=How.end, pace="tokens:2").of(rows) is None
+    again = parts[0].assign(protocol="temperature 1", value=5.0)
+    with pytest.raises(ValueError, match="wanted one value of score, got 2"):
+        Outcome("score", "decode", how=How.end).of(pd.concat([rows, again]))
+
+
+def test_rows_from_before_protocols_are_read_as_they_were_measured(tmp_path):
+    """As confidence, one token a pass, grid answer; in the words that a run of today has for that."""
+    now = pd.concat(
+        [
+            curve(POINTS, metric="score", contexts="decode", order="confidence", pace="tokens:1", protocol=said)
+            for said in [Protocol(1).rest]
+        ]
+        + [curve(POINTS), curve(POINTS, contexts="ar", block_size=None, grid="")]
+    )
+    old = now.drop(columns=["grid", "offset", "order", "pace"])
+    old.loc[old["contexts"] == "decode", "protocol"] = "greedy; most confident first; one token a pass"
+    old.to_parquet(tmp_path / records.FILE)
+    pd.testing.assert_frame_equal(records.read(tmp_path), records.table(now.to_dict("records")))
 
 
 def test_one_stage_has_no_switch_and_one_point_no_area():

@@ -19,9 +19,9 @@ from ablate.model.config import ModelConfig
 from ablate.objectives.autoregressive import Autoregressive
 from ablate.objectives.masked_diffusion import MaskedDiffusion
 from ablate.objectives.regime import MaskWarmup, Regime, Stage
-from ablate.training import checkpoint
+from ablate.training import checkpoint, run_files
 from ablate.training.base_model import base_key, base_weights
-from ablate.training.checkpoint import Damaged, load, save, weights_hash
+from ablate.training.checkpoint import Damaged, load, read_plain, save, weights_hash
 from ablate.training.lightning_module import TrainingModule
 from ablate.training.run_manifest import RunError, read_manifest
 from ablate.training.train import train
@@ -241,6 +241,21 @@ def test_a_finished_run_gets_lost_files_back(finished, tmp_path):
     train(run, QUIET)
     pd.testing.assert_frame_equal(records.read(run.folder), records.read(finished.folder))
     assert (run.folder / "config.yaml").exists()
+
+
+def test_a_finished_run_from_before_protocols_gets_its_records_back(finished, tmp_path, monkeypatch):
+    run = dataclasses.replace(finished, out=str(tmp_path / "copy"))
+    shutil.copytree(finished.folder, run.folder)
+    (run.folder / "records.parquet").unlink()
+    new, plain = ("grid", "offset", "order", "pace"), read_plain(run.resolved(), checkpoint.final(run.folder))
+    once = [row for row in plain["rows"] if (row["order"], row["pace"]) in (("", ""), ("confidence", "tokens:1"))]
+    rows = [{key: value for key, value in row.items() if key not in new} for row in once]
+    monkeypatch.setattr(run_files, "read_plain", lambda *_: {**plain, "rows": rows})
+    train(run, QUIET)
+    found, before = records.read(run.folder), records.read(finished.folder)
+    same = before[before["order"].isin(["", "confidence"]) & before["pace"].isin(["", "tokens:1"])]
+    columns = [name for name in found if name != "offset"]  # which was not known
+    pd.testing.assert_frame_equal(found[columns], same[columns].reset_index(drop=True))
 
 
 def test_divergence_is_an_error_that_names_the_step(tmp_path):

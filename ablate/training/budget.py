@@ -40,6 +40,13 @@ class Budget:
     def __post_init__(self) -> None:
         self.grids = [Grid(grid) for grid in self.grids]
         require("budget.grids", self.grids, len(self.grids) == len(set(self.grids)), "each once", "[answer,sequence]")
+        for f in (f for f in dataclasses.fields(self) if f.name not in ("decoding", "grids")):
+            value = getattr(self, f.name)
+            values, example = (value, "[1,2,32]") if f.name == "block_sizes" else ([value], f.default)
+            whole = isinstance(values, list) and all(isinstance(v, int) and 1 <= v <= MOST for v in values)
+            holds = whole and 0 < len(values) == len(set(values))
+            wanted = f"1..{MOST:.0e}{', each once' * (len(values) != 1)}"
+            require(f"budget.{f.name}", value, holds, wanted, example)
         for i, protocol in enumerate(self.decoding):
             key, wanted = f"budget.decoding.{i}.grid", "answer: it is asked on each of budget.grids"
             require(key, protocol.grid, protocol.grid is Grid.answer, wanted, "answer")
@@ -48,10 +55,3 @@ class Budget:
         twice = [one for one in asked if asked.count(one) > 1]
         key, wanted = "budget.decoding", "other block sizes, orders or paces than each other and budget.block_sizes"
         require(key, [" ".join(map(str, one)) for one in twice], not twice, wanted, "[{block_size:32,order:random}]")
-        for f in (f for f in dataclasses.fields(self) if f.name not in ("decoding", "grids")):
-            value = getattr(self, f.name)
-            values, example = (value, "[1,2,32]") if f.name == "block_sizes" else ([value], f.default)
-            whole = isinstance(values, list) and all(isinstance(v, int) and 1 <= v <= MOST for v in values)
-            holds = whole and 0 < len(values) == len(set(values))
-            wanted = f"1..{MOST:.0e}{', each once' * (len(values) != 1)}"
-            require(f"budget.{f.name}", value, holds, wanted, example)

@@ -31,7 +31,7 @@ DRAWN = {
     "verdicts": ["", "_exploratory"],
 }
 EVERY = {f"{name}{end}" for name in paper_figs.FIGURES for end in DRAWN.get(name, [""])}
-SECONDS = 3.5 * len(EVERY)  # of one core; a slow one takes three a figure
+SECONDS = 120  # of one core: a minute of two
 
 
 @pytest.fixture(scope="module")

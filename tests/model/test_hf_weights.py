@@ -291,7 +291,8 @@ def test_a_run_from_a_damaged_checkpoint_is_refused_before_anything_is_written(f
     """When it is resolved, which the command line does before it makes a folder."""
     symbols = (*(f"s{i}" for i in range(ROWS)), "<mask>")
     (folder / "vocabulary.json").write_text(json.dumps(symbols[:-1]))
-    corpus = SimpleNamespace(vocabulary=Vocabulary(symbols, ROWS), length=8, domain="new", split="train")
+    vocabulary = Vocabulary(symbols, ROWS)
+    corpus = SimpleNamespace(name="text", vocabulary=vocabulary, length=8, domain="new", split="train")
     regime = Regime("ar", [Stage(Autoregressive())])
     run = Run(corpus, shape_of(folder), regime, Budget(), init=f"hf:{folder}", device="cpu")
     assert run.resolved().base_steps == 0

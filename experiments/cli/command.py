@@ -36,11 +36,7 @@ class Command:
         """Puts the configs into the store of Hydra: each is its own schema."""
         quiet = [{f"override hydra/{log}": "disabled"} for log in ("job_logging", "hydra_logging")]
         defaults = ["_self_", *({group: DEFAULTS[group]} for group in self.groups), *quiet]
-        hydra = {
-            "run": {"dir": "."},
-            "output_subdir": None,
-            "help": {"app_name": self.script, "template": self.help().replace("$", "$$")},
-        }
+        hydra = {"run": {"dir": "."}, "output_subdir": None, "help": {"app_name": self.script}}
         extra = [
             ("defaults", list[Any], field(default_factory=lambda: defaults)),
             ("hydra", Any, field(default_factory=lambda: hydra)),

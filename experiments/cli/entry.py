@@ -1,4 +1,4 @@
-"""How a command starts and ends: Hydra answers --help, --cfg and tab completion; all else is checked and run."""
+"""How a command starts and ends: Hydra answers --cfg and tab completion; all else is checked and run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from experiments.cli.command import Command
 from experiments.cli.compose import MULTIRUN, jobs
 from experiments.cli.guard import guarded
 
-HANDED_ON = ("--help", "-h", "--hydra-help", "--cfg", "-c", "--shell-completion", "-sc", "--info", "-i", "--version")
+HANDED_ON = ("--hydra-help", "--cfg", "-c", "--shell-completion", "-sc", "--info", "-i", "--version")
 
 
 def main(command: Command, job: Callable[[Any], None]) -> NoReturn:
@@ -26,6 +26,9 @@ def main(command: Command, job: Callable[[Any], None]) -> NoReturn:
 
 def carry_out(command: Command, job: Callable[[Any], None]) -> None:
     """The same without the guard. Raises UsageError for bad input, before the first job begins."""
+    if {"--help", "-h"} & {*sys.argv[1:]}:  # Hydra would copy every config of the store for each of its groups
+        print(command.help())
+        return
     command.register()
     flags = [a for a in sys.argv[1:] if a.startswith("-")]
     if any(f.split("=")[0] in HANDED_ON for f in flags):

@@ -67,7 +67,8 @@ def _require_type(value: Any, kind: Any, where: str) -> None:
 def replace(folder: Path, files: WRITERS, content: dict[str, Any]) -> None:
     """Writes files and the manifest that vouches for them; at every moment each is whole and vouched for.
 
-    content: of the manifest, without the hashes. Raises WriteError where one cannot be written: then all stay.
+    content: of the manifest, without the hashes. A damaged manifest is replaced: it vouches for nothing. Raises
+    WriteError where one cannot be written: then all stay.
     """
     path = folder / MANIFEST
     with ExitStack() as stack:
@@ -75,8 +76,11 @@ def replace(folder: Path, files: WRITERS, content: dict[str, Any]) -> None:
         for name, write in files.items():
             write(fresh[name])
         hashes = {name: file_hash(temporary) for name, temporary in fresh.items()}
-        before = load(path, {}) if path.exists() else {}
-        if before.get("files"):
+        try:
+            before = load(path, {"files": dict})
+        except Damaged:  # or not there
+            before = {}
+        if before:
             write_manifest(folder, {**before, "next": hashes})
     kept = {name: value for name, value in content.items() if name not in PROMISE}
     write_manifest(folder, {**kept, "files": hashes})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,9 +12,10 @@ import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
 from ablate.core import records
-from ablate.core.manifest import replace
+from ablate.core.manifest import MANIFEST, load, replace
 from ablate.core.provenance import description
 from ablate.core.rng import generator
+from ablate.core.storage import Damaged
 from experiments.sweep_runner.trial_storage import identity, place, standing
 
 if TYPE_CHECKING:
@@ -35,6 +37,11 @@ def keep(search: Search, study: optuna.Study) -> None:
         "trials.parquet": records.writer(table(search, trials), columns(search)),
         "importance.parquet": records.writer(importance(search, trials), IMPORTANCE),
     }
+    if (search.folder / MANIFEST).exists():
+        try:
+            load(search.folder / MANIFEST, {})
+        except Damaged as damage:
+            print(f"{damage}; results are written anew from the trials", file=sys.stderr)
     again = sorted({t.number for t in everyone} - {t.number for t in trials})
     replace(search.folder, files, manifest(search, trials, again))
 

@@ -52,6 +52,14 @@ def write(folder, content):
     replace(folder, files, {"said": content.decode()})
 
 
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'{"files": [1]}'])
+def test_a_damaged_manifest_is_replaced(tmp_path, content):
+    (tmp_path / MANIFEST).write_bytes(content)
+    replace(tmp_path, {"rows": lambda path: path.write_bytes(b"rows")}, {"name": "x"})
+    assert read_vouched(tmp_path / "rows") == b"rows"
+    assert load(tmp_path / MANIFEST, {"files": {"rows": str}})["name"] == "x"
+
+
 def test_a_flipped_bit_of_a_manifest_is_found_or_changes_nothing(tmp_path):
     write_manifest(tmp_path, RIGHT)
     path = tmp_path / MANIFEST

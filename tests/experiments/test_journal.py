@@ -49,6 +49,30 @@ def test_a_torn_line_is_cut_wherever_it_was_torn(tmp_path):
         assert path.read_bytes().startswith(whole[:last])
 
 
+def test_no_flipped_bit_is_another_value(tmp_path):
+    """It is named, or the line is as if it had not been written, or nothing has changed."""
+    path = tmp_path / "journal.log"
+    study = opened(path)
+    for value in (0.5, 0.25):
+        trial(study, value)
+    whole = path.read_bytes()
+    told = [[(t.params, t.value, t.user_attrs) for t in study.trials]]
+    path.write_bytes(b"".join(whole.splitlines(keepends=True)[:-1]))
+    told.append([(t.params, t.value, t.user_attrs) for t in opened(path).trials])
+    refused = 0
+    for at in range(0, len(whole), 3):
+        content = bytearray(whole)
+        content[at] ^= 1 << at % 8
+        path.write_bytes(content)
+        try:
+            found = [(t.params, t.value, t.user_attrs) for t in opened(path).trials]
+        except (ValueError, KeyError, AssertionError):
+            refused += 1
+        else:
+            assert found in told, at
+    assert refused > len(whole) / 6
+
+
 def test_a_line_torn_beyond_a_block_and_a_first_line(tmp_path):
     path = tmp_path / "journal.log"
     study = opened(path)

@@ -21,7 +21,7 @@ import math
 import resource
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ablate.model.config import ModelConfig
 from ablate.objectives.autoregressive import Autoregressive
@@ -133,8 +133,7 @@ def step_early(network: Transformer, stage: Stage) -> None:
     from ablate.compute.optimizer import adamw
 
     for parameter in network.parameters():
-        alone: Any = torch.nn.ParameterList([parameter])  # a network of one parameter
-        optimizer = adamw(alone, stage)
+        optimizer = adamw(torch.nn.ParameterList([parameter]), stage)
 
         def update(p: Tensor, optimizer: torch.optim.Optimizer = optimizer) -> None:
             optimizer.step()

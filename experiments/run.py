@@ -14,16 +14,17 @@ from experiments.cli.entry import main
 from experiments.cli.run_command import RUN
 
 
-def job(run: Run) -> None:
-    """Trains or resumes one run, draws its figure, prints what was learned and where it lies."""
+def job(runs: list[Run]) -> None:
+    """Trains or resumes a run, or several together; draws their figures, prints what was learned and where it lies."""
     from ablate.core.terminal import terminal
-    from ablate.training.train import train
+    from ablate.training.train import train, train_together
     from experiments.reports.run_report import report
 
     console = terminal()
-    folder = train(run, console)
-    if run.ranks[0] == 0 and run.draw:
-        report(folder, console)
+    folders = [train(runs[0], console)] if len(runs) == 1 else train_together(runs, console)
+    for run, folder in zip(runs, folders, strict=True):
+        if run.ranks[0] == 0 and run.draw:
+            report(folder, console)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
 """One training step: what it costs, its gradient clipped, its update. The Lightning module and the benchmarks share it.
 
-Shapes: N scored outputs.
+Shapes: N scored outputs, S stacked networks, 1 for a plain one.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ from ablate.objectives.problem import Problem
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step has measured, or a part of it: the parts of a global batch add up.
+    """What a step has measured of each network, (S,) all, or a part of it: the parts of a global batch add up.
 
     loss: nats a scorable token, detached. nats: cross-entropies of all scored outputs, summed. scored: how many these
     are. scorable: tokens of the global batch that can be scored. gradient_norm: before clipping.
@@ -29,19 +29,25 @@ class StepResult:
 
     loss: Tensor
     nats: Tensor
-    scored: int
-    scorable: int
+    scored: Tensor
+    scorable: Tensor
     gradient_norm: Tensor
 
     @classmethod
-    def nothing(cls, scorable: int) -> StepResult:
+    def nothing(cls, scorable: Sequence[int]) -> StepResult:
         """Of a step before its first micro-batch."""
-        return cls(torch.zeros(()), torch.zeros(()), 0, scorable, torch.zeros(()))
+        zero = torch.zeros(len(scorable))
+        return cls(zero, zero, zero.long(), torch.tensor(scorable), zero)
 
     def plus(self, part: Scored) -> StepResult:
         """With one more micro-batch."""
-        loss, nats = self.loss + part.loss.detach(), self.nats + part.nats_N.sum()
-        return StepResult(loss, nats, self.scored + len(part.nats_N), self.scorable, self.gradient_norm)
+        loss, nats, scored = (x.reshape(-1) for x in (part.loss.detach(), part.nats, part.scored))
+        return replace(
+            self,
+            loss=self.loss.to(loss.device) + loss,
+            nats=self.nats.to(nats.device) + nats,
+            scored=self.scored.to(scored.device) + scored,
+        )
 
 
 def autocast(device: Device, precision: Precision) -> contextlib.AbstractContextManager[object]:
@@ -49,18 +55,27 @@ def autocast(device: Device, precision: Precision) -> contextlib.AbstractContext
     return torch.autocast(device.value, torch.bfloat16) if precision is Precision.bf16 else contextlib.nullcontext()
 
 
-def clip_gradients(parameters: Iterable[Tensor], most: float) -> Tensor:
-    """Scales gradients down to a norm of at most `most`; returns the norm before, whole where they are sharded."""
-    norm = torch.nn.utils.clip_grad_norm_(parameters, most)
-    return norm.full_tensor() if isinstance(norm, DTensor) else norm
+def clip_gradients(parameters: Iterable[Tensor], *most: float) -> Tensor:
+    """Scales a network's gradient down to a norm of at most `most`, or those of as many stacked networks, each by
+    itself; returns the norms before, (S,), whole where they are sharded."""
+    if len(most) == 1:
+        norm = torch.nn.utils.clip_grad_norm_(parameters, most[0])
+        return (norm.full_tensor() if isinstance(norm, DTensor) else norm).reshape(1)
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    parts = [torch.linalg.vector_norm(gradient.flatten(1), dim=1) for gradient in gradients]
+    norm_S = torch.linalg.vector_norm(torch.stack(parts), dim=0)
+    factor_S = (torch.tensor(most, device=norm_S.device) / (norm_S + 1e-6)).clamp(max=1.0)  # as torch does of one
+    for gradient in gradients:
+        gradient.mul_(factor_S.view(-1, *[1] * (gradient.dim() - 1)))
+    return norm_S
 
 
-def update(loss: Tensor, parameters: Iterable[Tensor], optimizer: torch.optim.Optimizer, clip_norm: float) -> Tensor:
-    """Backward pass, clipping, optimizer. Returns the gradient's norm before clipping."""
-    loss.backward()
-    norm = clip_gradients(parameters, clip_norm)
+def update(loss: Tensor, parameters: Iterable[Tensor], optimizer: torch.optim.Optimizer, *most: float) -> Tensor:
+    """Backward pass, clipping, optimizer. Returns the gradients' norms before clipping, (S,)."""
+    loss.sum().backward()
+    norm_S = clip_gradients(parameters, *most)
     optimizer.step()
-    return norm
+    return norm_S
 
 
 def train_step(
@@ -72,9 +87,9 @@ def train_step(
     device: Device = Device.cpu,
     precision: Precision = Precision.fp32,
 ) -> StepResult:
-    """A whole step of one micro-batch in a plain loop, as Lightning takes it."""
+    """A whole step of one micro-batch of a plain network in a plain loop, as Lightning takes it."""
     optimizer.zero_grad()
     with autocast(device, precision):
         part = score(network, problem, scorable)
-    norm = update(part.loss, network.parameters(), optimizer, clip_norm)
-    return StepResult(part.loss.detach(), part.nats_N.sum(), len(part.nats_N), scorable, norm)
+    norm_S = update(part.loss, network.parameters(), optimizer, clip_norm)
+    return replace(StepResult.nothing([scorable]).plus(part), gradient_norm=norm_S)

@@ -1,6 +1,7 @@
 """The form in which attention is computed.
 
-Shapes: B sequences, R rows, H heads, L positions, D head width, M tokens of noisy copies and clean sequence, joined.
+Shapes: B sequences, R rows, H heads, L positions, D head width, M tokens of noisy copies and clean sequence, joined,
+S stacked networks, C copies.
 """
 
 from __future__ import annotations
@@ -126,25 +127,26 @@ def _split(
     """
     import torch
 
-    rows, length = len(k_RHLD) // (pattern.draws + 1), q_RHLD.shape[2]
-    clean_k, clean_v = k_RHLD[-rows:], v_RHLD[-rows:]
+    length, rows = q_RHLD.shape[2], len(k_RHLD) // (pattern.seeds * (pattern.draws + 1))
+    q_SCBHLD, k_SCBHLD, v_SCBHLD = (x.unflatten(0, (pattern.seeds, -1, rows)) for x in (q_RHLD, k_RHLD, v_RHLD))
+    clean_k, clean_v = k_SCBHLD[:, -1].flatten(0, 1), v_SCBHLD[:, -1].flatten(0, 1)
     step = max(1, STRETCH[form] // pattern.size) * pattern.size
     outputs = []
-    for first in range(0, len(q_RHLD), rows):
-        copy, parts = slice(first, first + rows), []
-        noisy = first < pattern.draws * rows
+    for copy in range(q_SCBHLD.shape[1]):
+        noisy, parts = copy < pattern.draws, []
+        own_q, own_k, own_v = (x[:, copy].flatten(0, 1) for x in (q_SCBHLD, k_SCBHLD, v_SCBHLD))
         for a in range(0, length, step):
             now, seen = slice(a, min(a + step, length)), slice(0, min(a + step, length))
             k, v = clean_k[:, :, seen], clean_v[:, :, seen]
             if noisy:
-                k, v = torch.cat([k, k_RHLD[copy, :, now]], 2), torch.cat([v, v_RHLD[copy, :, now]], 2)
+                k, v = torch.cat([k, own_k[:, :, now]], 2), torch.cat([v, own_v[:, :, now]], 2)
             bias = _bias(pattern, length, now, seen, q_RHLD.device, q_RHLD.dtype, noisy)
             if same_B1LL is not None:
                 same = [same_B1LL[:, :, now, seen], *([same_B1LL[:, :, now, now]] if noisy else [])]
                 bias = bias.masked_fill(~torch.cat(same, -1), float("-inf"))
-            parts.append(_masked(q_RHLD[copy, :, now], k, v, bias, form))
-        outputs.append(torch.cat(parts, 2))
-    return torch.cat(outputs)
+            parts.append(_masked(own_q[:, :, now], k, v, bias, form))
+        outputs.append(torch.cat(parts, 2).unflatten(0, (pattern.seeds, -1)))
+    return torch.stack(outputs, 1).flatten(0, 2)
 
 
 def _bias(
@@ -194,7 +196,7 @@ def _joined(
     q, k, v = _join(q_RHLD, k_RHLD, v_RHLD, pattern)
     mask = _dense_mask(pattern, q_RHLD.shape[2], q.device)[None, None] if seen_B1MM is None else seen_B1MM
     mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, :, : q.shape[2]])
-    return _apart(mixed, q_RHLD.shape[2])
+    return _apart(mixed, q_RHLD.shape[2], pattern.seeds)
 
 
 def _flexed(q_RHLD: Tensor, k_RHLD: Tensor, v_RHLD: Tensor, pattern: Pattern, mask: BlockMask | None) -> Tensor:
@@ -212,19 +214,20 @@ def _flexed(q_RHLD: Tensor, k_RHLD: Tensor, v_RHLD: Tensor, pattern: Pattern, ma
     compute = partial(flex(q_RHLD.device), block_mask=mask, enable_gqa=q_RHLD.shape[1] > k_RHLD.shape[1])
     if not pattern.draws:
         return compute(q_RHLD, k_RHLD, v_RHLD)
-    return _apart(compute(*_join(q_RHLD, k_RHLD, v_RHLD, pattern)), length)
+    return _apart(compute(*_join(q_RHLD, k_RHLD, v_RHLD, pattern)), length, pattern.seeds)
 
 
 def _join(q_RHLD: Tensor, k_RHLD: Tensor, v_RHLD: Tensor, pattern: Pattern) -> tuple[Tensor, ...]:
     """(B, H, M, D) each; queries of fewer than M tokens where they lack the clean rows."""
-    rows = len(k_RHLD) // (pattern.draws + 1)
-    parts = (x.unflatten(0, (-1, rows)).permute(1, 2, 0, 3, 4).flatten(2, 3) for x in (q_RHLD, k_RHLD, v_RHLD))
-    return tuple(parts)
+    rows = len(k_RHLD) // (pattern.seeds * (pattern.draws + 1))
+    apart = (x.unflatten(0, (pattern.seeds, -1, rows)) for x in (q_RHLD, k_RHLD, v_RHLD))
+    return tuple(x.permute(0, 2, 3, 1, 4, 5).flatten(3, 4).flatten(0, 1) for x in apart)
 
 
-def _apart(mixed_BHMD: Tensor, length: int) -> Tensor:
+def _apart(mixed_BHMD: Tensor, length: int, seeds: int) -> Tensor:
     """(R, H, L, D)."""
-    return mixed_BHMD.unflatten(2, (-1, length)).permute(2, 0, 1, 3, 4).flatten(0, 1)
+    apart_SBHCLD = mixed_BHMD.unflatten(2, (-1, length)).unflatten(0, (seeds, -1))
+    return apart_SBHCLD.permute(0, 3, 1, 2, 4, 5).flatten(0, 2)
 
 
 @lru_cache(maxsize=16)

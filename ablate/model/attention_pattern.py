@@ -1,7 +1,8 @@
 """Who may see whom. A pattern is an argument of the network's forward pass, so a change of stage touches no weight and
 no module.
 
-Shapes: B sequences, L positions, M tokens of noisy copies and the clean sequence, joined.
+Shapes: B sequences, R rows, L positions, M tokens of noisy copies and the clean sequence, joined, S stacked networks,
+C copies of a sequence, the clean one included.
 """
 
 from __future__ import annotations
@@ -34,12 +35,27 @@ class Pattern:
     the pass are `draws` noisy copies of some sequences, stacked, and then the clean sequences: a noisy token sees its
     own block of its own copy and the clean blocks before it, a clean token sees its own clean block and those before.
     clean_outputs: is anything read from the clean rows' outputs? If not the last layer need not make them.
+    seeds: stacked networks that share the pass; the rows of one come after those of another.
     """
 
     kind: Attention
     size: int = 0
     draws: int = 0
     clean_outputs: bool = False
+    seeds: int = 1
+
+    @property
+    def spared(self) -> bool:
+        """Does the last layer leave out the clean rows' outputs?"""
+        return self.draws > 0 and not self.clean_outputs
+
+    def by_copy(self, x_RZ: Tensor) -> Tensor:
+        """(S, C, B, ...): rows by network, by copy and by sequence; the last of the copies is the clean one."""
+        return x_RZ.unflatten(0, (self.seeds, self.draws + 1, -1))
+
+    def noisy(self, x_RZ: Tensor) -> Tensor:
+        """The rows without the clean ones."""
+        return self.by_copy(x_RZ)[:, :-1].flatten(0, 2)
 
 
 CAUSAL, FULL = Pattern(Attention.causal), Pattern(Attention.full)

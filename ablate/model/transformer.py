@@ -1,12 +1,14 @@
 """The network: a Llama-style Transformer whose attention pattern is an argument of forward.
 
-Shapes: R rows, L positions, W width, H heads, D head width, V vocabulary, N scored outputs.
+Several networks of one shape may be stacked: every parameter has a leading axis of seeds, and one pass is that of all.
+
+Shapes: R rows, L positions, W width, H heads, D head width, V vocabulary, N scored outputs, S stacked networks.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,7 @@ from ablate.core.rng import address
 from ablate.model.attention import Form, Pattern, attend, sight
 from ablate.model.chunked_loss import scored_loss
 from ablate.model.config import ModelConfig
+from ablate.model.stacked import Embedding, Linear, linear, rms_norm, share_parameters, stack_parameters
 
 if TYPE_CHECKING:
     from ablate.model.attention import Sight
@@ -36,10 +39,10 @@ class Transformer(nn.Module):
     ):
         super().__init__()
         self.config, self.mask_id, self.form = config, mask_id, form
-        self.embedding = nn.Embedding(vocabulary, config.width)
+        self.embedding = Embedding(vocabulary, config.width)
         self.layers = nn.ModuleList(Layer(config, form) for _ in range(config.layers))
         self.norm = nn.Parameter(torch.ones(config.width))
-        self.head = nn.Linear(config.width, vocabulary, bias=False)
+        self.head = Linear(config.width, vocabulary, bias=False)
         self.tokens = vocabulary if tokens is None else tokens
         self.register_buffer("allowed_V", torch.empty(vocabulary), persistent=False)
         self.register_buffer("frequencies", torch.empty(config.head_width // 2), persistent=False)
@@ -49,6 +52,29 @@ class Transformer(nn.Module):
     allowed_V: Tensor
     frequencies: Tensor
     signs_D: Tensor
+
+    @classmethod
+    def stacked(cls, members: Sequence[Transformer]) -> Transformer:
+        """Networks of one shape as one, which has copies of their parameters; see `member`."""
+        first = members[0]
+        own = cls(first.config, first.head.out_features, first.mask_id, first.form, first.tokens)
+        stack_parameters(own, list(members))
+        own.fill_tables()
+        return own
+
+    def member(self, i: int) -> Transformer:
+        """The i-th of stacked networks, which shares memory with it; a plain network is its own only member."""
+        if not self.seeds:
+            return self
+        with torch.device(self.norm.device):
+            own = Transformer(self.config, self.head.out_features, self.mask_id, self.form, self.tokens)
+        share_parameters(own, self, i)
+        return own
+
+    @property
+    def seeds(self) -> int:
+        """How many networks are stacked, 0 where it is a plain one."""
+        return len(self.norm) if self.norm.dim() > 1 else 0
 
     def fill_tables(self) -> None:
         """Fills what is neither trained nor saved, and ties the head to the embedding where the config says so; to be
@@ -65,13 +91,14 @@ class Transformer(nn.Module):
     def forward(
         self, tokens_RL: Tensor, pattern: Pattern, scored_N: Tensor | None = None, documents_BL: Tensor | None = None
     ) -> Tensor:
-        """Logits of all outputs, (R, L, V), or of those whose numbers, counted along rows, are given, (N, V).
+        """Logits of all outputs, (R, L, V), or of those whose numbers, counted along the rows of a network, are given,
+        (N, V), of stacked ones (S, N, V).
 
         documents_BL: number of each token's document, where attention is limited to documents.
         Where a pattern has clean rows from whose outputs nothing is read, these have none: R is then the noisy rows.
         """
         outputs = self._outputs(tokens_RL, pattern, scored_N, documents_BL)
-        return F.linear(outputs, self.head.weight, self.allowed_V.to(outputs.dtype))
+        return linear(outputs, self.head.weight, self.allowed_V.to(outputs.dtype))
 
     def score(
         self,
@@ -83,14 +110,15 @@ class Transformer(nn.Module):
         documents_BL: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """sum(coefficient * cross-entropy) over the scored outputs, to be differentiated, and the cross-entropies (N,),
-        nats, detached. Logits are made and used a stretch of outputs at a time (see `ablate.model.chunked_loss`)."""
+        nats, detached; of stacked networks, where all three have a leading S, (S,) and (S, N). Logits are made and used
+        a stretch of outputs at a time (see `ablate.model.chunked_loss`)."""
         outputs_NW = self._outputs(tokens_RL, pattern, scored_N, documents_BL)
         return scored_loss(outputs_NW, self.head.weight, self.allowed_V, targets_N, coefficient_N)
 
     def _outputs(
         self, tokens_RL: Tensor, pattern: Pattern, scored_N: Tensor | None, documents_BL: Tensor | None
     ) -> Tensor:
-        """Normed outputs of the last layer, (R, L, W) or (N, W)."""
+        """Normed outputs of the last layer, (R, L, W), (N, W) or (S, N, W)."""
         positions_L = torch.arange(tokens_RL.shape[1], device=tokens_RL.device)
         angles_LD = torch.outer(positions_L.float(), self.frequencies).repeat(1, 2)
         x_RLW = self.embedding(tokens_RL)
@@ -98,11 +126,11 @@ class Transformer(nn.Module):
         see = partial(sight, pattern, self.form, tokens_RL.shape[1], tokens_RL.device, documents_BL)
         last, seen = len(self.layers) - 1, see()
         for i, layer in enumerate(self.layers):
-            spared = i == last and pattern.draws > 0 and not pattern.clean_outputs
+            spared = i == last and pattern.spared
             seen = see(spared=True) if spared else seen
-            x_RLW = layer(x_RLW, turn, pattern, len(x_RLW) // (pattern.draws + 1) if spared else 0, seen)
-        outputs = x_RLW if scored_N is None else x_RLW.flatten(0, 1).index_select(0, scored_N)
-        return _rms(outputs, self.norm, self.config)
+            x_RLW = layer(x_RLW, turn, pattern, spared, seen)
+        outputs = x_RLW if scored_N is None else _chosen(x_RLW, scored_N)
+        return rms_norm(outputs, self.norm, self.config.norm_eps)
 
 
 class Layer(nn.Module):
@@ -114,37 +142,39 @@ class Layer(nn.Module):
         wide, narrow = config.heads * config.head_width, config.kv_heads * config.head_width
         self.norm_attention = nn.Parameter(torch.ones(config.width))
         self.norm_mlp = nn.Parameter(torch.ones(config.width))
-        self.q = nn.Linear(config.width, wide, bias=config.qkv_bias)
-        self.k = nn.Linear(config.width, narrow, bias=config.qkv_bias)
-        self.v = nn.Linear(config.width, narrow, bias=config.qkv_bias)
+        self.q = Linear(config.width, wide, bias=config.qkv_bias)
+        self.k = Linear(config.width, narrow, bias=config.qkv_bias)
+        self.v = Linear(config.width, narrow, bias=config.qkv_bias)
         self.norm_q = nn.Parameter(torch.ones(config.head_width)) if config.qk_norm else None
         self.norm_k = nn.Parameter(torch.ones(config.head_width)) if config.qk_norm else None
-        self.out = nn.Linear(wide, config.width, bias=False)
-        self.gate = nn.Linear(config.width, config.hidden, bias=False)
-        self.up = nn.Linear(config.width, config.hidden, bias=False)
-        self.down = nn.Linear(config.hidden, config.width, bias=False)
+        self.out = Linear(wide, config.width, bias=False)
+        self.gate = Linear(config.width, config.hidden, bias=False)
+        self.up = Linear(config.width, config.hidden, bias=False)
+        self.down = Linear(config.hidden, config.width, bias=False)
 
     def forward(
         self,
         x_RLW: Tensor,
         turn: tuple[Tensor, Tensor],
         pattern: Pattern,
-        spared: int = 0,
+        spared: bool = False,
         seen: Sight = None,
     ) -> Tensor:
-        """spared: so many of the last rows give keys and values alone, and have no output. seen: see `sight`."""
-        kept = len(x_RLW) - spared
-        y_RLW = _rms(x_RLW, self.norm_attention, self.config)
+        """spared: the clean rows give keys and values alone, and have no output. seen: see `sight`."""
+        y_RLW = rms_norm(x_RLW, self.norm_attention, self.config.norm_eps)
+        asking_RLW, x_RLW = (pattern.noisy(y_RLW), pattern.noisy(x_RLW)) if spared else (y_RLW, x_RLW)
         q_RHLD, k_RHLD, v_RHLD = (
             project(y).unflatten(-1, (-1, self.config.head_width)).transpose(1, 2)
-            for project, y in ((self.q, y_RLW[:kept]), (self.k, y_RLW), (self.v, y_RLW))
+            for project, y in ((self.q, asking_RLW), (self.k, y_RLW), (self.v, y_RLW))
         )
         if self.norm_q is not None and self.norm_k is not None:
-            q_RHLD, k_RHLD = _rms(q_RHLD, self.norm_q, self.config), _rms(k_RHLD, self.norm_k, self.config)
+            q_RHLD, k_RHLD = (
+                rms_norm(x, gain, self.config.norm_eps) for x, gain in ((q_RHLD, self.norm_q), (k_RHLD, self.norm_k))
+            )
         turned = _rotate(q_RHLD, *turn), _rotate(k_RHLD, *turn)
         mixed_RHLD = attend(*turned, v_RHLD, pattern, self.form, seen)
-        x_RLW = x_RLW[:kept] + self.out(mixed_RHLD.transpose(1, 2).flatten(-2))
-        y_RLW = _rms(x_RLW, self.norm_mlp, self.config)
+        x_RLW = x_RLW + self.out(mixed_RHLD.transpose(1, 2).flatten(-2))
+        y_RLW = rms_norm(x_RLW, self.norm_mlp, self.config.norm_eps)
         return x_RLW + self.down(F.silu(self.gate(y_RLW)) * self.up(y_RLW))
 
 
@@ -165,11 +195,15 @@ def initialise(network: Transformer, seed: int, fill: Callable[[Tensor, Tensor],
         fill(parameter, torch.randn(parameter.shape, generator=rng) * scale)
 
 
+def _chosen(x_RLW: Tensor, number: Tensor) -> Tensor:
+    """Outputs by their numbers (N,), or (S, N) where those of each network are counted by themselves."""
+    if number.dim() == 1:
+        return x_RLW.flatten(0, 1).index_select(0, number)
+    x_SMW = x_RLW.unflatten(0, (len(number), -1)).flatten(1, 2)
+    return x_SMW.gather(1, number[..., None].expand(-1, -1, x_RLW.shape[-1]))
+
+
 def _rotate(x_RHLD: Tensor, cos_LD: Tensor, sin_LD: Tensor) -> Tensor:
     """Rotary positions (Su et al., 2021), pairs (i, i + D/2); sin_LD is negative for the first of each pair."""
     cos_LD, sin_LD = cos_LD.to(x_RHLD.dtype), sin_LD.to(x_RHLD.dtype)
     return torch.addcmul(x_RHLD * cos_LD, x_RHLD.roll(x_RHLD.shape[-1] // 2, -1), sin_LD)
-
-
-def _rms(x: Tensor, gain: Tensor, config: ModelConfig) -> Tensor:
-    return F.rms_norm(x, gain.shape, gain.to(x.dtype), config.norm_eps)  # mixed types have no fused kernel

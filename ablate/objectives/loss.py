@@ -1,6 +1,6 @@
 """What a problem costs a network: the loss of a micro-batch as its part of the global batch's.
 
-Shapes: R rows, L positions, N scored outputs.
+Shapes: S stacked networks, R rows, L positions, M outputs of a network, N scored ones.
 """
 
 from __future__ import annotations
@@ -12,30 +12,61 @@ from torch import Tensor
 from ablate.model.transformer import Transformer
 from ablate.objectives.problem import Problem
 
+SIZES = 16  # numbers of scored outputs that stacked networks are padded to: compiled code is made for each
+
 
 class Scored(NamedTuple):
     """loss: this micro-batch's part, nats a scorable token: the parts of a global batch add up to its loss. nats_N:
-    cross-entropy of each scored output, detached. weight_N: what it counts."""
+    cross-entropy of each scored output, detached. weight_N: what it counts.
+
+    Of stacked networks the loss is (S,) and the others are (S, N), where outputs of weight 0 pad to a common N.
+    """
 
     loss: Tensor
     nats_N: Tensor
     weight_N: Tensor
 
+    @property
+    def nats(self) -> Tensor:
+        """Cross-entropies of all scored outputs, summed."""
+        return self.nats_N.where(self.weight_N != 0, 0).sum(-1)
 
-def score(network: Transformer, problem: Problem, scorable: float) -> Scored:
-    """The network's loss on a problem; `scorable`: tokens of the global batch that can be scored (see `DataFeed`)."""
-    weight_M = problem.weight_RL.flatten()
-    scored_N = weight_M.nonzero()[:, 0]
-    weight_N = weight_M[scored_N]
-    loss, nats_N = network.score(
-        problem.inputs_RL,
-        problem.pattern,
-        scored_N,
-        problem.targets_RL.flatten()[scored_N],
-        weight_N / scorable,
-        problem.documents_BL,
+    @property
+    def scored(self) -> Tensor:
+        """How many outputs are scored, int64."""
+        return (self.weight_N != 0).sum(-1)
+
+
+def score(network: Transformer, problem: Problem, scorable: float | Tensor) -> Scored:
+    """The network's loss on a problem; `scorable`: tokens of the global batch that can be scored (see `DataFeed`), of
+    stacked networks (S,)."""
+    weight, targets = problem.weight_RL, problem.targets_RL
+    if network.seeds:
+        weight, targets = (_by_network(x_RL, problem) for x_RL in (weight, targets))
+        scored = _padded(weight)
+    else:
+        weight, targets = weight.flatten(), targets.flatten()
+        scored = weight.nonzero()[:, 0]
+    weight = weight.gather(-1, scored)
+    coefficient = weight / (scorable[:, None] if isinstance(scorable, Tensor) else scorable)
+    loss, nats = network.score(
+        problem.inputs_RL, problem.pattern, scored, targets.gather(-1, scored), coefficient, problem.documents_BL
     )
-    return Scored(loss, nats_N, weight_N)
+    return Scored(loss, nats, weight)
+
+
+def _by_network(x_RL: Tensor, problem: Problem) -> Tensor:
+    """(S, M): what belongs to the outputs of each network."""
+    rows_RL = problem.pattern.noisy(x_RL) if problem.pattern.spared else x_RL
+    return rows_RL.unflatten(0, (problem.pattern.seeds, -1)).flatten(1)
+
+
+def _padded(weight_SM: Tensor) -> Tensor:
+    """(S, N) numbers of the scored outputs of each network, and of others up to a common number."""
+    scored_SM, outputs = weight_SM != 0, weight_SM.shape[1]
+    step = -(-outputs // SIZES)
+    most = min(outputs, -(-int(scored_SM.sum(1).max()) // step) * step)
+    return scored_SM.byte().argsort(dim=1, descending=True, stable=True)[:, :most]
 
 
 def loss_of(network: Transformer, problem: Problem, global_batch: int) -> Tensor:

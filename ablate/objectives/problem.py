@@ -9,8 +9,9 @@ attention is limited to documents (see `Objective.pose`).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ablate.core.blocks import Grid
 from ablate.core.corpus import Vocabulary, documents, unscored
@@ -37,6 +38,18 @@ class Problem:
     targets_RL: Tensor
     weight_RL: Tensor
     documents_BL: Tensor | None = None
+
+
+def packed(problems: Sequence[Problem]) -> Problem:
+    """The problems that one objective has posed to as many stacked networks, as one."""
+    import torch
+
+    def joined(name: str) -> Any:
+        parts = [getattr(problem, name) for problem in problems]
+        return None if parts[0] is None else torch.cat(parts)
+
+    tensors = {name: joined(name) for name in ("inputs_RL", "targets_RL", "weight_RL", "documents_BL")}
+    return Problem(pattern=replace(problems[0].pattern, seeds=len(problems)), **tensors)
 
 
 class Corrupted(NamedTuple):

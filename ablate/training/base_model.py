@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from ablate.model.transformer import Transformer, initialise
 from ablate.training.checkpoint import weights_hash
 from ablate.training.data_feed import DataFeed
 from ablate.training.lightning_module import TrainingModule, fit
-from ablate.training.progress import ProgressCallback, TrainingCounters, require_finite
+from ablate.training.progress import ProgressCallback, TrainingCounters, divergence
 from ablate.training.run_config import Run
 from ablate.training.run_manifest import RunError
 
@@ -42,12 +42,9 @@ POLL = 0.5  # seconds between looks at a base that another run trains
 def build_network(run: Run) -> Transformer:
     """The network of a resolved run, sharded where its strategy says so; weights initialised from its seed, or not at
     all where a checkpoint's follow."""
-    form = attention_form(run.device, run.precision)
-    vocabulary, sharded = run.corpus.vocabulary, run.strategy is Strategy.fsdp
-    with torch.device("meta" if sharded or run.init else "cpu"):
-        network = Transformer(run.model, run.vocabulary, vocabulary.mask_id, form, tokens=len(vocabulary))
+    network = plain_network(run)
     prepare(network, run.compile is Compile.always, run.recompute, run.recompute_every)
-    if sharded:
+    if run.strategy is Strategy.fsdp:
         shard(network, run.device, run.precision)
     elif run.init:
         network.to_empty(device="cpu")
@@ -57,26 +54,63 @@ def build_network(run: Run) -> Transformer:
     return network
 
 
+def build_networks(runs: Sequence[Run]) -> Transformer:
+    """The network of one run, or those of several as one (see `Transformer.stacked`)."""
+    if len(runs) == 1:
+        return build_network(runs[0])
+    members = [plain_network(run) for run in runs]
+    for run, member in zip(runs, members, strict=True):
+        initialise(member, run.seed)
+    run, network = runs[0], Transformer.stacked(members)
+    return prepare(network, run.compile is Compile.always, run.recompute, run.recompute_every)
+
+
+def plain_network(run: Run) -> Transformer:
+    """A network of a run's shape, its weights not filled; on meta where its strategy or a checkpoint fills it."""
+    form, vocabulary = attention_form(run.device, run.precision), run.corpus.vocabulary
+    with torch.device("meta" if run.strategy is Strategy.fsdp or run.init else "cpu"):
+        return Transformer(run.model, run.vocabulary, vocabulary.mask_id, form, tokens=len(vocabulary))
+
+
 def base_weights(run: Run, console: Console) -> Mapping[str, Tensor]:
     """Weights of the run's base model: a checkpoint's, read as they are asked for, or from the cache if whole and
-    current, else trained and put there.
+    current, else trained and put there. Raises RunError where training diverged.
 
     Of several runs that need the same base one trains it and the others wait; all processes of a run train it together.
     """
-    if run.init:
-        return read_weights(folder_of(run.init), run.model, run.vocabulary, run.init_pickle)
-    key = base_key(run)
-    folder = path_of("cache", run.cache) / digest(key)[:16]
-    first = run.ranks[0] == 0
-    with _claim(folder, first):
-        weights = _read(folder, console) if first else None
-        if from_first(weights is None):
-            trained = _train(run, console)
-            if first:
-                weights = trained
-                _write(folder, weights, key)
-    from_first(None)  # by now it lies there
-    return load_file(folder / "model.safetensors") if weights is None else weights
+    (found,) = base_models([run], console)
+    if isinstance(found, RunError):
+        raise found
+    return found
+
+
+def base_models(runs: Sequence[Run], console: Console) -> list[Mapping[str, Tensor] | RunError]:
+    """The same of runs that train together, as their bases then do; an error in place of one that diverged.
+
+    Where the cache lacks one, all are trained: in another pack the others would round otherwise.
+    """
+    if runs[0].init:
+        return [read_weights(folder_of(run.init), run.model, run.vocabulary, run.init_pickle) for run in runs]
+    first = runs[0].ranks[0] == 0
+    folders = [path_of("cache", run.cache) / digest(base_key(run))[:16] for run in runs]
+    with ExitStack() as claims:
+        for folder in sorted(set(folders)):  # in one order, so that two packs never wait for each other
+            claims.enter_context(_claim(folder, first))
+        found: list[Any] = [_read(folder, console) if first else None for folder in folders]
+        if from_first(any(weights is None for weights in found)):
+            trained = _train(runs, console)
+            for i, (run, folder) in enumerate(zip(runs, folders, strict=True)):
+                if first and found[i] is None:
+                    found[i] = trained[i]
+                    if not isinstance(found[i], RunError):
+                        _write(folder, found[i], base_key(run), len(runs))
+                elif not first and isinstance(trained[i], RunError):
+                    found[i] = trained[i]
+    from_first(None)  # by now they lie there
+    return [
+        load_file(folder / "model.safetensors") if weights is None else weights
+        for folder, weights in zip(folders, found, strict=True)
+    ]
 
 
 def _claim(folder: Path, first: bool) -> AbstractContextManager[Any]:
@@ -109,37 +143,46 @@ def base_key(run: Run) -> dict[str, Any]:
     }
 
 
-def _train(run: Run, console: Console) -> Weights:
-    network, steps = build_network(run), run.base_steps
-    corpus = run.corpus_for(Domain.general, Split.train)
-    feed = DataFeed(corpus, run.seed, run.batch, run.accumulate, 0, steps, *run.ranks)
-    module = TrainingModule(network, run.base, steps, 0, corpus.vocabulary)
-    counters = TrainingCounters()
+def _train(runs: Sequence[Run], console: Console) -> list[Weights | RunError]:
+    """Trains the bases together; each in whole in the first process, empty in others, or why it is not to be had."""
+    run, network = runs[0], build_networks(runs)
+    corpus, steps = run.corpus_for(Domain.general, Split.train), run.base_steps
+    feeds = [DataFeed(corpus, one.seed, run.batch, run.accumulate, 0, steps, *run.ranks) for one in runs]
+    module = TrainingModule(network, [one.base for one in runs], steps, 0, corpus.vocabulary)
+    counters, problems = [TrainingCounters() for _ in runs], [""] * len(runs)
 
     def look(result: StepResult, trainer: Any) -> None:
-        loss = trainer.strategy.reduce(result.loss, reduce_op="sum")
-        require_finite(f"base model, step {counters.step}", loss, result.gradient_norm, "base.lr", run.base.lr)
+        loss_S = trainer.strategy.reduce(result.loss, reduce_op="sum")
+        for i, one in enumerate(runs):
+            where = f"base model, step {counters[i].step}"
+            problems[i] = problems[i] or divergence(where, loss_S[i], result.gradient_norm[i], "base.lr", one.base.lr)
+        if all(problems):
+            raise RunError(problems[0])
 
     size = run.batch * corpus.length
     watch = ProgressCallback("base model", counters, run.budget.every, frozenset({steps}), size, look, console)
-    fit(module, feed, watch, run)
-    weights = whole_weights(network, run.ranks[0] == 0)
-    if not from_first(_finite(weights)):  # the last step's loss is that of the weights before it
-        raise RunError(
-            f"base model, step {steps}: weights that are no numbers: training diverged; type a smaller base.lr than "
-            f"{run.base.lr:g}, and out=PATH"
-        )
-    return weights
+    fit(module, feeds, watch, run)
+    found: list[Weights | RunError] = []
+    for i, one in enumerate(runs):
+        weights = whole_weights(network.member(i), run.ranks[0] == 0)
+        if not problems[i] and not from_first(_finite(weights)):  # the last step's loss is of the weights before it
+            problems[i] = (
+                f"base model, step {steps}: weights that are no numbers: training diverged; type a smaller base.lr "
+                f"than {one.base.lr:g}, and out=PATH"
+            )
+        found.append(RunError(problems[i]) if problems[i] else weights)
+    return found
 
 
 def _finite(weights: Weights) -> bool:
     return all(bool(tensor.isfinite().all()) for tensor in weights.values())
 
 
-def _write(folder: Path, weights: Weights, key: dict[str, Any]) -> None:
+def _write(folder: Path, weights: Weights, key: dict[str, Any], pack: int) -> None:
     with whole_folder(folder) as fresh:
         write_safetensors(fresh / "model.safetensors", {name: tensor.clone() for name, tensor in weights.items()})
-        (fresh / "base.json").write_text(json.dumps({"weights": weights_hash(weights), "key": key}, indent=1))
+        told = {"weights": weights_hash(weights), "pack": pack, "key": key}
+        (fresh / "base.json").write_text(json.dumps(told, indent=1))
 
 
 def _read(folder: Path, console: Console) -> Weights | None:

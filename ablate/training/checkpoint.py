@@ -81,6 +81,11 @@ def latest(folder: Path, say: Callable[[str], None] = lambda line: None) -> Path
     return None
 
 
+def whole(folder: Path) -> list[Path]:
+    """The whole checkpoints of a run's folder, in their order."""
+    return [path for path in checkpoints(folder / FOLDER) if is_whole(path)]
+
+
 def check(path: Path) -> None:
     """Raises Damaged where a file of a checkpoint is not as it was written."""
     try:

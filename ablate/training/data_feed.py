@@ -5,6 +5,7 @@ Shapes: B rows of this process and micro-batch, L positions.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
@@ -94,7 +95,21 @@ def _order(seed: int, epoch: int, unique: int) -> np.ndarray:
     return generator(seed, "epoch", epoch).permutation(unique)
 
 
-def loader(feed: DataFeed, workers: int) -> DataLoader:
-    """The feed as a Lightning data loader. Items are whole micro-batches, the same whichever worker makes them."""
+@dataclass(frozen=True)
+class PackFeed(Dataset):
+    """The feeds of runs that train together: item i has the i-th micro-batch of each."""
+
+    feeds: tuple[DataFeed, ...]
+
+    def __len__(self) -> int:
+        return len(self.feeds[0])
+
+    def __getitem__(self, i: int) -> list[Batch]:
+        return [feed[i] for feed in self.feeds]
+
+
+def loader(feeds: Sequence[DataFeed], workers: int) -> DataLoader:
+    """The feeds as a Lightning data loader. Items are whole micro-batches, the same whichever worker makes them."""
     context = spawning() if workers else None  # a fork would copy locks that other threads hold
-    return DataLoader(feed, batch_size=None, shuffle=False, num_workers=workers, multiprocessing_context=context)
+    whole = PackFeed(tuple(feeds))
+    return DataLoader(whole, batch_size=None, shuffle=False, num_workers=workers, multiprocessing_context=context)

@@ -9,6 +9,7 @@ import dataclasses
 import logging
 import os
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import lightning.pytorch as lightning
@@ -17,12 +18,13 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from torch import Tensor
 
 from ablate.compute.device import Precision, Strategy
-from ablate.compute.optimizer import adamw
+from ablate.compute.optimizer import State, adamw
 from ablate.compute.train_step import StepResult, clip_gradients
 from ablate.core.corpus import Vocabulary
 from ablate.core.interruption import deferred
 from ablate.model.transformer import Transformer
 from ablate.objectives.loss import score
+from ablate.objectives.problem import packed
 from ablate.objectives.regime import Stage
 from ablate.training.data_feed import Batch, DataFeed, loader
 from ablate.training.progress import ProgressCallback
@@ -30,54 +32,58 @@ from ablate.training.run_config import Run
 
 
 class TrainingModule(lightning.LightningModule):
-    """Trains one stage. `result` is what the step in progress has measured so far, or the last one."""
+    """Trains one stage of a run, or the stages of runs that train together, which pose one objective and may differ in
+    rates and decay. `result` is what the step in progress has measured so far, or the last one."""
 
-    def __init__(self, network: Transformer, stage: Stage, steps: int, done: int, vocabulary: Vocabulary):
+    def __init__(self, network: Transformer, stages: Sequence[Stage], steps: int, done: int, vocabulary: Vocabulary):
         super().__init__()
-        self.network, self.stage, self.steps, self.done, self.vocabulary = network, stage, steps, done, vocabulary
-        self.optimizer_state: dict[str, Any] | None = None
-        self.result = StepResult.nothing(0)
+        self.network, self.stages, self.steps, self.done, self.vocabulary = network, stages, steps, done, vocabulary
+        self.optimizer_states: list[State] = []
+        self.result = StepResult.nothing([])
 
-    def training_step(self, batch: Batch, _: int) -> Tensor:
-        tokens_BL, address, scorable = batch
-        phase = self.stage.phase(self.done + self.trainer.global_step, self.steps)
-        problem = self.stage.objective.pose(tokens_BL, address, self.vocabulary, phase)
+    def training_step(self, batches: list[Batch], _: int) -> Tensor:
+        phase = self.stages[0].phase(self.done + self.trainer.global_step, self.steps)
+        pose = self.stages[0].objective.pose
+        problems = [pose(batch.tokens_BL, batch.address, self.vocabulary, phase) for batch in batches]
+        counts = [batch.scorable for batch in batches]
+        if self.network.seeds:
+            problem, scorable = packed(problems), torch.tensor(counts, device=problems[0].weight_RL.device)
+        else:
+            problem, scorable = problems[0], counts[0]
         part = score(self.network, problem, scorable)
-        self.result = dataclasses.replace(self.result, scorable=scorable).plus(part)
+        self.result = dataclasses.replace(self.result, scorable=torch.tensor(counts)).plus(part)
         # Lightning averages over devices and micro-batches; the parts are already divided by the global batch
-        return part.loss * self.trainer.world_size * self.trainer.accumulate_grad_batches
+        return part.loss.sum() * self.trainer.world_size * self.trainer.accumulate_grad_batches
 
-    def transfer_batch_to_device(self, batch: Batch, device: Any, dataloader_idx: int) -> Batch:
-        return batch._replace(tokens_BL=batch.tokens_BL.to(device, non_blocking=True))
+    def transfer_batch_to_device(self, batch: list[Batch], device: Any, dataloader_idx: int) -> list[Batch]:
+        return [part._replace(tokens_BL=part.tokens_BL.to(device, non_blocking=True)) for part in batch]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        optimizer = adamw(self.network, self.stage)
-        if self.optimizer_state is not None:
-            groups = optimizer.state_dict()["param_groups"]  # moments carry over, the stage's own settings do not
-            optimizer.load_state_dict({**self.optimizer_state, "param_groups": groups})
-        return optimizer
+        self.optimizer = adamw(self.network, *self.stages)
+        if self.optimizer_states:
+            self.optimizer.load_states(self.optimizer_states)
+        return self.optimizer
 
     def configure_model(self) -> None:
         """Does nothing: a sharded network arrives sharded, but Lightning's strategy requires this method."""
 
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
-        norm = clip_gradients(self.network.parameters(), self.stage.clip_norm)
+        norm = clip_gradients(self.network.parameters(), *(stage.clip_norm for stage in self.stages))
         self.result = dataclasses.replace(self.result, gradient_norm=norm)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         if batch_idx % self.trainer.accumulate_grad_batches == 0:
-            self.result = StepResult.nothing(0)
-            rate = self.stage.rate(self.done + self.trainer.global_step, self.steps)
-            for group in self.trainer.optimizers[0].param_groups:
-                group["lr"] = rate
+            self.result = StepResult.nothing([0] * len(self.stages))
+            self.optimizer.set_rates(self.done + self.trainer.global_step, self.steps)
 
 
-def fit(module: TrainingModule, feed: DataFeed, watch: ProgressCallback, run: Run) -> dict[str, Any]:
-    """Trains over the feed; returns the optimizer's state.
+def fit(module: TrainingModule, feeds: Sequence[DataFeed], watch: ProgressCallback, run: Run) -> list[State]:
+    """Trains over the feeds; returns the optimizer's state of every network. run: where and by what means.
 
     Raises KeyboardInterrupt where the user stops it, Terminated where a signal did, after the step in progress.
     """
     silence()
+    feed = feeds[0]
     together = run.strategy is not Strategy.auto
     here = int(os.environ["LOCAL_WORLD_SIZE"]) if together else 1
     mixed = run.precision is Precision.bf16 and run.strategy is not Strategy.fsdp  # which casts weights, not products
@@ -100,10 +106,15 @@ def fit(module: TrainingModule, feed: DataFeed, watch: ProgressCallback, run: Ru
     )
     try:
         with deferred():
-            trainer.fit(module, train_dataloaders=loader(feed, run.loaders))
+            trainer.fit(module, train_dataloaders=loader(feeds, run.loaders))
     except SystemExit as stop:  # Lightning turns Ctrl-C into this
         raise KeyboardInterrupt from stop
-    return trainer.optimizers[0].state_dict()
+    return states_of(trainer)
+
+
+def states_of(trainer: Any) -> list[State]:
+    """The optimizer's state of every network that a trainer trains."""
+    return trainer.optimizers[0].states()
 
 
 def silence() -> None:

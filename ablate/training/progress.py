@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ablate.compute.train_step import StepResult
 from ablate.core.interruption import Terminated, asked, listen_again
-from ablate.training.run_manifest import RunError
 
 
 @dataclass
@@ -25,18 +24,19 @@ class TrainingCounters:
     loss_tokens: int = 0
 
 
-def require_finite(where: str, loss: torch.Tensor, norm: torch.Tensor, key: str, rate: float) -> None:
-    """Raises RunError that names the learning rate's `key` where the loss or the gradient's norm is no number."""
-    if not (torch.isfinite(loss) and torch.isfinite(norm)):
-        raise RunError(
-            f"{where}: loss {float(loss):g}, gradient norm {float(norm):g}: training diverged; type a smaller {key} "
-            f"than {rate:g}, and out=PATH"
-        )
+def divergence(where: str, loss: torch.Tensor, norm: torch.Tensor, key: str, rate: float) -> str:
+    """What to say, with the learning rate's `key`, where the loss or the gradient's norm is no number; else nothing."""
+    if torch.isfinite(loss) and torch.isfinite(norm):
+        return ""
+    return (
+        f"{where}: loss {float(loss):g}, gradient norm {float(norm):g}: training diverged; type a smaller {key} "
+        f"than {rate:g}, and out=PATH"
+    )
 
 
 @dataclass(repr=False)
 class ProgressCallback(lightning.Callback):
-    """Counts steps, shows progress, calls `on_step` with the step's result and the trainer
+    """Counts steps for every run that trains, shows progress, calls `on_step` with the step's result and the trainer
     after every step in `pauses` and every multiple of `every`.
 
     Where a signal has asked to stop (see `interruption`), calls `on_stop` with the trainer after the step and raises
@@ -44,14 +44,14 @@ class ProgressCallback(lightning.Callback):
     """
 
     title: str
-    counters: TrainingCounters
+    counters: Sequence[TrainingCounters]  # of each run; all are at one step
     every: int
     pauses: frozenset[int]
     step_tokens: int
     on_step: Callable[[StepResult, Any], None]
     console: Console
     on_stop: Callable[[Any], None] = lambda trainer: None
-    scored: int = 0  # tokens of this process since the last look
+    scored: torch.Tensor | int = 0  # tokens of each run and of this process since the last look
     bar: Progress = field(default_factory=lambda: Progress(disable=True))
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
@@ -73,19 +73,23 @@ class ProgressCallback(lightning.Callback):
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
-        counters, result = self.counters, pl_module.result
-        self.scored += result.scored
-        counters.step += 1
-        counters.tokens += self.step_tokens
+        counters, result = self.counters[0], pl_module.result
+        self.scored = self.scored + result.scored
+        for one in self.counters:
+            one.step += 1
+            one.tokens += self.step_tokens
         if counters.step % self.every == 0:
             speed = self.bar.tasks[self.task].speed or 0.0
-            rate = f"{speed * self.step_tokens / 1000:.1f}k tok/s"
-            self.bar.update(self.task, completed=trainer.global_step, loss=float(result.loss), rate=rate)
+            rate = f"{speed * self.step_tokens * len(self.counters) / 1000:.1f}k tok/s"
+            loss = float(result.loss.nanmean())
+            self.bar.update(self.task, completed=trainer.global_step, loss=loss, rate=rate)
             self.bar.refresh()
         stop = bool(trainer.strategy.reduce(torch.tensor(float(asked())), reduce_op="sum"))  # of any process
         looks = counters.step % self.every == 0 or counters.step in self.pauses
         if looks or stop:
-            counters.loss_tokens += int(trainer.strategy.reduce(torch.tensor(self.scored), reduce_op="sum"))
+            scored = trainer.strategy.reduce(torch.as_tensor(self.scored), reduce_op="sum")
+            for one, count in zip(self.counters, scored.tolist(), strict=True):
+                one.loss_tokens += int(count)
             self.scored = 0
         if looks:
             self.on_step(result, trainer)

@@ -6,6 +6,7 @@ import dataclasses
 import os
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -40,24 +41,25 @@ RANGES = {
     "processes": (0, 2**20),
     "unique": (0, 2**31),
     "recompute_every": (1, 2**20),
+    "pack": (1, 1024),
     "loaders": (0, 1024),
 }
 KINDS = {"model": ModelConfig, "regime": Regime, "budget": Budget, "base": Stage, "out": str, "cache": str, "init": str}
 CHOICES = {"device": Device, "precision": Precision, "compile": Compile, "strategy": Strategy, "recompute": Recompute}
 # Fields that say by what means it is computed: they change rounding alone, and a run may be resumed under others
-MEANS = ("processes", "strategy", "recompute", "recompute_every", "loaders", "workers")
+MEANS = ("processes", "strategy", "recompute", "recompute_every", "loaders", "pack", "workers")
 
 
 @dataclass
 class Run:
     """One arm on one seed.
 
-    batch: sequences a step over all devices, in `accumulate` micro-batches. threads: of each process, 0 means by the
-    size of a step. processes: 0 means as many as torchrun started. unique: training sequences of the new domain, which
-    come again in another order every epoch; 0 means that every one is fresh. out: folder of results, derived where
-    empty. cache: folder of base models. draw: the figure at the end? recompute: which activations are recomputed, in
-    each `recompute_every`-th layer. loaders: processes that read batches ahead, 0: the training process itself does.
-    init: "hf:FOLDER" for a base model that is not trained but read from a checkpoint; init_pickle: from pickles too?
+    batch: sequences a step over all devices, in `accumulate` micro-batches. threads: of each process, 0: by the size of
+    a step. processes: 0: as many as torchrun started. unique: training sequences of the new domain, which come again in
+    another order every epoch; 0: every one is fresh. out: folder of results, derived where empty. cache: folder of base
+    models. draw: the figure at the end? recompute: activations recomputed, in each `recompute_every`-th layer. loaders:
+    processes that read batches ahead, 0: the training process itself does. pack: runs of one command that train
+    together at most (see `packs`). init: "hf:FOLDER": a checkpoint as base model; init_pickle: from pickles too?
     Raises ValueError for illegal values and combinations.
     """
 
@@ -82,6 +84,7 @@ class Run:
     recompute: Recompute = field(default=Recompute.none, metadata=LATER)
     recompute_every: int = field(default=1, metadata=LATER)
     loaders: int = field(default=0, metadata=LATER)
+    pack: int = field(default=1, metadata=LATER)
     init: str = field(default="", metadata=LATER)
     init_pickle: bool = field(default=False, metadata=LATER)
 
@@ -158,7 +161,8 @@ class Run:
 
     def flops_after(self, step: int) -> float:
         """Of training on the new domain up to this step: of every row that is read, as if it were read whole."""
-        per_row, done, flops = float(self.model.flops(self.corpus.length, self.vocabulary)) * self.corpus.length, 0, 0.0
+        per_row = float(self.model.flops(self.corpus.length, self.vocabulary)) * self.corpus.length
+        done, flops = 0, 0.0
         for stage, steps in zip(self.regime.stages, self.stage_steps, strict=True):
             flops += per_row * self.batch * stage.objective.rows_read * min(max(step - done, 0), steps)
             done += steps
@@ -171,9 +175,7 @@ class Run:
 
     def pauses(self) -> list[int]:
         """Steps after which the model is evaluated: evenly spaced ones and every stage's end, in order."""
-        total, ends = sum(self.stage_steps), []
-        for steps in self.stage_steps:
-            ends.append(steps + (ends[-1] if ends else 0))
+        total, ends = sum(self.stage_steps), accumulate(self.stage_steps)
         even = [round(total * (i + 1) / self.budget.evaluations) for i in range(self.budget.evaluations)]
         return sorted({*even, *ends} - {0})
 
@@ -185,14 +187,13 @@ class Run:
         if self.init:
             read_weights(folder_of(self.init), self.model, self.vocabulary, self.init_pickle)  # headers alone
         self._require_documents()
-        device = resolve_device(self.device)
-        world = self.ranks[1]
+        device, world = resolve_device(self.device), self.ranks[1]
         shares = world if self.strategy is Strategy.fsdp else 1
         require_memory(self.model.parameters(self.vocabulary), device, shares=shares)
+        typed = f"torchrun --nproc-per-node {self.processes} experiments/run.py ..."
         if self.processes not in (0, world):
             raise ValueError(
-                f"processes={self.processes}: wanted as many as torchrun started, got {world}; type torchrun "
-                f"--nproc-per-node {self.processes} experiments/run.py ..."
+                f"processes={self.processes}: wanted as many as torchrun started, got {world}; type {typed}"
             )
         if self.batch % (self.accumulate * world):
             raise ValueError(
@@ -205,10 +206,9 @@ class Run:
                 "--nproc-per-node 2 experiments/run.py ..."
             )
         here = int(os.environ.get("LOCAL_WORLD_SIZE", world))
-        auto = Strategy.ddp if world > 1 else Strategy.auto
         return dataclasses.replace(
             self,
-            strategy=auto if self.strategy is Strategy.auto else self.strategy,
+            strategy=Strategy.ddp if world > 1 and self.strategy is Strategy.auto else self.strategy,
             device=device,
             precision=resolve_precision(self.precision, device),
             compile=resolve_compile(self.compile, device, self.flops),

@@ -1,9 +1,13 @@
-"""train(run): from a configuration to a folder of results, resumable at every pause."""
+"""train(run): from a configuration to a folder of results, resumable at every pause; train_together(runs) likewise.
+
+Runs that train together share a process and every pass of the network. Each has its own folder, and may be gone on with
+by itself or together with others.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +19,14 @@ from ablate.compute.distributed import from_first, join_processes
 from ablate.core.interruption import Terminated
 from ablate.core.manifest import PROMISE, write_manifest
 from ablate.core.storage import locked
+from ablate.training.checkpoint import FOLDER, latest, whole
+from ablate.training.member import Member
 from ablate.training.run_config import Run
 from ablate.training.run_files import hashes, repair, write_config
 from ablate.training.run_manifest import COMPLETE, FAILED, RunError, new_manifest, read_manifest
 from ablate.training.session import Session
+
+Manifest = dict[str, Any]
 
 
 def train(run: Run, console: Console) -> Path:
@@ -34,20 +42,81 @@ def train(run: Run, console: Console) -> Path:
     if run.ranks[0]:
         with _others_may_end():
             if from_first(None):
-                Session(run, console, new_manifest(run)).go()
+                session = Session([Member(run, new_manifest(run))], console)
+                session.go(_checkpoints([run], console))
         return run.folder
-    read_manifest(run)  # refuses before the lock would make the folder
-    try:
-        with locked(run.folder / ".lock", patient=False):
-            manifest = read_manifest(run) or new_manifest(run)
-            if from_first(manifest["status"] != COMPLETE):
-                _go(run, console, manifest)
+    return train_together([run], console)[0]
+
+
+def train_together(runs: Sequence[Run], console: Console) -> list[Path]:
+    """Runs or resumes runs that differ in numbers alone (see `ablate.training.pack`); returns their folders.
+
+    Those that are complete are left as they are. The others go on together from the last checkpoint that all have;
+    where they have none in common, those with the same one do. One that diverges is given up, and the others go on.
+    Raises what `train` does; of runs that were given up, after the others are complete.
+    """
+    runs = [run.resolved() for run in runs]
+    torch.set_num_threads(runs[0].threads)
+    for run in runs:
+        read_manifest(run)  # refuses before the lock would make the folder
+    given_up: list[str] = []
+    with ExitStack() as locks:
+        manifests: dict[str, Manifest] = {}
+        for run in runs:
+            _lock(run, locks)
+            manifests[run.label] = read_manifest(run) or new_manifest(run)
+        left = []
+        for run in runs:
+            if from_first(manifests[run.label]["status"] != COMPLETE):
+                left.append(run)
             else:
-                repair(run, manifest, console)
+                repair(run, manifests[run.label], console)
                 console.print(f"complete already: {run.folder}", soft_wrap=True)
+        for group in _groups(left):
+            given_up += _go(group, console, [manifests[run.label] for run in group])
+    if given_up:
+        raise RunError("; ".join(given_up))
+    return [run.folder for run in runs]
+
+
+def _lock(run: Run, locks: ExitStack) -> None:
+    try:
+        locks.enter_context(locked(run.folder / ".lock", patient=False))
     except BlockingIOError:
         raise RunError(f"out={run.folder}: another process is at work there; wait for it or type out=PATH") from None
-    return run.folder
+
+
+def _groups(runs: Sequence[Run]) -> list[list[Run]]:
+    """Those that can go on together: all, where they have a whole checkpoint in common or none at all."""
+    names = [{path.name for path in whole(run.folder)} for run in runs] if len(runs) > 1 else [set()]
+    if not runs or set.intersection(*names) or not any(names):
+        return [list(runs)] if runs else []
+    last: dict[str, list[Run]] = {}
+    for run, found in zip(runs, names, strict=True):
+        last.setdefault(max(found, default=""), []).append(run)
+    return list(last.values())
+
+
+def _checkpoints(runs: Sequence[Run], console: Console) -> list[Path] | None:
+    """Where each begins: of one run its last whole checkpoint, of several the last that all have; None for the base.
+
+    Looked for by the first process for all, which all must ask: each would read all checkpoints. Raises RunError where
+    all of a run's are damaged.
+    """
+    paths: list[Path | None] = []
+    problem = ""
+    if runs[0].ranks[0] == 0:
+        try:
+            paths = [latest(run.folder, lambda line: console.print(line, soft_wrap=True, markup=False)) for run in runs]
+        except RunError as damage:
+            problem = str(damage)
+    paths, problem = from_first((paths, problem))
+    if problem:
+        raise RunError(problem)
+    if len({path and path.name for path in paths}) > 1:
+        names = set.intersection(*({path.name for path in whole(run.folder)} for run in runs))
+        paths = [run.folder / FOLDER / max(names) for run in runs]
+    return None if paths[0] is None else [path for path in paths if path]
 
 
 @contextmanager
@@ -62,22 +131,36 @@ def _others_may_end() -> Iterator[None]:
         raise RunError("another process of this run has ended") from None
 
 
-def _go(run: Run, console: Console, manifest: dict[str, Any]) -> None:
+def _go(runs: Sequence[Run], console: Console, manifests: Sequence[Manifest]) -> list[str]:
+    """Takes runs to their end; returns what is to be said of those that were given up."""
+    run = runs[0]
     chosen = f"{run.device}, {run.precision}, {run.threads} thread(s), compile={run.compile}"
     base = f"from {run.init}" if run.init else f"of {run.base_steps} steps"
-    console.print(f"{run.folder}: {sum(run.stage_steps)} steps after a base model {base}; {chosen}", soft_wrap=True)
-    manifest = {name: value for name, value in manifest.items() if name not in PROMISE} | {"status": "running"}
-    session = Session(run, console, manifest)
-    write_manifest(run.folder, manifest)  # first: it says whose folder this is
-    write_config(run)
+    folders = ", ".join(str(one.folder) for one in runs) + f": {len(runs)} together" * (len(runs) > 1)
+    console.print(f"{folders}: {sum(run.stage_steps)} steps after a base model {base}; {chosen}", soft_wrap=True)
+    members = []
+    for one, known in zip(runs, manifests, strict=True):
+        manifest = {name: value for name, value in known.items() if name not in PROMISE}
+        members.append(Member(one, {**manifest, "status": "running", "pack": len(runs)}))
+    session = Session(members, console)
+    for member in members:
+        write_manifest(member.run.folder, member.manifest)  # first: it says whose folder this is
+        write_config(member.run)
     try:
-        session.go()
+        session.go(_checkpoints(runs, console))
     except BaseException as stop:
         paused = isinstance(stop, KeyboardInterrupt | Terminated | OSError)  # the same command goes on
-        manifest["status"] = "interrupted" if paused else FAILED
-        with suppress(OSError):  # the next process to work here must not meet one that is still being written
-            session.writer.wait()
-        with suppress(OSError):
-            write_manifest(run.folder, manifest)
+        for member in members:
+            with suppress(OSError):  # the next process to work here must not meet one that is still being written
+                member.writer.wait()
+            member.manifest["status"] = "interrupted" if paused and not member.problem else FAILED
+            with suppress(OSError):
+                write_manifest(member.run.folder, member.manifest)
         raise
-    write_manifest(run.folder, {**manifest, "status": COMPLETE, "files": hashes(run.folder)})
+    for member in members:
+        if member.problem:
+            write_manifest(member.run.folder, {**member.manifest, "status": FAILED})
+        else:
+            files = hashes(member.run.folder)
+            write_manifest(member.run.folder, {**member.manifest, "status": COMPLETE, "files": files})
+    return [member.problem for member in members if member.problem]

@@ -93,11 +93,11 @@ def fit_stage(
     job: Run, network: Transformer, stage: Stage, corpus: Corpus, steps: range, on_step: Callable[..., None]
 ) -> None:
     """Trains through Lightning; the progress bar is drawn, into a buffer."""
-    module = TrainingModule(network, stage, len(steps), 0, corpus.vocabulary)
+    module = TrainingModule(network, [stage], len(steps), 0, corpus.vocabulary)
     screen = Console(file=io.StringIO(), force_terminal=True)
     tokens, first = job.batch * corpus.length, frozenset({1})
-    watch = ProgressCallback("bench", TrainingCounters(), job.budget.every, first, tokens, on_step, screen)
-    fit(module, DataFeed(corpus, job.seed, job.batch, job.accumulate, steps.start, len(steps)), watch, job)
+    watch = ProgressCallback("bench", [TrainingCounters()], job.budget.every, first, tokens, on_step, screen)
+    fit(module, [DataFeed(corpus, job.seed, job.batch, job.accumulate, steps.start, len(steps))], watch, job)
 
 
 def bare(job: Run, network: Transformer, steps: int) -> None:

@@ -88,7 +88,7 @@ class Contestant:
     optimizer: torch.optim.Optimizer = field(init=False)
 
     def __post_init__(self) -> None:
-        self.optimizer = adamw(self.network, STAGE)  # type: ignore[arg-type]  # reads parameters() alone
+        self.optimizer = adamw(self.network, STAGE)
 
     def seconds(self, problems: list[Problem]) -> tuple[float, float]:
         """Wall time of one step on each problem, and the last loss (nats)."""

@@ -31,6 +31,7 @@ class Command:
     groups: tuple[str, ...]
     help: Callable[[], str]
     check: Callable[[list[Any]], list[Any]]  # makes every automatic choice; raises ValueError for what cannot be done
+    jobs: Callable[[list[Any]], list[Any]] = list  # what is carried out one after the other: each config by itself
 
     def register(self) -> None:
         """Puts the configs into the store of Hydra: each is its own schema."""

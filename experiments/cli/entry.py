@@ -20,7 +20,7 @@ HANDED_ON = ("--hydra-help", "--cfg", "-c", "--shell-completion", "-sc", "--info
 
 
 def main(command: Command, job: Callable[[Any], None]) -> NoReturn:
-    """Runs `job` on every config that the command line asks for; exits as `guarded` does."""
+    """Runs `job` on everything that the command line asks for; exits as `guarded` does."""
     guarded(lambda: carry_out(command, job))
 
 
@@ -39,9 +39,9 @@ def carry_out(command: Command, job: Callable[[Any], None]) -> None:
 
 
 def asked_for(command: Command, words: list[str]) -> list[Any]:
-    """The configs that words ask for, all checked. Raises UsageError for the first that cannot be carried out."""
+    """The jobs that words ask for, all checked. Raises UsageError for the first that cannot be carried out."""
     try:
-        return command.check(jobs(command, words))
+        return command.jobs(command.check(jobs(command, words)))
     except ValueError as error:
         raise UsageError(str(error)) from None
 

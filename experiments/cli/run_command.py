@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ablate.core.validation import UsageError, path_of
+from ablate.training.pack import packs
 from ablate.training.run_config import Run
 from ablate.training.run_manifest import read_manifest
 from experiments.cli.command import Command
@@ -22,6 +23,7 @@ def run_help() -> str:
         "init=hf:FOLDER           a checkpoint as base model, with its shape and tokenizer; see docs/checkpoints.md",
         "model=hf:FOLDER          its shape alone, likewise model=PATH/config.json",
         "-m regime=a,b seed=0,1   every combination, one after the other",
+        "-m seed=0,1,2,3 pack=4   runs that differ in seeds or rates alone, together as one network",
         "torchrun --standalone --nproc-per-node 2 experiments/run.py ...   several processes; docs/processes.md",
         "--cfg job                print the configuration and stop",
         '-sc install=bash         print tab completion for: eval "$(python experiments/run.py -sc install=bash)"',
@@ -48,4 +50,4 @@ def check_runs(asked: list[Run]) -> list[Run]:
 
 
 SCRIPT = Path(__file__).resolve().parent.parent / "run.py"  # what studies and sweeps start
-RUN = Command("run.py", lambda: Run, ("regime", "corpus", "model", "budget"), run_help, check_runs)
+RUN = Command("run.py", lambda: Run, ("regime", "corpus", "model", "budget"), run_help, check_runs, packs)

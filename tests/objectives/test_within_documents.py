@@ -200,9 +200,9 @@ class Trainer:
 
 
 def learned(objective, net, batch: Batch):
-    learner = TrainingModule(net, Stage(objective), 1, 0, Packed().vocabulary)
+    learner = TrainingModule(net, [Stage(objective)], 1, 0, Packed().vocabulary)
     learner.trainer = trainer = Trainer()
-    loss = learner.training_step(batch, 0)
+    loss = learner.training_step([batch], 0)
     assert trainer.world_size == 1
     return loss
 

@@ -113,7 +113,7 @@ if __name__ == "__main__":
     corpus = synthetic_data.make("trace", values=4, operations=3, new_operators=4, general_operators=2)
     with pool(2) as workers:
         print(*workers.each(len, ["a", "bc"]))
-    print(len(list(loader(DataFeed(corpus, 0, 4, 1, 0, 3), workers=2))))
+    print(len(list(loader([DataFeed(corpus, 0, 4, 1, 0, 3)], workers=2))))
     with spawning().Pool(1) as processes:
         print(processes.map(double, [1, 2]))
     print(fault_of("{}")[:7])

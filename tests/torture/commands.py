@@ -237,14 +237,14 @@ def state_of_base(place: Path) -> State:
 def build_base(place: Path) -> None:
     """What run.py does first, alone."""
     sys.argv = ["run.py", *run_words(place)]
-    main(RUN, lambda run: base_weights(run, QUIET))
+    main(RUN, lambda runs: base_weights(*runs, QUIET))
 
 
 def build_text(place: Path) -> None:
     """What a command does with a corpus of real text before anything else."""
     sources.BUNDLE, dataset_build.SMALL = 3000, 0  # in pieces, as large texts are
     sys.argv = ["run.py", *TEXT_WORDS]
-    main(RUN, lambda run: run.corpus.check())
+    main(RUN, lambda runs: runs[0].corpus.check())
 
 
 def lay_text(place: Path) -> None:

@@ -74,6 +74,6 @@ def test_a_base_model_of_no_numbers_that_was_kept_before_is_trained_again(tmp_pa
     run = tiny_run(tmp_path).resolved()
     good = base_weights(run, QUIET)
     key = base_key(run)
-    _write(tmp_path / "base" / digest(key)[:16], {name: x * float("nan") for name, x in good.items()}, key)
+    _write(tmp_path / "base" / digest(key)[:16], {name: x * float("nan") for name, x in good.items()}, key, 1)
     again = base_weights(run, QUIET)
     assert all(torch.equal(again[name], good[name]) for name in good)

@@ -1,0 +1,136 @@
+"""One run of those that train together: its rows, its probes, its checkpoints, its manifest."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ablate.compute.optimizer import State
+from ablate.compute.train_step import StepResult
+from ablate.core import records
+from ablate.core.corpus import Domain, Split
+from ablate.core.manifest import write_manifest
+from ablate.decoding.predictor import Predictor
+from ablate.evaluation.probe import ProbeSet
+from ablate.evaluation.probe_rows import Row
+from ablate.model.transformer import Transformer
+from ablate.objectives.problem import Objective
+from ablate.training.checkpoint import FOLDER, read_plain, restore, tensors_of
+from ablate.training.checkpoint_writer import Writer
+from ablate.training.probe_plan import probes
+from ablate.training.progress import TrainingCounters
+from ablate.training.run_config import Run
+from ablate.training.run_manifest import SECONDS
+
+BASELINE = -1  # stage of the rows measured before any training on the new domain
+
+
+@dataclass
+class Member:
+    """A resolved run at work: what a checkpoint has of it, apart from the network. problem: why it was given up, if it
+    was."""
+
+    run: Run
+    manifest: dict[str, Any]
+    stage: int = BASELINE
+    done: int = 0
+    optimizer: State | None = None
+    counters: TrainingCounters = field(default_factory=TrainingCounters)
+    rows: list[Row] = field(default_factory=list)
+    problem: str = ""
+    probe_sets: list[ProbeSet] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.label = self.run.label
+        self.writer = Writer(self.run.folder / FOLDER, *self.run.ranks)
+
+    def prepare(self) -> None:
+        """Draws the questions of its probes."""
+        asked = ((probe, self.run.corpus_for(probe.domain, probe.split)) for probe in probes(self.run))
+        self.probe_sets = [probe.prepare(corpus, self.run.seed) for probe, corpus in asked]
+
+    @property
+    def objective(self) -> Objective:
+        """The objective as which the model is read: the stage's in force, at first the base's."""
+        return (self.run.base if self.stage == BASELINE else self.run.regime.stages[self.stage]).objective
+
+    def measure(self, network: Transformer) -> None:
+        """Puts every probe to the model as the stage in force reads it."""
+        objective = self.objective
+        predict = Predictor(network, objective, self.run.corpus.vocabulary.boundary)
+        for probe_set in self.probe_sets:
+            for row in probe_set.measure(predict, objective.left_to_right, objective.reading.size):
+                self.add(row)
+
+    def log(self, result: StepResult) -> None:
+        """Rows of what a step has measured of it; each of the result's tensors is its own entry of them."""
+        self.add({"metric": "loss", "value": float(result.loss)})
+        self.add({"metric": "grad_norm", "value": float(result.gradient_norm)})
+        scored = float(result.scored)
+        if scored:  # as if the loss were divided by scored tokens: a warmup's small loss is in part that scale
+            self.add({"metric": "scored_nats", "value": float(result.nats) / scored})
+            norm = float(result.gradient_norm) * float(result.scorable) / scored
+            self.add({"metric": "grad_norm_scored", "value": norm})
+
+    def add(self, row: Row) -> None:
+        run, p = self.run, self.counters
+        common = {
+            "run": self.label,
+            "corpus": run.corpus.name,
+            "regime": run.regime.name,
+            "seed": run.seed,
+            "stage": self.stage,
+            "objective": self.objective.label,
+            "step": p.step,
+            "tokens": p.tokens,
+            "loss_tokens": p.loss_tokens,
+            "flops": run.flops_after(p.step),
+            "domain": str(Domain.new),
+            "split": str(Split.train),
+            "contexts": "",
+            "question": None,
+            **records.NO_BLOCKS,
+        }
+        self.rows.append({**common, **row})
+
+    def keep(self, network: Transformer, done: int, optimizer: State | None) -> None:
+        """Writes records, checkpoint and manifest; the checkpoint holds the rows, so the three agree on resuming."""
+        plain = {
+            "config": self.run.fingerprint(),
+            "stage": self.stage,
+            "done": done,
+            "optimizer": optimizer is not None,
+            "counters": asdict(self.counters),
+            "rows": self.rows,
+            "seconds": {name: self.manifest[name] for name in SECONDS},
+        }
+        self.writer.write(f"{self.counters.step:09d}-{self.stage}", tensors_of(network, optimizer), plain)
+        if self.run.ranks[0] == 0:
+            records.write(records.table(self.rows), self.run.folder / records.FILE)
+            write_manifest(self.run.folder, self.manifest)
+
+    def resume(self, path: Path, network: Transformer) -> None:
+        """Takes up a checkpoint."""
+        plain = read_plain(self.run, path)
+        self.optimizer = restore(path, network, plain["optimizer"])
+        self.stage, self.done = plain["stage"], plain["done"]
+        self.counters, self.rows = TrainingCounters(**plain["counters"]), plain["rows"]
+        self.manifest.update(plain["seconds"])
+
+    def spend(self, wall: float, cpu: float, evaluation: float) -> None:
+        """Adds seconds to the manifest."""
+        for name, seconds in zip(SECONDS, (wall, cpu, evaluation), strict=True):
+            self.manifest[name] += seconds
+
+    def given_up(self, problem: str) -> None:
+        """Is measured and kept no more; its slot of the network goes on, for nothing."""
+        self.problem = self.problem or problem
+
+
+def of(result: StepResult, i: int) -> StepResult:
+    """A step's result of the i-th network alone."""
+    parts: dict[str, torch.Tensor] = {name: value[i] for name, value in vars(result).items()}
+    return StepResult(**parts)

@@ -67,7 +67,7 @@ def job(assignment: Assignment) -> None:
         plan = plan_runs.plan(assignment)
         kept_results.begin(plan)
     announce(plan, console)
-    queue = JobQueue(plan.jobs, assignment.workers)
+    queue = JobQueue(plan.jobs, assignment.workers, plan.pack)
     try:
         if console.is_terminal:
             with Live(progress(plan, queue), console=console, refresh_per_second=2, transient=True) as live:

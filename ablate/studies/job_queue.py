@@ -10,21 +10,19 @@ from __future__ import annotations
 import math
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 from typing import IO, Protocol
 
 from ablate.core.interruption import TERMINATED
-from ablate.core.manifest import MANIFEST, is_vouched, load
-from ablate.core.storage import Damaged, lock
+from ablate.core.storage import lock
+from ablate.studies.job import Job, together
 
 ATTEMPTS = 3  # of a run that a signal ended; one that exits by itself has said why and is not tried again
 POLL = 0.5  # seconds between looks at runs, those that others have claimed included
@@ -41,59 +39,12 @@ class State(StrEnum):
     failed = "failed"
 
 
-@dataclass(frozen=True)
-class Job:
-    """One run: words of the command line `python SCRIPT word ...`, and the folder that it leaves complete, with the
-    files `leaves` in it."""
-
-    name: str
-    script: Path
-    words: tuple[str, ...]
-    folder: Path
-    leaves: tuple[str, ...] = ()
-
-    @property
-    def command(self) -> list[str]:
-        # -P: neither the current folder nor the script's may stand in for a package of the same name
-        return [sys.executable, "-P", str(self.script), *self.words]
-
-    @property
-    def complete(self) -> bool:
-        """Does the run's manifest say so, and is there, as it was written, what it leaves?"""
-        return self.status == "complete" and all(is_vouched(self.folder / name) for name in self.leaves)
-
-    @property
-    def status(self) -> str:
-        """What the run's manifest says of it; empty where there is none that can be read."""
-        try:
-            return load(self.folder / MANIFEST, {"status": str})["status"]
-        except Damaged:
-            return ""
-
-    @property
-    def log(self) -> Path:
-        """What the run said."""
-        return self.folder.parent / ".logs" / f"{self.folder.name}.log"
-
-    @property
-    def claim(self) -> Path:
-        return self.folder.parent / ".claims" / f"{self.folder.name}.lock"
-
-    def complaint(self) -> str:
-        """The last line that the run said."""
-        try:
-            lines = self.log.read_text(errors="replace").strip().splitlines()
-        except OSError:
-            lines = []
-        return lines[-1] if lines else f"it said nothing in {self.log}; is the disk full?"
-
-
 class Runner(Protocol):
-    """Where a claimed run is carried out: here, or one day on a cluster."""
+    """Where claimed runs are carried out: here, or one day on a cluster."""
 
-    def run(self, job: Job, claim: int) -> int:
-        """Carries it out and returns its exit status, negative for the signal that killed it. `claim` is the file
-        descriptor of the locked claim, which must stay open as long as the run is at work."""
+    def run(self, job: Job, claims: Sequence[int]) -> int:
+        """Carries them out and returns the exit status, negative for the signal that killed it. `claims` are the file
+        descriptors of the locked claims, which must stay open as long as the runs are at work."""
         ...
 
     def stop(self) -> None:
@@ -111,9 +62,9 @@ class LocalRunner:
     def __post_init__(self) -> None:
         self.starting = threading.Lock()
 
-    def run(self, job: Job, claim: int, look: Callable[[], None] = lambda: None) -> int:
+    def run(self, job: Job, claims: Sequence[int], look: Callable[[], None] = lambda: None) -> int:
         """Carries out the run and returns its exit status; calls `look` meanwhile. What `look` raises stops the run."""
-        process = self._start(job, claim)
+        process = self._start(job, claims)
         if process is None:
             return TERMINATED
         try:
@@ -125,7 +76,7 @@ class LocalRunner:
         finally:
             _end(process)
 
-    def _start(self, job: Job, claim: int) -> subprocess.Popen[bytes] | None:
+    def _start(self, job: Job, claims: Sequence[int]) -> subprocess.Popen[bytes] | None:
         job.log.parent.mkdir(parents=True, exist_ok=True)
         with job.log.open("ab") as log, self.starting:  # a run is known to `stop`, or not begun after it
             if self.stopped:
@@ -136,7 +87,7 @@ class LocalRunner:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                pass_fds=(claim,),
+                pass_fds=tuple(claims),
                 start_new_session=True,
             )
             self.processes.append(process)
@@ -168,14 +119,17 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 @dataclass
 class JobQueue:
     """Workers on one plan, which is worked off in order. `states` tells how far each job has come, `seconds` how long
-    those took that were done here."""
+    those took that were done here, jobs that were carried out together each its share. pack: jobs of a group that a
+    worker takes at once, at most."""
 
     jobs: Sequence[Job]
     workers: int = 1
+    pack: int = 1
     runner: Runner = field(default_factory=LocalRunner)
     states: dict[str, State] = field(init=False)
     seconds: dict[str, float] = field(default_factory=dict)
     attempts: Counter[str] = field(default_factory=Counter)
+    logs: dict[str, Job] = field(default_factory=dict)  # in whose log a job's command has said what it had to say
 
     def __post_init__(self) -> None:
         self.states = {job.name: State.done if job.complete else State.waiting for job in self.jobs}
@@ -207,37 +161,52 @@ class JobQueue:
     def _work(self) -> None:
         while not self.stopped.is_set():
             claimed = self._claim()
-            if claimed is not None:
-                with claimed[1]:
-                    self._carry_out(*claimed)
+            if claimed:
+                with ExitStack() as claims:
+                    for _, handle in claimed:
+                        claims.enter_context(handle)
+                    self._carry_out([job for job, _ in claimed], [handle.fileno() for _, handle in claimed])
             elif not {State.waiting, State.elsewhere} & set(self.states.values()):
                 return
             else:
                 self.stopped.wait(POLL)
 
-    def _claim(self) -> tuple[Job, IO[str]] | None:
-        """The first job that nobody is at, and its locked claim."""
+    def _claim(self) -> list[tuple[Job, IO[str]]]:
+        """The first job that nobody is at, others of its group up to a pack, and their locked claims."""
+        claimed: list[tuple[Job, IO[str]]] = []
         with self.choosing:
             for job in self.jobs:
-                if self.states[job.name] not in (State.waiting, State.elsewhere):
+                if claimed and not (job.group and job.group == claimed[0][0].group):
                     continue
-                handle = lock(job.claim)
-                # looked at behind the lock: else another may have completed it since
-                self.states[job.name] = State.elsewhere if handle is None else State.running
-                if handle is not None and not job.complete:
-                    return job, handle
-                if handle is not None:
-                    self.states[job.name] = State.done
-                    handle.close()
-        return None
+                handle = self._claimed(job)
+                claimed += [(job, handle)] if handle else []
+                if len(claimed) == self.pack:
+                    break
+        return claimed
 
-    def _carry_out(self, job: Job, claim: IO[str]) -> None:
-        begun = time.monotonic()
-        status = self.runner.run(job, claim.fileno())
-        self.attempts[job.name] += 1
-        if job.complete:
-            self.seconds[job.name] = time.monotonic() - begun
+    def _claimed(self, job: Job) -> IO[str] | None:
+        """The locked claim of a job that is to be carried out and that nobody is at."""
+        if self.states[job.name] not in (State.waiting, State.elsewhere):
+            return None
+        handle = lock(job.claim)
+        # looked at behind the lock: else another may have completed it since
+        self.states[job.name] = State.elsewhere if handle is None else State.running
+        if handle is not None and job.complete:
             self.states[job.name] = State.done
-        else:
-            again = self.stopped.is_set() or (by_signal(status) and self.attempts[job.name] < ATTEMPTS)
-            self.states[job.name] = State.waiting if again else State.failed
+            handle.close()
+            return None
+        return handle
+
+    def _carry_out(self, jobs: Sequence[Job], claims: Sequence[int]) -> None:
+        begun = time.monotonic()
+        one = together(jobs)
+        status = self.runner.run(one, claims)
+        self.logs |= {job.name: one for job in jobs}
+        for job in jobs:
+            self.attempts[job.name] += 1
+            if job.complete:
+                self.seconds[job.name] = (time.monotonic() - begun) / len(jobs)
+                self.states[job.name] = State.done
+            else:
+                again = self.stopped.is_set() or (by_signal(status) and self.attempts[job.name] < ATTEMPTS)
+                self.states[job.name] = State.waiting if again else State.failed

@@ -56,9 +56,9 @@ class Run:
 
     batch: sequences a step over all devices, in `accumulate` micro-batches. threads: of each process, 0: by the size of
     a step. processes: 0: as many as torchrun started. unique: training sequences of the new domain, which come again in
-    another order every epoch; 0: every one is fresh. out: folder of results, derived where empty. cache: folder of base
-    models. draw: the figure at the end? recompute: activations recomputed, in each `recompute_every`-th layer. loaders:
-    processes that read batches ahead, 0: the training process itself does. pack: runs of one command that train
+    another order every epoch; 0: all are fresh. out: folder of results, * stands for the run's label. cache: folder of
+    base models. draw: the figure at the end? recompute: activations recomputed, in each `recompute_every`-th layer.
+    loaders: processes that read batches ahead, 0: the training process does. pack: runs of one command that train
     together at most (see `packs`). init: "hf:FOLDER": a checkpoint as base model; init_pickle: from pickles too?
     Raises ValueError for illegal values and combinations.
     """
@@ -257,4 +257,4 @@ class Run:
 
     @property
     def folder(self) -> Path:
-        return path_of("out", self.out or f"runs/{self.label}")
+        return path_of("out", (self.out or "runs/*").replace("*", self.label))

@@ -6,7 +6,7 @@ by itself or together with others.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from ablate.core.interruption import Terminated
 from ablate.core.manifest import PROMISE, write_manifest
 from ablate.core.storage import locked
 from ablate.training.checkpoint import FOLDER, latest, whole
+from ablate.training.checkpoint_writer import recover
 from ablate.training.member import Member
 from ablate.training.run_config import Run
 from ablate.training.run_files import hashes, repair, write_config
@@ -72,7 +73,7 @@ def train_together(runs: Sequence[Run], console: Console) -> list[Path]:
             else:
                 repair(run, manifests[run.label], console)
                 console.print(f"complete already: {run.folder}", soft_wrap=True)
-        for group in _groups(left):
+        for group in _groups(left, manifests):
             given_up += _go(group, console, [manifests[run.label] for run in group])
     if given_up:
         raise RunError("; ".join(given_up))
@@ -86,15 +87,25 @@ def _lock(run: Run, locks: ExitStack) -> None:
         raise RunError(f"out={run.folder}: another process is at work there; wait for it or type out=PATH") from None
 
 
-def _groups(runs: Sequence[Run]) -> list[list[Run]]:
-    """Those that can go on together: all, where they have a whole checkpoint in common or none at all."""
-    names = [{path.name for path in whole(run.folder)} for run in runs] if len(runs) > 1 else [set()]
-    if not runs or set.intersection(*names) or not any(names):
+def _groups(runs: Sequence[Run], manifests: Mapping[str, Manifest]) -> list[list[Run]]:
+    """Those that go on together: all, where they have a whole checkpoint in common, or none at all, or have begun
+    together; then one of them was killed before its first checkpoint. Else those whose last one is the same."""
+    if len(runs) < 2:
         return [list(runs)] if runs else []
+    for run in runs:
+        recover(run.folder / FOLDER)
+    names, labels = [_names(run) for run in runs], [run.label for run in runs]
+    if set.intersection(*names) or not any(names) or all(manifests[label].get("pack") == labels for label in labels):
+        return [list(runs)]
     last: dict[str, list[Run]] = {}
     for run, found in zip(runs, names, strict=True):
         last.setdefault(max(found, default=""), []).append(run)
     return list(last.values())
+
+
+def _names(run: Run) -> set[str]:
+    """Of a run's whole checkpoints."""
+    return {path.name for path in whole(run.folder)}
 
 
 def _checkpoints(runs: Sequence[Run], console: Console) -> list[Path] | None:
@@ -114,9 +125,9 @@ def _checkpoints(runs: Sequence[Run], console: Console) -> list[Path] | None:
     if problem:
         raise RunError(problem)
     if len({path and path.name for path in paths}) > 1:
-        names = set.intersection(*({path.name for path in whole(run.folder)} for run in runs))
-        paths = [run.folder / FOLDER / max(names) for run in runs]
-    return None if paths[0] is None else [path for path in paths if path]
+        common = max(set.intersection(*map(_names, runs)), default=None)
+        paths = [run.folder / FOLDER / common if common else None for run in runs]
+    return [path for path in paths if path] or None
 
 
 @contextmanager
@@ -141,7 +152,7 @@ def _go(runs: Sequence[Run], console: Console, manifests: Sequence[Manifest]) ->
     members = []
     for one, known in zip(runs, manifests, strict=True):
         manifest = {name: value for name, value in known.items() if name not in PROMISE}
-        members.append(Member(one, {**manifest, "status": "running", "pack": len(runs)}))
+        members.append(Member(one, {**manifest, "status": "running", "pack": [run.label for run in runs]}))
     session = Session(members, console)
     for member in members:
         write_manifest(member.run.folder, member.manifest)  # first: it says whose folder this is

@@ -17,7 +17,7 @@ from ablate.core.storage import WHERE, Damaged, describe, digest, locked
 from ablate.core.validation import UsageError
 from ablate.studies.control import ControlError
 from ablate.studies.design import Study
-from ablate.studies.job_queue import Job
+from ablate.studies.job import Job
 from ablate.studies.outcomes import QUESTIONS, by_question
 from experiments.study_runner.planned import Place, Plan
 from experiments.study_runner.registered import registered, registered_labels

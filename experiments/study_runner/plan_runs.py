@@ -11,7 +11,7 @@ from ablate.core.blocks import Grid
 from ablate.core.validation import UsageError, path_of
 from ablate.studies.control import prove
 from ablate.studies.design import Study
-from ablate.studies.job_queue import Job
+from ablate.studies.job import Job
 from ablate.studies.predictions import Prediction, read_predictions
 from ablate.training.run_config import Run
 from experiments.cli.compose import jobs
@@ -51,7 +51,7 @@ def plan(assignment: Assignment) -> Plan:
     found = frozenset(label for place, job in jobs_at.items() if job.complete for label in labels[place])
     known = earlier(study, folder, found, lambda line: print(line, file=sys.stderr)).get("runs", {})
     kept = frozenset(place for place in runs if labels[place] & set(known))
-    return Plan(study, folder, runs, jobs_at, spent, decided_by(study), kept, found)
+    return Plan(study, folder, runs, jobs_at, spent, decided_by(study), kept, found, assignment.together)
 
 
 def on_one_grid(arms: dict[str, Run]) -> dict[str, Run]:
@@ -73,7 +73,8 @@ def _jobs(study: Study, runs: dict[Place, Run], home: Path) -> dict[Place, Job]:
         words += [f"budget.grids=[{','.join(run.budget.grids)}]"] * bool(run.budget.grids)
         words += [f"out={home / run.label}", f"cache={home / '.base'}", "draw=false"]
         name = f"{place.condition}/{place.arm}/seed{place.seed}"
-        found[place] = Job(name, SCRIPT, tuple(words), home / run.label, (records.FILE,))
+        group = "" if run.init else f"{place.condition}/{place.arm}"
+        found[place] = Job(name, SCRIPT, tuple(words), home / run.label, (records.FILE,), group)
     return found
 
 

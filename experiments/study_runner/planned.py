@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ablate.studies.design import Quantity, Study
-from ablate.studies.job_queue import Job
+from ablate.studies.job import Job
 from ablate.studies.predictions import Prediction
 from ablate.training.run_config import Run
 
@@ -23,7 +23,7 @@ class Place:
 @dataclass
 class Plan:
     """A study's runs, proved to be controlled. spent: what each arm of a condition will spend. kept: places whose rows
-    are in results. found: labels of runs that are complete."""
+    are in results. found: labels of runs that are complete. pack: seeds of an arm that train together, at most."""
 
     study: Study
     folder: Path
@@ -33,11 +33,15 @@ class Plan:
     decided: list[Prediction]
     kept: frozenset[Place]
     found: frozenset[str]
+    pack: int
 
     @property
     def jobs(self) -> list[Job]:
-        """What is not in results yet. First one arm on every seed: the base models are then trained side by side."""
-        return [job for place, job in self.jobs_at.items() if place not in self.kept]
+        """What is not in results yet. First one arm in every condition and on every seed: the base models are then
+        trained side by side."""
+        arms = [arm.name for arm in self.study.arms]
+        left = [place for place in self.jobs_at if place not in self.kept]
+        return [self.jobs_at[place] for place in sorted(left, key=lambda place: arms.index(place.arm))]
 
     @property
     def predictions(self) -> dict[str, str]:

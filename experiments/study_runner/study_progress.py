@@ -39,6 +39,8 @@ def announce(plan: Plan, console: Console) -> None:
         console.print(f"Smallest mean difference found with power .8: {found}.", soft_wrap=True)
     for job in plan.jobs[:1]:
         console.print(f"A run: python experiments/run.py {shlex.join(job.words)}", soft_wrap=True, highlight=False)
+        if plan.pack > 1:
+            console.print(f"Up to {plan.pack} seeds of an arm train together; pack=1 trains each alone.")
 
 
 def progress(plan: Plan, queue: JobQueue) -> Table:
@@ -84,7 +86,8 @@ def conclude(plan: Plan, queue: JobQueue, console: Console) -> None:
     console.print(progress(plan, queue))
     for job in queue.jobs:
         if queue.states[job.name] is State.failed:
-            console.print(f"{job.name} failed: {job.complaint()}", style="red", soft_wrap=True, highlight=False)
-            console.print(f"  its words: {job.log}", soft_wrap=True, highlight=False)
+            said = queue.logs.get(job.name, job)
+            console.print(f"{job.name} failed: {said.complaint()}", style="red", soft_wrap=True, highlight=False)
+            console.print(f"  its words: {said.log}", soft_wrap=True, highlight=False)
     console.print(f"  {plan.folder}: records.parquet, questions.parquet, manifest.json", soft_wrap=True)
     console.print("  python experiments/verdicts.py says what they mean for the predictions", soft_wrap=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from ablate.core import records
 from ablate.core.validation import UsageError, path_of
-from ablate.studies.job_queue import Job
+from ablate.studies.job import Job
 from ablate.studies.search_space import Parameter, Point
 from ablate.training.run_config import Run
 from experiments.cli.compose import jobs

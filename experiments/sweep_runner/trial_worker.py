@@ -25,7 +25,8 @@ from optuna.trial import TrialState
 
 from ablate.core import records
 from ablate.core.storage import WriteError, lock
-from ablate.studies.job_queue import ATTEMPTS, POLL, Job, LocalRunner, by_signal
+from ablate.studies.job import Job
+from ablate.studies.job_queue import ATTEMPTS, POLL, LocalRunner, by_signal
 from ablate.studies.outcomes import How, Outcome
 from ablate.training.run_manifest import FAILED
 from experiments.cli.guard import BAD_INPUT
@@ -176,7 +177,7 @@ class Worker:
         code = 0
         with claim:
             for _ in range(ATTEMPTS):
-                if job.complete or not by_signal(code := LocalRunner().run(job, claim.fileno(), meanwhile)):
+                if job.complete or not by_signal(code := LocalRunner().run(job, [claim.fileno()], meanwhile)):
                     break
         if not job.complete:
             if code == BAD_INPUT and job.status != FAILED:

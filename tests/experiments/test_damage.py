@@ -13,7 +13,7 @@ from ablate.core import records
 from ablate.core.manifest import MANIFEST, load, read_vouched, write_manifest
 from ablate.core.storage import Damaged
 from ablate.core.validation import UsageError
-from ablate.studies.job_queue import Job
+from ablate.studies.job import Job
 from ablate.studies.outcomes import QUESTIONS
 from ablate.training.checkpoint import FOLDER, checkpoints
 from ablate.training.run_manifest import RunError

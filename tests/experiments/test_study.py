@@ -16,12 +16,14 @@ from ablate.core.blocks import Grid
 from ablate.core.validation import UsageError
 from ablate.studies.control import ControlError, prove, spending
 from ablate.studies.design import Quantity, Setting, Study
+from ablate.studies.job import together
 from ablate.studies.outcomes import QUESTIONS, Outcome
 from ablate.studies.predictions import Prediction, verdicts
+from ablate.training.pack import packs
 from ablate.training.train import train
 from experiments import study as study_command
 from experiments.cli.compose import jobs
-from experiments.cli.run_command import RUN
+from experiments.cli.run_command import RUN, check_runs
 from experiments.presets import studies
 from experiments.presets.followup_studies import STUDIES
 from experiments.study_runner import kept_results, plan_runs
@@ -180,6 +182,23 @@ def test_further_words_override_all_others(tmp_path):
     plan = plan_runs.plan(assignment(tmp_path, asked, words=["batch=16", "regime.stages.0.lr=0.5"]))
     assert {run.batch for run in plan.runs.values()} == {16}
     assert {run.regime.stages[0].lr for run in plan.runs.values()} == {0.5}
+
+
+def test_a_command_for_the_seeds_of_an_arm_asks_for_just_its_runs(tmp_path):
+    """One arm in every condition first, so that no worker waits for bases that another trains."""
+    asked = study(AR, BIDLLM, conditions=[Setting("one"), Setting("two", ["batch=16"])])
+    plan = plan_runs.plan(assignment(tmp_path, asked))
+    assert plan.pack == 8
+    assert plan_runs.plan(assignment(tmp_path, asked, pack="1")).pack == 1
+    groups = [job.group for job in plan.jobs]
+    assert groups == [group for group in ("one/ar", "two/ar", "one/bidllm", "two/bidllm") for _ in asked.seeds]
+    for group in set(groups):
+        alone = [job for job in plan.jobs if job.group == group]
+        (runs,) = packs(check_runs(jobs(RUN, list(together(alone).words))))
+        assert [run.folder for run in runs] == [job.folder for job in alone]
+        assert [run.fingerprint() for run in runs] == [
+            jobs(RUN, list(job.words))[0].resolved().fingerprint() for job in alone
+        ]
 
 
 def test_processes_that_keep_different_runs_lose_none(tmp_path):

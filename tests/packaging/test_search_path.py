@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ablate.studies.job_queue import Job
+from ablate.studies.job import Job
 from experiments.__main__ import MODULES
 from tests import ROOT
 from tests.experiments.test_study import TINY

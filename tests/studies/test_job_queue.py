@@ -10,7 +10,8 @@ import time
 import pytest
 
 from ablate.core.storage import lock
-from ablate.studies.job_queue import ATTEMPTS, Job, JobQueue, LocalRunner, State
+from ablate.studies.job import Job, together
+from ablate.studies.job_queue import ATTEMPTS, JobQueue, LocalRunner, State
 
 # Stands in for a run: notes that it was at work, and is complete unless told otherwise.
 SCRIPT = """
@@ -26,7 +27,8 @@ time.sleep(seconds)
 (folder / "manifest.json").write_text(json.dumps({"status": "complete"}))
 """
 CREW = """
-import sys; from pathlib import Path; from ablate.studies.job_queue import JobQueue, Job
+import sys; from pathlib import Path
+from ablate.studies.job_queue import JobQueue; from ablate.studies.job import Job
 names, seconds, root = sys.argv[3].split(","), sys.argv[2], Path(sys.argv[1])
 JobQueue([Job(n, root / "run.py", (str(root / n), seconds, "well"), root / n) for n in names], 1).go()
 """
@@ -85,8 +87,8 @@ def test_a_claimed_job_is_left_to_its_holder(job):
     held = lock(queue.jobs[0].claim)
 
     class Releasing(LocalRunner):
-        def run(self, job, claim):
-            status = super().run(job, claim)
+        def run(self, job, claims):
+            status = super().run(job, claims)
             if job.name == "ours":
                 assert queue.states["theirs"] is State.elsewhere
                 held.close()
@@ -127,6 +129,78 @@ def test_the_claim_outlives_the_worker_as_long_as_the_run(job, tmp_path):
     assert queue.states == {"lone": State.done}
     assert queue.attempts["lone"] == 0
     assert json.loads((lone.folder / "manifest.json").read_text())["status"] == "complete"
+
+
+# Stands in for run.py, which gets the seeds of several runs at once: the folder of each is named after its seed.
+TOGETHER = """
+import json, os, pathlib, signal, sys
+words = dict(word.split("=") for word in sys.argv[1:] if "=" in word)
+home, seeds = pathlib.Path(words["out"]).parent, words["seed"].split(",")
+assert ("-m" in sys.argv) == (len(seeds) > 1) and words.get("pack", "1") == str(len(seeds))
+with (home / "commands").open("a") as file: file.write(words["seed"] + "\\n")
+for seed in seeds:
+    if seed == "13": sys.exit("error: seed 13: wanted luck, got none; type another")
+    if seed == "5" and not (home / "died").exists():
+        (home / "died").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    (home / seed).mkdir(exist_ok=True)
+    (home / seed / "manifest.json").write_text(json.dumps({"status": "complete"}))
+"""
+
+
+@pytest.fixture
+def packable(tmp_path):
+    (tmp_path / "run.py").write_text(TOGETHER)
+
+    def make(seed, group="arm"):
+        words = ("regime=ar", f"seed={seed}", f"out={tmp_path / str(seed)}")
+        return Job(f"{group}/{seed}", tmp_path / "run.py", words, tmp_path / str(seed), group=group)
+
+    return make
+
+
+def commands(folder):
+    return (folder / "commands").read_text().split()
+
+
+def test_jobs_of_a_group_are_carried_out_together(packable, tmp_path):
+    jobs = [packable(1), packable(2, "other"), packable(3), packable(4), packable(6), packable(7, "")]
+    queue = JobQueue(jobs, 1, pack=3)
+    queue.go()
+    assert set(queue.states.values()) == {State.done}
+    assert commands(tmp_path) == ["1,3,4", "2", "6", "7"]
+    assert set(queue.seconds) == {job.name for job in jobs}
+
+
+def test_what_a_killed_pack_left_is_tried_again_and_no_more(packable, tmp_path):
+    queue = JobQueue([packable(seed) for seed in (3, 4, 5, 6)], 1, pack=8)
+    queue.go()
+    assert set(queue.states.values()) == {State.done}
+    assert commands(tmp_path) == ["3,4,5,6", "5,6"], "the first two were complete when it was killed"
+
+
+def test_what_failed_in_a_pack_says_why_and_a_claimed_job_is_left_out(packable, tmp_path):
+    jobs = [packable(seed) for seed in (11, 12, 13)]
+    held = lock(jobs[0].claim)
+    queue = JobQueue(jobs, 1, pack=8)
+
+    class Releasing(LocalRunner):
+        def run(self, job, claims):
+            assert len(claims) == (2 if job.folder.name == "12" else 1)
+            held.close()
+            return super().run(job, claims)
+
+    queue.runner = Releasing()
+    queue.go()
+    assert queue.states == {"arm/11": State.done, "arm/12": State.done, "arm/13": State.failed}
+    assert commands(tmp_path) == ["12,13", "11"]
+    assert queue.logs["arm/13"].complaint() == "error: seed 13: wanted luck, got none; type another"
+
+
+def test_a_command_for_several_is_that_of_one_with_their_seeds(packable, tmp_path):
+    one, other = packable(1), packable(2)
+    assert together([one]) is one
+    assert together([one, other]).words == ("-m", "regime=ar", "seed=1,2", f"out={tmp_path}/*", "pack=2")
 
 
 def test_ctrl_c_stops_the_runs_and_loses_nothing(job):

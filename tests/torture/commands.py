@@ -331,6 +331,7 @@ TEXT_WORDS = [
     *(f"corpus.{word}" for word in ("folder=new", "general=general", "tokens=300", "length=16", "answer=4")),
     *("corpus.workers=1", "corpus.cache=cache", "out=run", "cache=base"),
 ]
+PACK_WORDS = ["-m", *WORDS, "seed=0,1", "pack=2", "out=runs/*", "cache=base"]
 STUDY_WORDS = ["study=tiny", *BOTH_PLACES]
 SWEEP_WORDS = [
     "sweep=tiny",
@@ -347,6 +348,13 @@ COMMANDS = {
             lay_base,
             lambda place: run_script("run.py", run_words(place)),
             lambda place: state_of_run(place / "run"),
+        ),
+        Command(
+            "pack",
+            lambda place: None,
+            lambda place: run_script("run.py", PACK_WORDS),
+            lambda place: {**state_of_runs(place), "remains": remains(place)},
+            1 / 3,
         ),
         Command("base", lambda place: None, build_base, state_of_base),
         Command("text", lay_text, build_text, state_of_text),

@@ -19,7 +19,9 @@ BEGUN = 0.1  # seconds: before, a command has not yet said what a signal means t
 SOON = 30  # seconds in which it must have ended
 
 
-@pytest.mark.parametrize("command", [COMMANDS[name] for name in ("run", "study", "sweep")], ids=lambda one: one.name)
+@pytest.mark.parametrize(
+    "command", [COMMANDS[name] for name in ("run", "pack", "study", "sweep")], ids=lambda one: one.name
+)
 @pytest.mark.parametrize("stop", CODES, ids=lambda one: one.name)
 def test_a_signal_stops_and_the_same_command_goes_on(command: Command, stop: signal.Signals, tmp_path: Path) -> None:
     draw = random.Random(f"{command.name} {stop}")

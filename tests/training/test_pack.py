@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -152,33 +153,73 @@ def test_together_and_alone_differ_in_rounding_alone(together, tmp_path):
         same = ours["metric"].eq("loss") & ours["step"].le(20)
         np.testing.assert_allclose(ours["value"][same], theirs["value"][same], rtol=1e-5)
         manifests = [json.loads((r.folder / "manifest.json").read_text()) for r in (run, alone)]
-        assert [manifest["pack"] for manifest in manifests] == [3, 1]
+        assert [manifest["pack"] for manifest in manifests] == [
+            [r.resolved().label for r in together],
+            [run.resolved().label],
+        ]
         assert manifests[0]["config_fingerprint"] == manifests[1]["config_fingerprint"]
         assert manifests[0]["initial_weights"] == manifests[1]["initial_weights"], "the base is kept, and shared"
 
 
-@pytest.mark.parametrize("stop_at", [2, 10, 26, 31])
-def test_resuming_together_is_exact(together, tmp_path, monkeypatch, stop_at):
-    runs = [dataclasses.replace(run, out=str(tmp_path / f"seed{run.seed}")) for run in together]
+def elsewhere(runs, folder):
+    return [dataclasses.replace(run, out=str(folder / f"seed{run.seed}")) for run in runs]
+
+
+def stopped(runs, monkeypatch, stop_at):
+    """Trains until a step of the new domain, at which the user stops it."""
     original, count = TrainingModule.training_step, [0]
 
     def stopping(self, batches, number):
-        if self.stages[0].lr != runs[0].base.lr or self.steps != runs[0].base_steps:
-            count[0] += 1
-            if count[0] == stop_at:
-                raise KeyboardInterrupt
+        count[0] += self.stages[0] is not runs[0].base and self.steps != runs[0].base_steps
+        if count[0] == stop_at:
+            raise KeyboardInterrupt
         return original(self, batches, number)
 
-    monkeypatch.setattr(TrainingModule, "training_step", stopping)
-    with pytest.raises(KeyboardInterrupt):
-        train_together(runs, QUIET)
-    monkeypatch.setattr(TrainingModule, "training_step", original)
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingModule, "training_step", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            train_together(runs, QUIET)
+
+
+def require_same(runs, wanted):
+    for run, whole in zip(runs, wanted, strict=True):
+        pd.testing.assert_frame_equal(records.read(run.folder), records.read(whole.folder))
+        found, weights = (checkpoint.final_weights(r.folder) for r in (run, whole))
+        assert weights_hash(found) == weights_hash(weights)
+
+
+@pytest.mark.parametrize("stop_at", [2, 10, 26, 31])
+def test_resuming_together_is_exact(together, tmp_path, monkeypatch, stop_at):
+    runs = elsewhere(together, tmp_path)
+    stopped(runs, monkeypatch, stop_at)
     train_together(runs, QUIET)
-    for run, whole in zip(runs, together, strict=True):
-        columns = [name for name in records.read(run.folder).columns if name != "run"]
-        pd.testing.assert_frame_equal(records.read(run.folder)[columns], records.read(whole.folder)[columns])
-        found, wanted = (checkpoint.final_weights(r.folder) for r in (run, whole))
-        assert weights_hash(found) == weights_hash(wanted)
+    require_same(runs, together)
+
+
+@pytest.mark.parametrize("pauses", [1, 2])
+def test_where_one_lacks_its_last_checkpoint_all_go_on_from_the_one_before(together, tmp_path, monkeypatch, pauses):
+    """Killed between two checkpoints of a pause; at the first one there is none before, and all begin anew."""
+    runs = elsewhere(together, tmp_path)
+    stopped(runs, monkeypatch, runs[0].pauses()[pauses - 1] + 2)
+    last = checkpoint.checkpoints(runs[1].folder / "checkpoints")
+    assert len(last) == pauses
+    shutil.rmtree(last[-1])
+    train_together(runs, QUIET)
+    require_same(runs, together)
+
+
+def test_one_that_is_ahead_loses_nothing_by_company(together, tmp_path, monkeypatch):
+    alone, late = elsewhere(together[:2], tmp_path)
+    stopped([alone], monkeypatch, 26)
+    before = checkpoint.load(checkpoint.final(alone.folder) / checkpoint.PLAIN)["rows"]
+    train_together([alone, late], QUIET)
+    kept = records.table(before)
+    assert len(kept.merge(records.read(alone.folder))) == len(kept) > 20
+    assert [json.loads((run.folder / "manifest.json").read_text())["status"] for run in (alone, late)] == [
+        "complete"
+    ] * 2
+    train(dataclasses.replace(late, out=f"{late.out}-alone"), QUIET)
+    assert np.array_equal(losses(late), losses(dataclasses.replace(late, out=f"{late.out}-alone")))
 
 
 def test_rates_and_decay_of_each_are_its_own(tmp_path):

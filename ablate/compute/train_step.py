@@ -39,6 +39,10 @@ class StepResult:
         zero = torch.zeros(len(scorable))
         return cls(zero, zero, zero.long(), torch.tensor(scorable), zero)
 
+    def of(self, i: int) -> StepResult:
+        """What it has measured of the i-th network alone."""
+        return StepResult(**{name: value[i] for name, value in vars(self).items()})
+
     def plus(self, part: Scored) -> StepResult:
         """With one more micro-batch."""
         loss, nats, scored = (x.reshape(-1) for x in (part.loss.detach(), part.nats, part.scored))

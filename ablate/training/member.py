@@ -6,8 +6,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ablate.compute.optimizer import State
 from ablate.compute.train_step import StepResult
 from ablate.core import records
@@ -128,9 +126,3 @@ class Member:
     def given_up(self, problem: str) -> None:
         """Is measured and kept no more; its slot of the network goes on, for nothing."""
         self.problem = self.problem or problem
-
-
-def of(result: StepResult, i: int) -> StepResult:
-    """A step's result of the i-th network alone."""
-    parts: dict[str, torch.Tensor] = {name: value[i] for name, value in vars(result).items()}
-    return StepResult(**parts)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from ablate.training.base_model import base_models, build_networks
 from ablate.training.checkpoint import weights_hash
 from ablate.training.data_feed import DataFeed
 from ablate.training.lightning_module import TrainingModule, fit, states_of
-from ablate.training.member import Member, of
+from ablate.training.member import Member
 from ablate.training.progress import ProgressCallback, divergence
 from ablate.training.run_manifest import RunError
 
@@ -148,12 +148,11 @@ class Session:
     def _after_step(self, result: StepResult, trainer: Any) -> None:
         step, stage = self.first.counters.step, self.first.stage
         done = self.first.done + trainer.global_step
-        loss, nats, scored = (
-            trainer.strategy.reduce(x, reduce_op="sum") for x in (result.loss, result.nats, result.scored.float())
-        )
-        result = StepResult(loss, nats, scored, result.scorable, result.gradient_norm)
+        parts = {"loss": result.loss, "nats": result.nats, "scored": result.scored.float()}  # of this process
+        whole = {name: trainer.strategy.reduce(part, reduce_op="sum") for name, part in parts.items()}
+        result = replace(result, **whole)
         for i, member in self.at_work:
-            own, key, rate = of(result, i), f"regime.stages.{stage}.lr", member.run.regime.stages[stage].lr
+            own, key, rate = result.of(i), f"regime.stages.{stage}.lr", member.run.regime.stages[stage].lr
             member.given_up(divergence(f"step {step}", own.loss, own.gradient_norm, key, rate))
             if step % self.run.budget.every == 0 and not member.problem:
                 member.log(own)

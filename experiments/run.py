@@ -17,14 +17,20 @@ from experiments.cli.run_command import RUN
 def job(runs: list[Run]) -> None:
     """Trains or resumes a run, or several together; draws their figures, prints what was learned and where it lies."""
     from ablate.core.terminal import terminal
+    from ablate.training.run_manifest import is_complete
     from ablate.training.train import train, train_together
     from experiments.reports.run_report import report
 
     console = terminal()
-    folders = [train(runs[0], console)] if len(runs) == 1 else train_together(runs, console)
-    for run, folder in zip(runs, folders, strict=True):
-        if run.ranks[0] == 0 and run.draw:
-            report(folder, console)
+    try:
+        if len(runs) == 1:
+            train(runs[0], console)
+        else:
+            train_together(runs, console)
+    finally:  # those of a pack that are complete, where another cannot go on
+        for run in runs:
+            if run.ranks[0] == 0 and run.draw and is_complete(run):
+                report(run.folder, console)
 
 
 if __name__ == "__main__":

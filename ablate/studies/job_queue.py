@@ -23,6 +23,7 @@ from typing import IO, Protocol
 from ablate.core.interruption import TERMINATED
 from ablate.core.storage import lock
 from ablate.studies.job import Job, together
+from ablate.training.run_manifest import FAILED
 
 ATTEMPTS = 3  # of a run that a signal ended; one that exits by itself has said why and is not tried again
 POLL = 0.5  # seconds between looks at runs, those that others have claimed included
@@ -130,6 +131,7 @@ class JobQueue:
     seconds: dict[str, float] = field(default_factory=dict)
     attempts: Counter[str] = field(default_factory=Counter)
     logs: dict[str, Job] = field(default_factory=dict)  # in whose log a job's command has said what it had to say
+    alone: set[str] = field(default_factory=set)  # jobs that ended without a result together with others
 
     def __post_init__(self) -> None:
         self.states = {job.name: State.done if job.complete else State.waiting for job in self.jobs}
@@ -176,11 +178,11 @@ class JobQueue:
         claimed: list[tuple[Job, IO[str]]] = []
         with self.choosing:
             for job in self.jobs:
-                if claimed and not (job.group and job.group == claimed[0][0].group):
+                if claimed and (not job.group or job.group != claimed[0][0].group or job.name in self.alone):
                     continue
                 handle = self._claimed(job)
                 claimed += [(job, handle)] if handle else []
-                if len(claimed) == self.pack:
+                if len(claimed) == self.pack or (claimed and claimed[0][0].name in self.alone):
                     break
         return claimed
 
@@ -198,6 +200,7 @@ class JobQueue:
         return handle
 
     def _carry_out(self, jobs: Sequence[Job], claims: Sequence[int]) -> None:
+        """What was carried out together and has not said that it failed is tried by itself in the end."""
         begun = time.monotonic()
         one = together(jobs)
         status = self.runner.run(one, claims)
@@ -207,6 +210,9 @@ class JobQueue:
             if job.complete:
                 self.seconds[job.name] = (time.monotonic() - begun) / len(jobs)
                 self.states[job.name] = State.done
-            else:
-                again = self.stopped.is_set() or (by_signal(status) and self.attempts[job.name] < ATTEMPTS)
-                self.states[job.name] = State.waiting if again else State.failed
+                continue
+            again = self.stopped.is_set() or (by_signal(status) and self.attempts[job.name] < ATTEMPTS)
+            if not again and len(jobs) > 1 and job.status != FAILED:  # for what another of them met, it may be
+                self.alone.add(job.name)
+                self.attempts[job.name], again = 0, True
+            self.states[job.name] = State.waiting if again else State.failed

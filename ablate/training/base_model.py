@@ -92,25 +92,22 @@ def base_models(runs: Sequence[Run], console: Console) -> list[Mapping[str, Tens
     if runs[0].init:
         return [read_weights(folder_of(run.init), run.model, run.vocabulary, run.init_pickle) for run in runs]
     first = runs[0].ranks[0] == 0
-    folders = [path_of("cache", run.cache) / digest(base_key(run))[:16] for run in runs]
+    places = [path_of("cache", run.cache) / digest(base_key(run))[:16] for run in runs]
+    wanted = dict(zip(places, runs, strict=True))  # runs of one seed have one base
     with ExitStack() as claims:
-        for folder in sorted(set(folders)):  # in one order, so that two packs never wait for each other
+        for folder in sorted(wanted):  # in one order, so that two packs never wait for each other
             claims.enter_context(_claim(folder, first))
-        found: list[Any] = [_read(folder, console) if first else None for folder in folders]
-        if from_first(any(weights is None for weights in found)):
-            trained = _train(runs, console)
-            for i, (run, folder) in enumerate(zip(runs, folders, strict=True)):
-                if first and found[i] is None:
-                    found[i] = trained[i]
-                    if not isinstance(found[i], RunError):
-                        _write(folder, found[i], base_key(run), len(runs))
-                elif not first and isinstance(trained[i], RunError):
-                    found[i] = trained[i]
+        found: dict[Path, Any] = {folder: _read(folder, console) if first else None for folder in wanted}
+        if from_first(any(weights is None for weights in found.values())):
+            trained = dict(zip(wanted, _train(list(wanted.values()), console), strict=True))
+            for folder, weights in trained.items():
+                if isinstance(weights, RunError):
+                    found[folder] = found[folder] or weights
+                elif first and found[folder] is None:
+                    _write(folder, weights, base_key(wanted[folder]), len(wanted))
+                    found[folder] = weights
     from_first(None)  # by now they lie there
-    return [
-        load_file(folder / "model.safetensors") if weights is None else weights
-        for folder, weights in zip(folders, found, strict=True)
-    ]
+    return [found[place] if found[place] is not None else load_file(place / "model.safetensors") for place in places]
 
 
 def _claim(folder: Path, first: bool) -> AbstractContextManager[Any]:

@@ -116,10 +116,17 @@ def fill(path: Path, tensors: Tensors) -> None:
 
 def tensors_of(network: Transformer, optimizer: dict[str, Any] | None) -> Tensors:
     """What a checkpoint holds of a network and of its optimizer's state, where there is one."""
-    tensors: Tensors = {"network": network.state_dict()}
+    tensors: Tensors = {"network": {name: _apart(x) for name, x in network.state_dict().items()}}
     if optimizer is not None:
-        tensors["optimizer"] = {str(i): part for i, part in optimizer["state"].items()}
+        states = optimizer["state"].items()
+        tensors["optimizer"] = {str(i): {name: _apart(x) for name, x in part.items()} for i, part in states}
     return tensors
+
+
+def _apart(tensor: Tensor) -> Tensor:
+    """A copy of what is a part of stacked networks' memory: torch copies the whole memory behind a tensor that it is
+    to write."""
+    return tensor.clone() if type(tensor) is Tensor and tensor.untyped_storage().nbytes() > tensor.nbytes else tensor
 
 
 def restore(path: Path, network: Transformer, optimizer: bool) -> dict[str, Any] | None:

@@ -143,6 +143,13 @@ def _aside(path: Path) -> Path:
     return path.rename(aside)
 
 
+def forget_after(folder: Path, last: Path | None) -> None:
+    """Removes the checkpoints after this one, or all: of runs that go on together, what one did by itself."""
+    for path in checkpoints(folder):
+        if last is None or number(path) > number(last):
+            remove(_aside(path))
+
+
 def recover(folder: Path) -> None:
     """Removes what a process left that died while it wrote a checkpoint; a copy that is whole, and missing or damaged
     under its own name, is given that name."""

@@ -123,6 +123,6 @@ class Member:
         for name, seconds in zip(SECONDS, (wall, cpu, evaluation), strict=True):
             self.manifest[name] += seconds
 
-    def given_up(self, problem: str) -> None:
+    def give_up(self, problem: str) -> None:
         """Is measured and kept no more; its slot of the network goes on, for nothing."""
-        self.problem = self.problem or problem
+        self.problem = problem

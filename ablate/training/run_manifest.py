@@ -82,6 +82,14 @@ def read_manifest(run: Run) -> dict[str, Any] | None:
     return manifest
 
 
+def is_complete(run: Run) -> bool:
+    """Has a resolved run ended well, by its manifest?"""
+    try:
+        return load(run.folder / MANIFEST, SHAPE)["status"] == COMPLETE
+    except Damaged:
+        return False
+
+
 def circumstances(run: Run) -> dict[str, Any]:
     """What, apart from its configuration, determines a run's numbers."""
     import torch

@@ -74,7 +74,7 @@ class Session:
         while self.first.stage < len(self.run.regime.stages):
             self._train_stage()
         self.keep()
-        for _, member in self.at_work:
+        for member in self.members:
             member.writer.wait()
 
     def _begin(self) -> None:
@@ -82,7 +82,7 @@ class Session:
         found = base_models([member.run for member in self.members], self.console)
         for i, (member, weights) in enumerate(zip(self.members, found, strict=True)):
             if isinstance(weights, RunError):
-                member.given_up(str(weights))
+                self._give_up(member, str(weights))
                 continue
             if self.run.ranks[0] == 0:
                 member.manifest["initial_weights"] = weights_hash(weights)
@@ -94,9 +94,16 @@ class Session:
             member.stage = 0
         self.measure()
 
+    def _give_up(self, member: Member, problem: str) -> None:
+        """Goes on without it, and says so; a run by itself says it at its end."""
+        if len(self.members) > 1:
+            problem = f"{member.run.folder}: {problem}"
+            self.console.print(f"{problem}; the others go on", style="red", soft_wrap=True, markup=False)
+        member.give_up(problem)
+
     def _require_work(self) -> None:
         if not self.at_work:
-            raise RunError(self.first.problem)
+            raise RunError("; ".join(member.problem for member in self.members))
 
     def _train_stage(self) -> None:
         run, at = self.run, self.first
@@ -153,8 +160,10 @@ class Session:
         result = replace(result, **whole)
         for i, member in self.at_work:
             own, key, rate = result.of(i), f"regime.stages.{stage}.lr", member.run.regime.stages[stage].lr
-            member.given_up(divergence(f"step {step}", own.loss, own.gradient_norm, key, rate))
-            if step % self.run.budget.every == 0 and not member.problem:
+            problem = divergence(f"step {step}", own.loss, own.gradient_norm, key, rate)
+            if problem:
+                self._give_up(member, problem)
+            elif step % self.run.budget.every == 0:
                 member.log(own)
         self._require_work()
         if step in self.pauses:
@@ -178,8 +187,10 @@ class Session:
         self.evaluation_seconds += time.perf_counter() - start
 
     def keep(self, done: int | None = None, optimizers: Sequence[State] | None = None) -> None:
-        """Keeps every run as it is now."""
+        """Keeps every run as it is now; first all have their last checkpoint, so that they have one in common."""
         self._clock()
+        for member in self.members:
+            member.writer.wait()
         for i, member in self.at_work:
             state = optimizers[i] if optimizers else member.optimizer
             member.keep(self.network.member(i), member.done if done is None else done, state)

@@ -19,8 +19,8 @@ from ablate.compute.distributed import from_first, join_processes
 from ablate.core.interruption import Terminated
 from ablate.core.manifest import PROMISE, write_manifest
 from ablate.core.storage import locked
-from ablate.training.checkpoint import FOLDER, latest, whole
-from ablate.training.checkpoint_writer import recover
+from ablate.training.checkpoint import FOLDER, checkpoints, latest, number, whole
+from ablate.training.checkpoint_writer import forget_after, recover
 from ablate.training.member import Member
 from ablate.training.run_config import Run
 from ablate.training.run_files import hashes, repair, write_config
@@ -52,9 +52,9 @@ def train(run: Run, console: Console) -> Path:
 def train_together(runs: Sequence[Run], console: Console) -> list[Path]:
     """Runs or resumes runs that differ in numbers alone (see `ablate.training.pack`); returns their folders.
 
-    Those that are complete are left as they are. The others go on together from the last checkpoint that all have;
-    where they have none in common, those with the same one do. One that diverges is given up, and the others go on.
-    Raises what `train` does; of runs that were given up, after the others are complete.
+    Those that are complete are left as they are. The others go on together from the last checkpoint that all have, or
+    in groups that have one in common. One that diverges is given up, and the others go on. Raises what `train` does; of
+    runs that cannot go on, after the others are complete.
     """
     runs = [run.resolved() for run in runs]
     torch.set_num_threads(runs[0].threads)
@@ -74,7 +74,10 @@ def train_together(runs: Sequence[Run], console: Console) -> list[Path]:
                 repair(run, manifests[run.label], console)
                 console.print(f"complete already: {run.folder}", soft_wrap=True)
         for group in _groups(left, manifests):
-            given_up += _go(group, console, [manifests[run.label] for run in group])
+            try:
+                given_up += _go(group, console, [manifests[run.label] for run in group])
+            except RunError as error:  # of all of them
+                given_up.append(str(error))
     if given_up:
         raise RunError("; ".join(given_up))
     return [run.folder for run in runs]
@@ -88,19 +91,29 @@ def _lock(run: Run, locks: ExitStack) -> None:
 
 
 def _groups(runs: Sequence[Run], manifests: Mapping[str, Manifest]) -> list[list[Run]]:
-    """Those that go on together: all, where they have a whole checkpoint in common, or none at all, or have begun
-    together; then one of them was killed before its first checkpoint. Else those whose last one is the same."""
+    """Those that go on together: all with a whole checkpoint in common, and all that have none.
+
+    Where runs that began together were killed at their first checkpoint, some have it and some do not: all begin anew.
+    """
     if len(runs) < 2:
         return [list(runs)] if runs else []
     for run in runs:
         recover(run.folder / FOLDER)
     names, labels = [_names(run) for run in runs], [run.label for run in runs]
-    if set.intersection(*names) or not any(names) or all(manifests[label].get("pack") == labels for label in labels):
+    if len(set.union(*names)) == 1 and all(manifests[label].get("pack") == labels for label in labels):
         return [list(runs)]
-    last: dict[str, list[Run]] = {}
+    groups: list[tuple[set[str], list[Run]]] = []
     for run, found in zip(runs, names, strict=True):
-        last.setdefault(max(found, default=""), []).append(run)
-    return list(last.values())
+        if not found and checkpoints(run.folder / FOLDER):  # all are damaged, which stops no other
+            found = {run.label}
+        for common, members in groups:
+            if common & found or not common | found:
+                common &= found
+                members.append(run)
+                break
+        else:
+            groups.append((set(found), [run]))
+    return [members for _, members in groups]
 
 
 def _names(run: Run) -> set[str]:
@@ -125,8 +138,10 @@ def _checkpoints(runs: Sequence[Run], console: Console) -> list[Path] | None:
     if problem:
         raise RunError(problem)
     if len({path and path.name for path in paths}) > 1:
-        common = max(set.intersection(*map(_names, runs)), default=None)
-        paths = [run.folder / FOLDER / common if common else None for run in runs]
+        common = set.intersection(*map(_names, runs))
+        paths = [max((run.folder / FOLDER / name for name in common), key=number, default=None) for run in runs]
+        for run, path in zip(runs, paths, strict=True):
+            forget_after(run.folder / FOLDER, path)
     return [path for path in paths if path] or None
 
 
@@ -162,7 +177,7 @@ def _go(runs: Sequence[Run], console: Console, manifests: Sequence[Manifest]) ->
     except BaseException as stop:
         paused = isinstance(stop, KeyboardInterrupt | Terminated | OSError)  # the same command goes on
         for member in members:
-            with suppress(OSError):  # the next process to work here must not meet one that is still being written
+            with suppress(Exception):  # the next process to work here must not meet one that is still being written
                 member.writer.wait()
             member.manifest["status"] = "interrupted" if paused and not member.problem else FAILED
             with suppress(OSError):

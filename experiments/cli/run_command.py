@@ -44,7 +44,7 @@ def check_runs(asked: list[Run]) -> list[Run]:
         if folders.count(folder) > 1:
             raise UsageError(
                 f"{folder}: wanted a folder for each job of the sweep, got two jobs for it; name each "
-                f"value once and type out={folder}/*"
+                "value once, and leave out= out or type out=FOLDER/*"
             )
     return asked
 

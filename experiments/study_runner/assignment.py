@@ -42,8 +42,7 @@ class Assignment:
 
     @property
     def together(self) -> int:
-        """Seeds of an arm that a worker trains together, at most: by rule, and not by what is left or how many are at
-        work, so that neither changes a number."""
+        """Seeds of an arm that a worker trains together, at most: by rule, not by how many are at work."""
         return PACK if self.pack == AUTO else int(self.pack)
 
     @property

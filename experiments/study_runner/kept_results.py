@@ -206,7 +206,7 @@ def _require_same_start(study: Study, runs: dict[str, dict[str, Any]]) -> None:
             raise ControlError(
                 f"study {study.name}, condition {run['condition']}, seed {run['seed']}: wanted the same base weights "
                 f"in every arm, got {weights[:8]} in {name} and {run['initial_weights'][:8]} in {run['arm']}; delete "
-                "the runs that were made on another machine or with other code"
+                "the runs that were made on another machine, with other code or in another pack"
             )
 
 

@@ -248,7 +248,7 @@ def test_one_that_diverges_is_given_up_and_the_others_are_as_without_it(tmp_path
         )
         for i, lr in enumerate(rates)
     ]
-    with pytest.raises(RunError, match=r"^step \d+: .*diverged; type a smaller regime.stages.0.lr than 1e\+30"):
+    with pytest.raises(RunError, match=r"^\S*x1: step \d+: .*diverged; type a smaller regime.stages.0.lr than 1e\+30"):
         train_together(runs, QUIET)
     states = [json.loads((run.folder / "manifest.json").read_text())["status"] for run in runs]
     assert states == ["complete", "failed", "complete"]
@@ -261,6 +261,34 @@ def test_one_that_diverges_is_given_up_and_the_others_are_as_without_it(tmp_path
     train_together(calm, QUIET)
     for i in (0, 2):
         assert np.array_equal(losses(runs[i]), losses(calm[i]))
+
+
+def test_what_cannot_go_on_stops_no_other(together, tmp_path, monkeypatch):
+    """One whose checkpoints are all damaged, and one that is complete."""
+    damaged, done, fresh = elsewhere(together, tmp_path)
+    stopped([damaged], monkeypatch, 26)
+    for path in checkpoint.checkpoints(damaged.folder / "checkpoints"):
+        (path / checkpoint.PLAIN).write_bytes(b"")
+    train(done, QUIET)
+    before = (done.folder / records.FILE).read_bytes()
+    with pytest.raises(RunError, match=r"seed1/checkpoints/.*no whole checkpoint is left"):
+        train_together([damaged, done, fresh], QUIET)
+    assert json.loads((fresh.folder / "manifest.json").read_text())["status"] == "complete"
+    assert (done.folder / records.FILE).read_bytes() == before
+
+
+def test_runs_of_one_seed_share_a_base_that_is_trained_once(tmp_path):
+    runs = [
+        tiny_run(
+            tmp_path, regime=Regime(f"x{lr}", [Stage(Autoregressive(), 0.7, lr=lr)]), pack=2, out=f"{tmp_path}/{lr}"
+        )
+        for lr in (1e-3, 2e-3)
+    ]
+    train_together(runs, QUIET)
+    first, second = (json.loads((run.folder / "manifest.json").read_text()) for run in runs)
+    assert first["initial_weights"] == second["initial_weights"]
+    bases = [json.loads(path.read_text()) for path in (tmp_path / "base").glob("*/base.json")]
+    assert [base["pack"] for base in bases] == [1]
 
 
 def test_packs_differ_in_numbers_alone(tmp_path):

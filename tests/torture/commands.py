@@ -265,6 +265,15 @@ def state_of_runs(place: Path) -> State:
     return {f"{path.name} {key}": value for path in runs for key, value in state_of_run(path).items()}
 
 
+def found_by_pack(place: Path) -> State:
+    """What a finished run vouches for: it does not read its checkpoint again."""
+    found: State = {}
+    for path in sorted((place / "runs").glob("trace-*")):
+        found[f"{path.name} records"] = frame_hash(records.read(path))
+        found[f"{path.name} config"] = without_places((path / "config.yaml").read_text())
+    return found
+
+
 def found_by_study(place: Path) -> State:
     folder = place / "results" / "tiny"
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -355,6 +364,7 @@ COMMANDS = {
             lambda place: run_script("run.py", PACK_WORDS),
             lambda place: {**state_of_runs(place), "remains": remains(place)},
             1 / 3,
+            found_by_pack,
         ),
         Command("base", lambda place: None, build_base, state_of_base),
         Command("text", lay_text, build_text, state_of_text),

@@ -188,6 +188,7 @@ def require_same(runs, wanted):
         assert weights_hash(found) == weights_hash(weights)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop_at", [2, 10, 26, 31])
 def test_resuming_together_is_exact(together, tmp_path, monkeypatch, stop_at):
     runs = elsewhere(together, tmp_path)
@@ -196,6 +197,7 @@ def test_resuming_together_is_exact(together, tmp_path, monkeypatch, stop_at):
     require_same(runs, together)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pauses", [1, 2])
 def test_where_one_lacks_its_last_checkpoint_all_go_on_from_the_one_before(together, tmp_path, monkeypatch, pauses):
     """Killed between two checkpoints of a pause; at the first one there is none before, and all begin anew."""
@@ -208,6 +210,7 @@ def test_where_one_lacks_its_last_checkpoint_all_go_on_from_the_one_before(toget
     require_same(runs, together)
 
 
+@pytest.mark.slow
 def test_one_that_is_ahead_loses_nothing_by_company(together, tmp_path, monkeypatch):
     alone, late = elsewhere(together[:2], tmp_path)
     stopped([alone], monkeypatch, 26)
@@ -222,6 +225,7 @@ def test_one_that_is_ahead_loses_nothing_by_company(together, tmp_path, monkeypa
     assert np.array_equal(losses(late), losses(dataclasses.replace(late, out=f"{late.out}-alone")))
 
 
+@pytest.mark.slow
 def test_rates_and_decay_of_each_are_its_own(tmp_path):
     stages = [Stage(Autoregressive(), 0.7, lr=lr, weight_decay=decay) for lr, decay in ((1e-3, 0.1), (4e-3, 0.0))]
     runs = [
@@ -263,6 +267,7 @@ def test_one_that_diverges_is_given_up_and_the_others_are_as_without_it(tmp_path
         assert np.array_equal(losses(runs[i]), losses(calm[i]))
 
 
+@pytest.mark.slow
 def test_what_cannot_go_on_stops_no_other(together, tmp_path, monkeypatch):
     """One whose checkpoints are all damaged, and one that is complete."""
     damaged, done, fresh = elsewhere(together, tmp_path)

@@ -17,20 +17,20 @@ from experiments.cli.run_command import RUN
 def job(runs: list[Run]) -> None:
     """Trains or resumes a run, or several together; draws their figures, prints what was learned and where it lies."""
     from ablate.core.terminal import terminal
-    from ablate.training.run_manifest import is_complete
-    from ablate.training.train import train, train_together
+    from ablate.training.run_manifest import RunError, is_complete
+    from ablate.training.train import train_together
     from experiments.reports.run_report import report
 
-    console = terminal()
+    console, stopped = terminal(), None
     try:
-        if len(runs) == 1:
-            train(runs[0], console)
-        else:
-            train_together(runs, console)
-    finally:  # those of a pack that are complete, where another cannot go on
-        for run in runs:
-            if run.ranks[0] == 0 and run.draw and is_complete(run):
-                report(run.folder, console)
+        train_together(runs, console)
+    except RunError as error:  # one of several cannot go on: the others are complete
+        stopped = error
+    for run in runs:
+        if run.ranks[0] == 0 and run.draw and is_complete(run):
+            report(run.folder, console)
+    if stopped:
+        raise stopped
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from ablate.objectives.regime import Stage
 State = dict[str, Any]  # of a plain network's AdamW, as torch gives it: tensors by the parameter's number
 
 
-class Adam(torch.optim.AdamW):
+class AdamW(torch.optim.AdamW):
     """AdamW with decay on matrices alone (Loshchilov & Hutter, 2019), as one fused kernel.
 
     stages: of the network, or of each of those that are stacked. Neighbours of one stage are a slice, which has two
@@ -96,9 +96,9 @@ class Adam(torch.optim.AdamW):
         self.load_state_dict({"state": whole, "param_groups": groups})
 
 
-def adamw(network: nn.Module, *stages: Stage) -> Adam:
+def adamw(network: nn.Module, *stages: Stage) -> AdamW:
     """The optimizer of a network that trains by a stage, or of as many stacked ones as there are stages."""
-    return Adam(network, stages)
+    return AdamW(network, stages)
 
 
 def moments(network: Transformer) -> dict[str, dict[str, Tensor]]:

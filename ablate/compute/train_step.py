@@ -36,7 +36,7 @@ class StepResult:
     @classmethod
     def nothing(cls, scorable: Sequence[int]) -> StepResult:
         """Of a step before its first micro-batch."""
-        zero = torch.zeros(len(scorable))
+        zero = torch.zeros(())  # without a device of its own, as long as it has no axis
         return cls(zero, zero, zero.long(), torch.tensor(scorable), zero)
 
     def of(self, i: int) -> StepResult:
@@ -46,12 +46,7 @@ class StepResult:
     def plus(self, part: Scored) -> StepResult:
         """With one more micro-batch."""
         loss, nats, scored = (x.reshape(-1) for x in (part.loss.detach(), part.nats, part.scored))
-        return replace(
-            self,
-            loss=self.loss.to(loss.device) + loss,
-            nats=self.nats.to(nats.device) + nats,
-            scored=self.scored.to(scored.device) + scored,
-        )
+        return replace(self, loss=self.loss + loss, nats=self.nats + nats, scored=self.scored + scored)
 
 
 def autocast(device: Device, precision: Precision) -> contextlib.AbstractContextManager[object]:

@@ -49,13 +49,10 @@ class Pattern:
         """Does the last layer leave out the clean rows' outputs?"""
         return self.draws > 0 and not self.clean_outputs
 
-    def by_copy(self, x_RZ: Tensor) -> Tensor:
-        """(S, C, B, ...): rows by network, by copy and by sequence; the last of the copies is the clean one."""
-        return x_RZ.unflatten(0, (self.seeds, self.draws + 1, -1))
-
     def noisy(self, x_RZ: Tensor) -> Tensor:
-        """The rows without the clean ones."""
-        return self.by_copy(x_RZ)[:, :-1].flatten(0, 2)
+        """The rows without the clean ones, which are the last copy of each network's sequences."""
+        x_SCBZ = x_RZ.unflatten(0, (self.seeds, self.draws + 1, -1))
+        return x_SCBZ[:, :-1].flatten(0, 2)
 
 
 CAUSAL, FULL = Pattern(Attention.causal), Pattern(Attention.full)

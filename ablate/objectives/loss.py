@@ -12,8 +12,6 @@ from torch import Tensor
 from ablate.model.transformer import Transformer
 from ablate.objectives.problem import Problem
 
-SIZES = 16  # numbers of scored outputs that stacked networks are padded to: compiled code is made for each
-
 
 class Scored(NamedTuple):
     """loss: this micro-batch's part, nats a scorable token: the parts of a global batch add up to its loss. nats_N:
@@ -62,10 +60,9 @@ def _by_network(x_RL: Tensor, problem: Problem) -> Tensor:
 
 
 def _padded(weight_SM: Tensor) -> Tensor:
-    """(S, N) numbers of the scored outputs of each network, and of others up to a common number."""
-    scored_SM, outputs = weight_SM != 0, weight_SM.shape[1]
-    step = -(-outputs // SIZES)
-    most = min(outputs, -(-int(scored_SM.sum(1).max()) // step) * step)
+    """(S, N) numbers of the scored outputs of each network, and of others up to the most that one has."""
+    scored_SM = weight_SM != 0
+    most = int(scored_SM.sum(1).max())
     return scored_SM.byte().argsort(dim=1, descending=True, stable=True)[:, :most]
 
 

@@ -83,11 +83,12 @@ def read_manifest(run: Run) -> dict[str, Any] | None:
 
 
 def is_complete(run: Run) -> bool:
-    """Has a resolved run ended well, by its manifest?"""
+    """Has this very run ended well, by the manifest in its folder?"""
     try:
-        return load(run.folder / MANIFEST, SHAPE)["status"] == COMPLETE
+        manifest = load(run.folder / MANIFEST, SHAPE)
     except Damaged:
         return False
+    return (manifest["status"], manifest["config_fingerprint"]) == (COMPLETE, run.fingerprint())
 
 
 def circumstances(run: Run) -> dict[str, Any]:

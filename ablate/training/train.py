@@ -36,16 +36,6 @@ def train(run: Run, console: Console) -> Path:
     Raises ValueError for what the machine does not have, RunError where the folder belongs to another run, is in use
     or is damaged. Nothing is written in these cases.
     """
-    run = run.resolved()
-    torch.set_num_threads(run.threads)
-    if run.strategy is not Strategy.auto:
-        join_processes(run.device)
-    if run.ranks[0]:
-        with _others_may_end():
-            if from_first(None):
-                session = Session([Member(run, new_manifest(run))], console)
-                session.go(_checkpoints([run], console))
-        return run.folder
     return train_together([run], console)[0]
 
 
@@ -57,7 +47,16 @@ def train_together(runs: Sequence[Run], console: Console) -> list[Path]:
     runs that cannot go on, after the others are complete.
     """
     runs = [run.resolved() for run in runs]
-    torch.set_num_threads(runs[0].threads)
+    first = runs[0]
+    torch.set_num_threads(first.threads)
+    if first.strategy is not Strategy.auto:
+        join_processes(first.device)
+    if first.ranks[0]:
+        with _others_may_end():
+            if from_first(None):
+                session = Session([Member(first, new_manifest(first))], console)
+                session.go(_checkpoints(runs, console))
+        return [first.folder]
     for run in runs:
         read_manifest(run)  # refuses before the lock would make the folder
     given_up: list[str] = []

@@ -27,16 +27,21 @@ def trial(study, value):
     study.tell(asked, value)
 
 
+def two_trials(folder):
+    path = folder / "journal.log"
+    study = opened(path)
+    for value in (0.5, 0.25):
+        trial(study, value)
+    return path, study
+
+
 @pytest.fixture(autouse=True)
 def quiet():
     optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
 def test_a_torn_line_is_cut_wherever_it_was_torn(tmp_path):
-    path = tmp_path / "journal.log"
-    study = opened(path)
-    for value in (0.5, 0.25):
-        trial(study, value)
+    path, _ = two_trials(tmp_path)
     whole = path.read_bytes()
     last = whole.rstrip(b"\n").rfind(b"\n") + 1
     for end in range(last, len(whole), 7):
@@ -51,10 +56,7 @@ def test_a_torn_line_is_cut_wherever_it_was_torn(tmp_path):
 
 def test_no_flipped_bit_is_another_value(tmp_path):
     """It is named, or the line is as if it had not been written, or nothing has changed."""
-    path = tmp_path / "journal.log"
-    study = opened(path)
-    for value in (0.5, 0.25):
-        trial(study, value)
+    path, study = two_trials(tmp_path)
     whole = path.read_bytes()
     told = [[(t.params, t.value, t.user_attrs) for t in study.trials]]
     path.write_bytes(b"".join(whole.splitlines(keepends=True)[:-1]))

@@ -209,7 +209,9 @@ def test_accepted_runs_train_two_steps(place: Path) -> None:
 
             if tried.tried < ROUNDS * TRAINED:
                 words = ["model=tiny", "threads=1", *words]
-                code, error = ended(RUN.script, words, lambda: [*map(job, asked_for(RUN, words))] and 0)
+                code, error = ended(
+                    RUN.script, words, lambda: [job(run) for pack in asked_for(RUN, words) for run in pack] and 0
+                )
                 require_refused_or_done(words, code, error, place)
                 shutil.rmtree(place / "out", ignore_errors=True)
 

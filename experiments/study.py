@@ -17,6 +17,7 @@ from experiments.cli.command import Command
 from experiments.cli.entry import main
 from experiments.cli.help_text import keys
 from experiments.cli.places import require_place
+from experiments.cli.run_command import LOADED
 from experiments.presets.registry import GROUPS
 from experiments.study_runner.assignment import Assignment
 
@@ -58,7 +59,7 @@ def job(assignment: Assignment) -> None:
     from rich.live import Live
 
     from ablate.core.terminal import terminal
-    from ablate.studies.job_queue import JobQueue, State
+    from ablate.studies.job_queue import JobQueue, LocalRunner, State
     from experiments.study_runner import kept_results, plan_runs
     from experiments.study_runner.study_progress import announce, conclude, progress, reporter
 
@@ -67,7 +68,7 @@ def job(assignment: Assignment) -> None:
         plan = plan_runs.plan(assignment)
         kept_results.begin(plan)
     announce(plan, console)
-    queue = JobQueue(plan.jobs, assignment.workers, plan.pack)
+    queue = JobQueue(plan.jobs, assignment.workers, plan.pack, LocalRunner(LOADED))
     try:
         if console.is_terminal:
             with Live(progress(plan, queue), console=console, refresh_per_second=2, transient=True) as live:

@@ -50,8 +50,11 @@ class NoiseSchedule(Noise):
         The weight m'(t)/m(t) is that of the masked-diffusion bound (Sahoo et al., 2024, eq. 10).
         """
         import torch
+        from torch.autograd import forward_ad  # torch.func.jvp would compile decompositions first, for a second
 
-        return torch.func.jvp(self.mask_rate, (t,), (torch.ones_like(t),))[1]
+        with forward_ad.dual_level():
+            rate = self.mask_rate(forward_ad.make_dual(t, torch.ones_like(t)))
+            return forward_ad.unpack_dual(rate).tangent
 
 
 @dataclass

@@ -1,6 +1,6 @@
-"""Workers: a plan of runs, each a subprocess, claimed through locks on a shared folder.
+"""Workers: a plan of runs, each a process, claimed through locks on a shared folder.
 
-A claim is an exclusive lock on a file that the subprocess inherits, so it holds as long as the run itself is at work
+A claim is an exclusive lock on a file that the run's process inherits, so it holds as long as the run itself is at work
 and the system frees it when the last of the two dies, however it dies. Any number of processes, on any number of
 machines that share the folder (and lock files on it), may work on one plan.
 """
@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import math
 import signal
-import subprocess
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import IO, Protocol
@@ -23,6 +22,7 @@ from typing import IO, Protocol
 from ablate.core.interruption import TERMINATED
 from ablate.core.storage import lock
 from ablate.studies.job import Job, together
+from ablate.studies.warm_process import WarmProcess
 from ablate.training.run_manifest import FAILED
 
 ATTEMPTS = 3  # of a run that a signal ended; one that exits by itself has said why and is not tried again
@@ -55,9 +55,10 @@ class Runner(Protocol):
 
 @dataclass
 class LocalRunner:
-    """Subprocesses of this machine."""
+    """Processes of this machine. loaded: modules that every run needs, which are loaded once."""
 
-    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    loaded: tuple[str, ...] = ()
+    processes: list[WarmProcess] = field(default_factory=list)
     stopped: bool = False
 
     def __post_init__(self) -> None:
@@ -69,28 +70,18 @@ class LocalRunner:
         if process is None:
             return TERMINATED
         try:
-            while process.poll() is None:
-                with suppress(subprocess.TimeoutExpired):
-                    process.wait(POLL)
+            while (status := process.wait(POLL)) is None:
                 look()
-            return process.returncode
+            return status
         finally:
             _end(process)
 
-    def _start(self, job: Job, claims: Sequence[int]) -> subprocess.Popen[bytes] | None:
+    def _start(self, job: Job, claims: Sequence[int]) -> WarmProcess | None:
         job.log.parent.mkdir(parents=True, exist_ok=True)
         with job.log.open("ab") as log, self.starting:  # a run is known to `stop`, or not begun after it
             if self.stopped:
                 return None
-            # in a session of its own: Ctrl-C reaches it through `stop`, once
-            process = subprocess.Popen(
-                job.command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                pass_fds=tuple(claims),
-                start_new_session=True,
-            )
+            process = WarmProcess(job, log.fileno(), claims, self.loaded)
             self.processes.append(process)
             return process
 
@@ -98,7 +89,7 @@ class LocalRunner:
         with self.starting:
             self.stopped = True
             for process in self.processes:
-                process.send_signal(signal.SIGTERM)  # nothing happens to one that has ended
+                process.send_signal(signal.SIGTERM)
 
 
 def by_signal(status: int) -> bool:
@@ -106,15 +97,12 @@ def by_signal(status: int) -> bool:
     return status < 0 or status == TERMINATED
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: WarmProcess) -> None:
     """Stops a run that is still at work: it is asked, and killed where it does not listen."""
-    if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+    process.send_signal(signal.SIGTERM)
+    if process.wait(PATIENCE) is None:
+        process.send_signal(signal.SIGKILL)
+        process.wait(PATIENCE)
 
 
 @dataclass

@@ -51,3 +51,5 @@ def check_runs(asked: list[Run]) -> list[Run]:
 
 SCRIPT = Path(__file__).resolve().parent.parent / "run.py"  # what studies and sweeps start
 RUN = Command("run.py", lambda: Run, ("regime", "corpus", "model", "budget"), run_help, check_runs, packs)
+# Modules that every run needs, for studies and sweeps to load once
+LOADED = ("experiments.run", "experiments.cli.entry", "ablate.training.train", "hydra", "pandas", "pyarrow.parquet")

@@ -1,7 +1,7 @@
-"""A worker: asks Optuna for trials one after the other and carries out their runs, each a subprocess.
+"""A worker: asks Optuna for trials one after the other and carries out their runs, each a process.
 
 Asking and counting happen behind one lock, so that all workers together do the number of trials asked for. The claim of
-a run is inherited by its subprocess: where the worker dies, the run goes on, and whoever tries the trial again waits
+a run is inherited by its process: where the worker dies, the run goes on, and whoever tries the trial again waits
 for it and takes its rows.
 """
 
@@ -30,7 +30,7 @@ from ablate.studies.job_queue import ATTEMPTS, POLL, LocalRunner, by_signal
 from ablate.studies.outcomes import How, Outcome
 from ablate.training.run_manifest import FAILED
 from experiments.cli.guard import BAD_INPUT
-from experiments.cli.run_command import RUN
+from experiments.cli.run_command import LOADED, RUN
 from experiments.sweep_runner.feasible_space import Fitted
 from experiments.sweep_runner.trial_storage import clear, lock_of, open_study, pruner_of, sampler_of, standing
 
@@ -177,7 +177,7 @@ class Worker:
         code = 0
         with claim:
             for _ in range(ATTEMPTS):
-                if job.complete or not by_signal(code := LocalRunner().run(job, [claim.fileno()], meanwhile)):
+                if job.complete or not by_signal(code := LocalRunner(LOADED).run(job, [claim.fileno()], meanwhile)):
                     break
         if not job.complete:
             if code == BAD_INPUT and job.status != FAILED:

@@ -57,9 +57,7 @@ def _tidy(fitted: Fitted, study: optuna.Study) -> None:
 def _workers(fitted: Fitted) -> Iterator[list[SpawnProcess]]:
     """As many processes as asked for, which end with the block."""
     context = spawning()
-    processes = [
-        context.Process(target=work, args=(Worker(fitted),), daemon=True) for _ in range(fitted.search.workers)
-    ]
+    processes = [context.Process(target=work, args=(Worker(fitted),)) for _ in range(fitted.search.workers)]
     # a terminal's Ctrl-C reaches them too: ignored until they have a handler of their own
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

@@ -6,11 +6,17 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 
 from ablate.core import records
+from ablate.studies.job_queue import JobQueue, LocalRunner
+from experiments.cli.run_command import LOADED
 from experiments.presets import studies
+from experiments.presets.registry import GROUPS
+from experiments.study_runner import plan_runs
+from experiments.study_runner.assignment import Assignment
 from tests import ROOT
 from tests.experiments.test_study import TINY
 
@@ -36,12 +42,14 @@ def started(folder, *words):
     )
 
 
+def children_of(pid, words):
+    found = subprocess.run(["pgrep", "-P", str(pid), "-f", words], capture_output=True, text=True, check=False)
+    return [int(child) for child in found.stdout.split()]
+
+
 def runs_of(study_process):
-    """Its subprocesses that are runs."""
-    found = subprocess.run(
-        ["pgrep", "-P", str(study_process.pid), "-f", "run.py"], capture_output=True, text=True, check=False
-    )
-    return [int(pid) for pid in found.stdout.split()]
+    """The processes that its server has forked."""
+    return [run for server in children_of(study_process.pid, "forkserver") for run in children_of(server, "forkserver")]
 
 
 @pytest.mark.slow
@@ -66,6 +74,19 @@ def test_killed_workers_leave_the_same_records(tmp_path):
     manifest = json.loads(files[1].with_name("manifest.json").read_text())
     assert len(manifest["runs"]) == 3
     assert {spent["arm"] for spent in manifest["spent"]} == set(studies.PAPER)
+
+
+@pytest.mark.slow
+def test_a_run_of_a_study_has_the_records_of_its_command_typed_by_hand(tmp_path):
+    asked = replace(GROUPS["study"]["regimes"], name="typed", predictions=[], seeds=[1], cells=[], words=TINY[1:])
+    assignment = Assignment(asked, runs=str(tmp_path / "runs"), results=str(tmp_path / "results"), only=["trace"])
+    first, second, _ = plan_runs.plan(assignment).jobs
+    JobQueue([first, second], runner=LocalRunner(LOADED)).go()
+    words = [f"out={tmp_path / 'typed'}" if word.startswith("out=") else word for word in second.words]
+    done = subprocess.run([*second.command[:3], *words], stdout=subprocess.DEVNULL, cwd=ROOT, check=False)
+    assert done.returncode == 0
+    warm, typed = (folder / records.FILE for folder in (second.folder, tmp_path / "typed"))
+    assert warm.read_bytes() == typed.read_bytes()
 
 
 @pytest.mark.slow

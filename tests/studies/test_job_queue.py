@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing import forkserver
 
 import pytest
 
@@ -130,6 +131,75 @@ def test_the_claim_outlives_the_worker_as_long_as_the_run(job, tmp_path):
     assert queue.attempts["lone"] == 0
     assert json.loads((lone.folder / "manifest.json").read_text())["status"] == "complete"
 
+
+def test_a_killed_server_takes_no_run_with_it(job):
+    """Its runs go on and hold their claims; what is left is carried out by another server."""
+    queue = JobQueue([job(f"run{i}", seconds=1.0) for i in range(4)], 2)
+
+    def kill_once():
+        if all(one.folder.exists() for one in queue.jobs[:2]) and not killed:
+            killed.append(forkserver._forkserver._forkserver_pid)
+            os.kill(killed[0], signal.SIGKILL)
+
+    killed = []
+    queue.go(kill_once)
+    assert forkserver._forkserver._forkserver_pid != killed[0]
+    assert set(queue.states.values()) == {State.done}
+    assert [begun(one) for one in queue.jobs] == [1] * 4
+
+
+def test_a_killed_run_takes_no_other_of_its_worker_with_it(job):
+    queue = JobQueue([job("long", seconds=1.0), *(job(f"dies{i}", "die_once") for i in range(3))], 2)
+    queue.go()
+    assert set(queue.states.values()) == {State.done}
+    assert [begun(one) for one in queue.jobs] == [1, 2, 2, 2]
+
+
+def test_a_run_has_no_open_file_of_ours_but_its_claims(job, tmp_path):
+    (tmp_path / "run.py").write_text(FILES)
+    one = job("files")
+    with (tmp_path / "secret").open("w"):
+        JobQueue([one]).go()
+    assert json.loads((one.folder / "files").read_text()) == [str(one.claim), str(one.log)]
+
+
+def test_the_server_is_warm_and_alone(job, tmp_path):
+    """A run finds loaded what was to be loaded; a server with threads of its own could not be forked from safely."""
+    (tmp_path / "run.py").write_text(LOADED)
+    one = job("warm")
+    words = [sys.executable, "-c", CREW_OF_RUNS, str(tmp_path)]
+    assert subprocess.run(words, env={**os.environ, "PYTHONPATH": os.getcwd()}, check=False).returncode == 0
+    assert json.loads((one.folder / "found").read_text()) == {"lightning": True, "grad": True}
+
+
+FILES = """
+import json, os, pathlib, sys
+folder = pathlib.Path(sys.argv[1])
+folder.mkdir()
+links = {os.path.realpath(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd")}
+ours = sorted(link for link in links if link.startswith(str(folder.parent)))
+(folder / "files").write_text(json.dumps(ours))
+(folder / "manifest.json").write_text(json.dumps({"status": "complete"}))
+"""
+LOADED = """
+import json, pathlib, sys
+folder = pathlib.Path(sys.argv[1])
+folder.mkdir()
+loaded = "lightning" in sys.modules
+import torch
+torch.set_num_threads(2)  # a pool that the server had begun would hang here
+x = torch.ones(500, 500, requires_grad=True)
+(x @ x).sum().backward()
+(folder / "found").write_text(json.dumps({"lightning": loaded, "grad": bool((x.grad == 1000).all())}))
+(folder / "manifest.json").write_text(json.dumps({"status": "complete"}))
+"""
+CREW_OF_RUNS = """
+import sys; from pathlib import Path
+from ablate.studies.job_queue import JobQueue, LocalRunner; from ablate.studies.job import Job
+from experiments.cli.run_command import LOADED
+root = Path(sys.argv[1])
+JobQueue([Job("warm", root / "run.py", (str(root / "warm"),), root / "warm")], runner=LocalRunner(LOADED)).go()
+"""
 
 # Stands in for run.py, which gets the seeds of several runs at once: the folder of each is named after its seed.
 TOGETHER = """

@@ -159,18 +159,20 @@ def _become(work: Callable[[], Any], output: int, kept: tuple[int, ...], ready: 
 
 
 class Forked(subprocess.Popen):
-    """What `subprocess.Popen` is to a command that starts another one of ours: forked, in the same process group."""
+    """What `WarmProcess` is to a study's job: forked from this very process, in the study's process group."""
 
-    def __init__(self, command: list[str], **how: Any):
-        self.args, self.returncode, self._waitpid_lock = command, None, threading.Lock()
+    def __init__(self, job: Any, log: int, claims: tuple[int, ...], _: tuple[str, ...] = ()):
+        self.args, self.returncode, self._waitpid_lock = job.command, None, threading.Lock()
         self.stdin = self.stdout = self.stderr = None
         self._child_created, self._communication_started = True, False
-        script = next(word for word in command if word.endswith(".py"))
-        words = command[command.index(script) + 1 :]
         self.pid = os.fork()
         if not self.pid:
-            kept = tuple(how.get("pass_fds", ()))
-            _become(lambda: run_script(Path(script).name, words), how["stdout"].fileno(), kept, lambda: None)
+            _become(lambda: run_script(job.script.name, list(job.words)), log, tuple(claims), lambda: None)
+
+    def wait(self, seconds: float | None = None) -> int | None:
+        with suppress(subprocess.TimeoutExpired):
+            return super().wait(seconds)
+        return None
 
 
 def run_script(name: str, words: list[str]) -> None:
@@ -216,7 +218,7 @@ def warm() -> list[tuple[Any, str, Any]]:
         found += [(module, name, _always(getattr(module, name)())) for name in ("packages", "description")]
         found += [(module, "source_hash", _by_class(module.source_hash))]
     found += [(module, "POLL", 0.02) for module in (job_queue, trial_worker, worker_processes, base_model)]
-    return [*found, (job_queue, "subprocess", _with_forks()), (worker_processes, "spawning", lambda: context)]
+    return [*found, (job_queue, "WarmProcess", Forked), (worker_processes, "spawning", lambda: context)]
 
 
 def _always(answer: Any) -> Callable[[], Any]:
@@ -232,9 +234,3 @@ def _by_class(hashed: Callable[[Any], str]) -> Callable[[Any], str]:
         return known[type(corpus)]
 
     return once
-
-
-def _with_forks() -> Any:
-    """The module subprocess, with forks in place of Popen."""
-    names = {name: getattr(subprocess, name) for name in ("DEVNULL", "PIPE", "STDOUT", "TimeoutExpired")}
-    return type("subprocess", (), {**names, "Popen": Forked})

@@ -118,6 +118,53 @@ def oracle(options: argparse.Namespace) -> int:
     return 0
 
 
+def study(options: argparse.Namespace) -> int:
+    """Times a study packed and warm beside its runs one by one; prints and writes likewise."""
+    from experiments.benchmarks import study_speed
+
+    console, contest = terminal(), study_speed.Contest()
+    if options.quick:
+        contest = study_speed.Contest(4, tuple(study_speed.SHORT), limit=45)
+    console.print(f"{contest.runs} runs one by one, then packed: {options.rounds} round(s)", style="dim")
+    result = surroundings() | study_speed.throughput(contest, options.rounds, not options.quick)
+    if not options.quick:
+        console.print("training steps by pack size", style="dim")
+        result["steps"] = study_speed.steps(study_speed.PACKS, study_speed.OPERATIONS)
+    console.print(study_speed.table(result))
+    console.print(study_speed.notes(result), highlight=False)
+    console.print(f"throughput x {min(ratio['median'] for ratio in result['throughput'].values()):.1f}")
+    _write("study", result, options, console)
+    return 0
+
+
+def profile(options: argparse.Namespace) -> int:
+    """Tells what a training step spends its time on; prints and writes likewise."""
+    from experiments.benchmarks import step_profile
+
+    console, entries = terminal(), []
+    for regime in options.regimes:
+        for seeds, compiled in ((1, False), (8, False), (8, True)):
+            console.print(f"{regime}, {seeds} seed(s){', compiled' * compiled}", style="dim")
+            steps = 3 if options.quick else 20
+            entries.append(in_fresh_process(step_profile.shares, options.operations, seeds, compiled, regime, steps))
+    console.print(step_profile.table(entries))
+    _write("profile", surroundings() | {"profiles": entries}, options, console)
+    return 0
+
+
+def guard(options: argparse.Namespace) -> int:
+    """Compares the ratios of two files of `bench.py study`; 1 where one fell on the same processor."""
+    from experiments.benchmarks.speed_guard import compare
+
+    console = terminal()
+    try:
+        told, held = compare(options.now, options.before)
+    except ValueError as error:
+        return refuse(f"bench.py guard: {error}")
+    console.print(told)
+    return 0 if held else 1
+
+
 def _write(benchmark: str, result: dict[str, Any], options: argparse.Namespace, console: Console) -> None:
     """Writes the numbers whole or not at all; those of --quick only where --out says so."""
     from ablate.core.storage import write_bytes
@@ -134,7 +181,7 @@ def _write(benchmark: str, result: dict[str, Any], options: argparse.Namespace, 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Speed on this machine, with its spread. Needs it to itself.")
-    commands = parser.add_subparsers(required=True, metavar="{train,step,run,oracle}")
+    commands = parser.add_subparsers(required=True, metavar="{train,step,run,oracle,study,profile,guard}")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--quick", action="store_true", help="two short rounds, to try it; no file without --out")
     common.add_argument(
@@ -166,7 +213,31 @@ def _parser() -> argparse.ArgumentParser:
     told = "also a million sequences of bare addition, a chunk at a time: seconds, memory, mean K_0 and entropy"
     three.add_argument("--million", action="store_true", help=told)
     three.set_defaults(measure=oracle)
+    _add_study(commands, common)
     return parser
+
+
+def _add_study(commands: Any, common: argparse.ArgumentParser) -> None:
+    """What is measured of whole studies."""
+    told = """The paper's three arms on traces with 8 seeds each, probes and all: as a study packs and warms them, with
+        an empty and with a warm compile cache, beside the same runs one by one in fresh processes. Then training steps
+        of 1 to 16 seeds. Takes an hour on two cores; --quick has 4 seeds, short runs and no compiling."""
+    four = commands.add_parser("study", parents=[common], help="a study beside its runs one by one", description=told)
+    four.add_argument("--rounds", type=positive, default=1, metavar="N", help="of the whole study; default: 1")
+    four.set_defaults(measure=study)
+    five = commands.add_parser("profile", parents=[common], help="what a training step spends its time on")
+    five.add_argument(
+        "--operations", type=positive, default=5, metavar="N", help="of a trace; default: 5, of 13 tokens"
+    )
+    regimes = ("ar_to_bidllm", "bidllm", "ar_to_block")
+    five.add_argument("--regimes", nargs="+", default=regimes[:2], metavar="NAME", help="default: first stages of two")
+    five.set_defaults(measure=profile)
+    told = """Compares the ratios of two files of `bench.py study --out FILE.json`. On the same processor a ratio below
+        0.9 of what it was ends with exit code 1; elsewhere it is reported."""
+    six = commands.add_parser("guard", help="ratios of `study` beside earlier ones", description=told)
+    six.add_argument("now", type=Path, metavar="NOW.json")
+    six.add_argument("before", type=Path, nargs="?", metavar="BEFORE.json", help="default: benchmarks/ of this machine")
+    six.set_defaults(measure=guard)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from collections import Counter
 
+import pytest
+
 from tests import ROOT
 
 PACKAGES = ("ablate", "synthetic_data", "experiments", "figures")
@@ -41,6 +43,7 @@ def test_figures_know_records_and_statistics_of_the_laboratory_alone():
     assert not any(name.split(".")[0] == "torch" for name in found)
 
 
+@pytest.mark.slow
 def test_configuration_and_figures_load_without_torch():
     names = "experiments.presets.registry, experiments.cli.compose, experiments.compare, paper_figs"
     code = f"import {names}, sys; print('torch' in sys.modules, 'lightning' in sys.modules)"

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 from enum import StrEnum
 
 from ablate.model.attention import Form
 
 # Below this many FLOPs a step and thread, further threads wait for each other longer than they compute
 STEP_FLOPS = 5e9
-# Compiling takes tens of seconds on a CPU; below this many training FLOPs a run ends before it is paid back
-COMPILE_FLOPS = {"cpu": 1e14, "cuda": 1e17}
+# Compiling takes up to half a minute on a CPU; below this many training FLOPs a process ends before it is paid back
+COMPILE_FLOPS = {"cpu": 2e12, "cuda": 1e17}
+COMPILERS = ("g++", "clang++")
+LABELLED_FLOPS = {"cpu": 1e14, "cuda": 1e17}  # what the threshold was when labels of runs were first told by it
 
 
 class Device(StrEnum):
@@ -101,9 +104,18 @@ def resolve_threads(threads: int, flops: float, here: int) -> int:
 
 
 def resolve_compile(compile: Compile, device: Device, flops: float) -> Compile:
+    """As asked, else by the FLOPs of all that a process trains. On a CPU it takes a compiler of C++."""
     if compile is not Compile.auto:
         return compile
-    return Compile.always if flops > COMPILE_FLOPS[device] else Compile.never
+    able = device is Device.cuda or any(map(shutil.which, filter(None, [os.environ.get("CXX"), *COMPILERS])))
+    return Compile.always if able and flops > COMPILE_FLOPS[device] else Compile.never
+
+
+def labelled_compile(compile: Compile, device: Device, flops: float) -> Compile:
+    """What stands for the choice in a run's fingerprint: nothing of it, so that labels hold whatever the choice is."""
+    if device is Device.auto:
+        return compile
+    return Compile.always if flops > LABELLED_FLOPS[device] else Compile.never
 
 
 def attention_form(device: Device, precision: Precision) -> Form:

@@ -54,7 +54,8 @@ class NoiseSchedule(Noise):
 
         with forward_ad.dual_level():
             rate = self.mask_rate(forward_ad.make_dual(t, torch.ones_like(t)))
-            return forward_ad.unpack_dual(rate).tangent
+            slope = forward_ad.unpack_dual(rate).tangent
+        return torch.zeros_like(t) if slope is None else slope  # None: the rate does not depend on t
 
 
 @dataclass

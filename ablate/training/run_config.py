@@ -16,6 +16,7 @@ from ablate.compute.device import (
     Precision,
     Recompute,
     Strategy,
+    labelled_compile,
     require_memory,
     resolve_compile,
     resolve_device,
@@ -52,7 +53,7 @@ MEANS = ("processes", "strategy", "recompute", "recompute_every", "loaders", "pa
 
 @dataclass
 class Run:
-    """One arm on one seed.
+    """One arm on one seed. Raises ValueError for illegal values and combinations.
 
     batch: sequences a step over all devices, in `accumulate` micro-batches. threads: of each process, 0: by the size of
     a step. processes: 0: as many as torchrun started. unique: training sequences of the new domain, which come again in
@@ -60,7 +61,6 @@ class Run:
     base models. draw: the figure at the end? recompute: activations recomputed, in each `recompute_every`-th layer.
     loaders: processes that read batches ahead, 0: the training process does. pack: runs of one command that train
     together at most (see `packs`). init: "hf:FOLDER": a checkpoint as base model; init_pickle: from pickles too?
-    Raises ValueError for illegal values and combinations.
     """
 
     corpus: Any  # a Corpus: a protocol cannot be a configuration's type
@@ -189,11 +189,11 @@ class Run:
         self._require_documents()
         device, world = resolve_device(self.device), self.ranks[1]
         shares = world if self.strategy is Strategy.fsdp else 1
-        require_memory(self.model.parameters(self.vocabulary), device, shares=shares)
-        typed = f"torchrun --nproc-per-node {self.processes} experiments/run.py ..."
+        require_memory(self.model.parameters(self.vocabulary) * self.pack, device, shares=shares)
         if self.processes not in (0, world):
             raise ValueError(
-                f"processes={self.processes}: wanted as many as torchrun started, got {world}; type {typed}"
+                f"processes={self.processes}: wanted as many as torchrun started, got {world}; type torchrun "
+                f"--nproc-per-node {self.processes} experiments/run.py ..."
             )
         if self.batch % (self.accumulate * world):
             raise ValueError(
@@ -211,7 +211,7 @@ class Run:
             strategy=Strategy.ddp if world > 1 and self.strategy is Strategy.auto else self.strategy,
             device=device,
             precision=resolve_precision(self.precision, device),
-            compile=resolve_compile(self.compile, device, self.flops),
+            compile=resolve_compile(self.compile, device, self.flops * self.pack),
             threads=resolve_threads(self.threads, self.flops / sum(self.stage_steps) / world, here),
             processes=world,
         )
@@ -239,10 +239,10 @@ class Run:
         return content_hash(self.init, self.init_pickle)
 
     def fingerprint(self) -> str:
-        """Hash of the configuration apart from where its files lie; of a resolved run, of all that it computes,
-        rounding apart: so any number of processes may go on with what any other number began."""
+        """Hash of what a resolved run computes, rounding apart: others may go on by other means, such as processes."""
         content = {k: v for k, v in describe(self, whole=False).items() if k not in (*WHERE, *MEANS)}
         content["processes"] = min(self.processes, 1)
+        content["compile"] = labelled_compile(self.compile, self.device, self.flops)
         if self.processes > 1:
             content["threads"] = resolve_threads(0, self.flops / sum(self.stage_steps), 1)
         content["corpus"] = {k: v for k, v in content["corpus"].items() if k not in (*WHERE, *MEANS)}

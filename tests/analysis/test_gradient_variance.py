@@ -95,6 +95,7 @@ def test_the_count_law_has_no_noise_of_the_rate_where_tokens_cost_the_same(world
     assert atom.mask > 0.01
 
 
+@pytest.mark.slow
 def test_two_draws_halve_the_noise_of_masks(world):
     """Rate and mask parts of the loss, at levels of their own: half, within what 6 x 40 x 3 draws scatter."""
     one, two = (

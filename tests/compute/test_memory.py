@@ -137,6 +137,7 @@ def require_near(measured, planned):
     assert abs(planned / measured - 1) < TOLERANCE, f"planned {planned:,}, measured {measured:,} bytes"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "length", "precision", "recompute"), CASES, ids=str)
 def test_planned_memory_is_what_the_cpu_hands_out(name, length, precision, recompute):
     require_near(*measured_and_planned(name, length, precision, recompute))

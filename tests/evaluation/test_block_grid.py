@@ -45,6 +45,7 @@ def loss(net, corpus, tokens_BL, objective):
     return mean_and_error(weighted_RL.view(-1, ROWS, corpus.length).sum((0, 2)) / (corpus.length - 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shift", [False, True])
 @pytest.mark.parametrize("size", [2, 4])
 def test_the_bound_on_the_grid_of_training_is_its_unclipped_loss(size, shift):

@@ -14,8 +14,10 @@ from ablate.model.attention import CAUSAL, FULL, Attention, Pattern
 from ablate.model.config import ModelConfig
 from ablate.model.transformer import Transformer, initialise
 from experiments import bench
-from experiments.benchmarks import llama_peer, oracle_speed, run_speed, step_speed
+from experiments.benchmarks import llama_peer, oracle_speed, run_speed, step_profile, step_speed, study_speed
 from experiments.cli import compose, run_command
+from experiments.study import STUDY
+from experiments.study_runner import plan_runs
 
 needs_transformers = pytest.mark.skipif(
     importlib.util.find_spec("transformers") is None, reason='needs transformers: pip install -e ".[hf]"'
@@ -120,6 +122,7 @@ def test_quick_run_writes_every_number(tmp_path, monkeypatch, capsys):
     assert "missed" in said
 
 
+@pytest.mark.slow
 @needs_transformers
 def test_small_step_race_from_command_to_file(tmp_path, monkeypatch, capsys):
     """The command with few tokens, no compiler and no new process; the slow test below has them."""
@@ -256,3 +259,67 @@ def test_quick_step_writes_every_number(tmp_path):
         assert peer["speed_over_peer"]["median"] == 1
         assert all(abs(c["first_loss_nats"] - peer["first_loss_nats"]) < 0.05 for c in ours)
         assert all(0 < c["share_of_matmul_peak"] < 1 for c in race["contestants"])
+
+
+STUDY_FILE = {
+    "machine": {"processor": "one", "cores": 2, "instructions": "AVX2"},
+    "ways": {},
+    "throughput": {study_speed.WAYS[2]: {"median": 3.0}},
+    "steps": [
+        {"length": 13, "seeds": 1, "compiled": False, "times_one": 1.0},
+        {"length": 13, "seeds": 8, "compiled": True, "times_one": 2.0},
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("processor", "factor", "code", "said"),
+    [("one", 0.91, 0, "0.91"), ("one", 0.89, 1, "0.89 fell"), ("other", 0.5, 0, "reported alone")],
+)
+def test_guard_fails_where_a_ratio_fell_on_the_same_processor(tmp_path, capsys, processor, factor, code, said):
+    now = json.loads(json.dumps(STUDY_FILE))
+    now["machine"]["processor"] = processor
+    now["steps"][1]["times_one"] *= factor
+    (tmp_path / "now.json").write_text(json.dumps(now))
+    (tmp_path / "before.json").write_text(json.dumps(STUDY_FILE))
+    assert bench.main(["guard", str(tmp_path / "now.json"), str(tmp_path / "before.json")]) == code
+    assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"throughput": 1}'])
+def test_guard_takes_files_of_bench_study_alone(tmp_path, capsys, content):
+    if content is not None:
+        (tmp_path / "now.json").write_text(content)
+    assert bench.main(["guard", str(tmp_path / "now.json")]) == 2
+    assert "wanted a file of bench.py study" in capsys.readouterr().err
+
+
+def test_the_study_that_is_timed_has_the_runs_that_are_timed_one_by_one(tmp_path):
+    """The same seeds, settings and arms, but for where they lie."""
+    contest = study_speed.Contest(2, ("budget.tokens=4000",))
+    run_command.RUN.register()
+    one_by_one = [compose.jobs(run_command.RUN, words[3:])[0] for words in contest.commands(tmp_path)]
+    STUDY.register()
+    (assignment,) = compose.jobs(STUDY, contest.command(tmp_path)[3:])
+    planned = plan_runs.plan(assignment)
+    assert len(one_by_one) == contest.runs == len(planned.runs)
+    assert {run.resolved().label for run in one_by_one} == {run.label for run in planned.runs.values()}
+
+
+@pytest.mark.slow
+def test_a_packed_loop_takes_the_steps_of_each_seed():
+    alone, both = step_profile.Loop.of(5, 1, False), step_profile.Loop.of(5, 2, False)
+    for loop in (alone, both):
+        for _ in range(3):
+            loop.step()
+    for name, value in alone.network.named_parameters():
+        torch.testing.assert_close(both.network.get_parameter(name)[0], value, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_shares_of_a_step_are_of_all_its_time():
+    found = step_profile.shares(5, 1, False, "bidllm", 2)
+    assert sum(found["shares"].values()) == pytest.approx(1)
+    assert {"products", "data", "noise", "Python"} <= found["shares"].keys()
+    assert 0 < found["probes"] < 1
+    assert found["shares"]["products"] > found["shares"]["data"]

@@ -19,7 +19,8 @@ from ablate.model.config import ModelConfig
 from ablate.noise.options import Clip, Guard
 from ablate.objectives.block_diffusion import BlockDiffusion
 from experiments import bench
-from experiments.benchmarks import pass_cost, train_speed, train_table
+from experiments.benchmarks import gpu_check, pass_cost, train_speed, train_table
+from experiments.benchmarks.gpu_parts import PARTS
 from experiments.benchmarks.pass_cost import OUT_OF_MEMORY, Case
 from experiments.benchmarks.train_speed import CONTESTANTS, Contest, largest_fitting
 from tests import ROOT
@@ -120,6 +121,30 @@ def test_it_runs_where_little_is_installed(tmp_path):
     assert "the largest that fits was not looked for" in done.stdout
 
 
+@pytest.mark.slow
+def test_the_check_of_a_gpu_goes_through_all_its_parts_where_little_is_installed(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(HOOK.format(refused=refused()))
+    script, path = ROOT / "experiments" / "benchmarks" / "gpu_check.py", tmp_path / "check.json"
+    parts = [name for name in PARTS if name != "train"]  # which has a test of its own
+    done = subprocess.run(
+        [sys.executable, str(script), "--device", "cpu", "--out", str(path), "--only", *parts],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {name: found["ok"] for name, found in json.loads(path.read_text())["parts"].items()} == dict.fromkeys(
+        parts, True
+    )
+
+
+def test_a_part_of_the_check_that_does_not_hold_is_told(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(gpu_check, "_carried_out", lambda name, _: {"ok": name != "head", "seconds": 0.0})
+    assert gpu_check.main(["--device", "cpu", "--out", str(tmp_path / "x.json"), "--only", "finite", "head"]) == 1
+    assert "head: FAILED" in capsys.readouterr().out
+
+
 def case(**changes):
     objective = BlockDiffusion(4, clip=Clip.atom, guard=Guard.force)
     usual = Case(ModelConfig(32, 2, 2, 2, vocabulary=40), objective, 16, 2, Recompute.none, False, 2, 1, None, 10**9)
@@ -177,6 +202,7 @@ def test_a_contestant_starts_at_the_largest_and_steps_down(monkeypatch):
     assert none["failed"] == f"{OUT_OF_MEMORY} at a micro-step of one sequence"
 
 
+@pytest.mark.slow
 def test_recomputation_is_chosen_by_the_plan():
     """The least that fits one sequence; as asked where it is asked."""
     chosen = {}

@@ -25,6 +25,7 @@ def started(*words, cwd, **environment):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -134,6 +135,7 @@ def test_cfg_job_prints_nested_overrides(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_tab_completion(tmp_path):
     from experiments.presets.registry import REGIMES
 

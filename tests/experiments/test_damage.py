@@ -50,6 +50,7 @@ def finished(tmp_path_factory):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["records.parquet", "config.yaml"])
 def test_a_finished_run_is_restored_by_its_own_command(finished, tmp_path, file):
     run = dataclasses.replace(finished, out=str(tmp_path / "copy"))
@@ -111,6 +112,7 @@ def content(folder):
     return {name: (folder / name).read_bytes() for name in ("records.parquet", "questions.parquet")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "damage"),
     [
@@ -139,6 +141,7 @@ def test_results_are_rebuilt_from_runs_and_say_so(tmp_path, capsys, file, damage
     assert load(plan.folder / MANIFEST, {})["runs"].keys() == {run.label for run in plan.runs.values()}
 
 
+@pytest.mark.slow
 def test_results_whose_runs_are_gone_are_refused_and_stay(tmp_path):
     plan = planned(tmp_path)
     kept_results.begin(plan)

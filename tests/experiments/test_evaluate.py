@@ -27,6 +27,7 @@ def finished(tmp_path_factory):
     return run.folder
 
 
+@pytest.mark.slow
 def test_every_combination_is_a_row_of_each_metric_with_its_error(finished, capsys):
     words = [str(finished), *FEW, "grids=[answer,sequence]", "bounds=[2]", "oracle=true"]
     assert evaluate.main(words) == 0

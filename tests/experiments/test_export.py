@@ -107,6 +107,7 @@ def tokens_of(run):
     return tokens.masked_fill(noise, run.corpus.vocabulary.mask_id)
 
 
+@pytest.mark.slow
 @needs_transformers
 def test_plain_logits_are_those_of_the_network_read_from_left_to_right(exported, load):
     run, network, out = exported
@@ -292,6 +293,7 @@ def test_places_on_the_command_line(ran, typed, tmp_path):
     assert "qk_norm: true" in shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -75,6 +75,7 @@ def test_arms_that_separate_confounds_differ_in_one_thing():
     assert sizes == [0, 4, 8, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(REGIMES))
 def test_regimes_pass_through_the_command_line_unchanged(name):
     RUN.register()

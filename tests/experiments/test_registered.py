@@ -26,6 +26,7 @@ def test_the_map_speaks_of_runs_that_are_kept():
     assert set(KEPT.loc[KEPT["kind"] == "run", "registered"]) <= there
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(name for name, manifest in MANIFESTS.items() if "runs" in manifest))
 def test_every_study_that_ships_finds_its_results(name):
     study = GROUPS["study"][name]

@@ -79,6 +79,7 @@ def test_arms_that_differ_in_the_factor_alone_are_proved():
     assert spent["ar"][Quantity.supervised] > spent["bidllm"][Quantity.supervised]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -95,6 +96,7 @@ def test_a_second_difference_is_shown(words, said):
     assert said in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("factor", "words", "said"),
     [
@@ -129,6 +131,7 @@ def test_what_shipped_studies_match_holds_at_full_size():
     assert max(spent.values()) < 1.02 * min(spent.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("regime", ["ar_to_block", "ardllm_to_bidllm"])
 def test_spending_is_what_training_counts(regime, tmp_path):
     run = dataclasses.replace(resolved(f"regime={regime}"), out=str(tmp_path / "run"), cache=str(tmp_path / "base"))
@@ -167,6 +170,7 @@ def test_plans_refuse_what_would_mix(tmp_path):
         plan_runs.plan(assignment(tmp_path, study(AR, BIDLLM)))
 
 
+@pytest.mark.slow
 def test_settings_that_changed_under_a_name_are_refused(tmp_path):
     """Conditions are no part of a study's identity, so that there can be more of them: their runs are compared."""
     plan = plan_runs.plan(assignment(tmp_path, study(AR, BIDLLM)))
@@ -184,6 +188,7 @@ def test_further_words_override_all_others(tmp_path):
     assert {run.regime.stages[0].lr for run in plan.runs.values()} == {0.5}
 
 
+@pytest.mark.slow
 def test_a_command_for_the_seeds_of_an_arm_asks_for_just_its_runs(tmp_path):
     """One arm in every condition first, so that no worker waits for bases that another trains."""
     asked = study(AR, BIDLLM, conditions=[Setting("one"), Setting("two", ["batch=16"])])
@@ -201,6 +206,7 @@ def test_a_command_for_the_seeds_of_an_arm_asks_for_just_its_runs(tmp_path):
         ]
 
 
+@pytest.mark.slow
 def test_processes_that_keep_different_runs_lose_none(tmp_path):
     """Two that planned before either kept; each then has runs that the other has not."""
     plans = [plan_runs.plan(assignment(tmp_path, study(AR, BIDLLM))) for _ in range(2)]
@@ -224,6 +230,7 @@ def test_rows_that_an_interrupted_keep_left_are_not_doubled(tmp_path):
     assert (plan.folder / "records.parquet").read_bytes() == whole
 
 
+@pytest.mark.slow
 def test_predictions_and_seeds_are_those_of_the_beginning(tmp_path, monkeypatch):
     path = tmp_path / "predictions.yaml"
     fields = (
@@ -247,6 +254,7 @@ def test_predictions_and_seeds_are_those_of_the_beginning(tmp_path, monkeypatch)
     assert manifest["seeds"] == [1, 2]
 
 
+@pytest.mark.slow
 def test_a_damaged_run_is_said_and_hinders_no_other(tmp_path, capsys):
     plan = plan_runs.plan(assignment(tmp_path, study(AR, BIDLLM)))
     kept_results.begin(plan)
@@ -263,6 +271,7 @@ def test_a_damaged_run_is_said_and_hinders_no_other(tmp_path, capsys):
     assert not lost.complete  # so that it is run again, which mends it
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -292,6 +301,7 @@ def test_bad_input_is_answered_in_one_line(typed, tmp_path, words, said):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_swept_rates_are_those_of_the_records():
     """`studies.RATES` is the argument of the least mean outcome over the development seeds in results/rates."""
     rows = records.read(ROOT / "results" / "rates", records.STUDY)
@@ -317,6 +327,7 @@ def test_committed_results_are_those_of_the_shipped_studies(tmp_path):
             assert run["words"] == words
 
 
+@pytest.mark.slow
 def test_all_arms_are_asked_on_the_grids_of_any(tmp_path):
     """The grid belongs to the question; what results have of before keeps its label."""
     alone = plan_runs.plan(assignment(tmp_path, study(AR, BIDLLM)))
@@ -333,6 +344,7 @@ def test_all_arms_are_asked_on_the_grids_of_any(tmp_path):
             assert run.label != mixed.runs[place].label
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [pytest.param(n, marks=() if n == "regimes" else pytest.mark.slow) for n in STUDIES])
 def test_every_shipped_study_is_controlled(name, tmp_path):
     asked = dataclasses.replace(STUDIES[name], seeds=STUDIES[name].seeds[:1])
@@ -392,6 +404,7 @@ def test_planted_null_and_planted_effect(tmp_path):
     assert wrong == 0
 
 
+@pytest.mark.slow
 def test_a_study_that_lost_its_runs_goes_on_from_results(tmp_path):
     """A later sitting on another machine finds the rows, not the folders."""
     asked = study(AR, BIDLLM)

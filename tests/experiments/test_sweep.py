@@ -20,6 +20,7 @@ from experiments.sweep_runner.feasible_space import fit
 from experiments.sweep_runner.search import Search
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -170,6 +171,7 @@ def test_hyperband_stops_the_worse_and_never_the_best():
     assert ended[ended["value"] > 6]["pruned"].mean() > 0.5
 
 
+@pytest.mark.slow
 def test_importance_finds_the_parameter_that_matters():
     search = Search(Space("x", "?", [Range("a", 0, 1, []), Range("b", 0, 1, [])]))
     study, draws = optuna.create_study(), np.random.default_rng(0).uniform(size=(60, 2))

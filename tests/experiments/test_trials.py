@@ -130,6 +130,7 @@ def test_failed_and_nan_trials_are_recorded_as_such_and_resuming_adds_none(stand
     assert importance[["importance", "low", "high"]].isna().all(axis=None)  # two complete trials say nothing
 
 
+@pytest.mark.slow
 def test_a_sweep_killed_while_it_said_what_it_asks_goes_on(stand_in):
     """What it had said is then half there, and no trial yet."""
     search = stand_in(rates(0.001, 0.002)).search
@@ -144,6 +145,7 @@ def test_a_sweep_killed_while_it_said_what_it_asks_goes_on(stand_in):
         trial_storage.open_study(replace(search, sweep=rates(0.003)))
 
 
+@pytest.mark.slow
 def test_another_sweep_of_the_same_name_is_refused(stand_in):
     fitted = stand_in(rates(0.001, 0.002), trials=1)
     trial_worker.Worker(fitted).go()

@@ -127,6 +127,7 @@ def test_steps_count_from_the_switch_and_lengths_are_apart():
         of_study(in_study(rows_of_a_study().query("regime != 'cap'"), 0.5))
 
 
+@pytest.mark.slow
 def test_the_command_reads_the_committed_study(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
     out = tmp_path / "effects.csv"

@@ -61,6 +61,7 @@ def tables():
     return pd.concat([rows.assign(shown=sampler_labels.questions_of(rows) // 2) for rows in surveys], ignore_index=True)
 
 
+@pytest.mark.slow
 @pytest.mark.mpl_image_compare(
     baseline_dir="baseline", style="default", tolerance=TOLERANCE, savefig_kwargs={"dpi": DPI}
 )

@@ -69,6 +69,7 @@ def test_every_figure_is_drawn_in_seconds_and_without_torch(results, tmp_path):
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < SECONDS
 
 
+@pytest.mark.slow
 def test_torch_is_not_even_imported():
     code = "import sys, paper_figs, experiments.compare; print(*{'torch', 'hydra', 'lightning'} & set(sys.modules))"
     root = Path(paper_figs.__file__).parent

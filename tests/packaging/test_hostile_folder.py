@@ -38,6 +38,7 @@ def test_help_of_every_command(command, way, hostile):
     assert done.stdout
 
 
+@pytest.mark.slow
 def test_figures_by_name(hostile):
     unharmed(hostile, started([*words_of("figures", "name", hostile), "nosuch"], hostile), 2)
 

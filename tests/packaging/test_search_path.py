@@ -44,6 +44,7 @@ def test_such_a_file_would_run_where_nothing_is_done(hostile):
     assert (hostile / "ran").read_text() == "pickle\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["path", "name", "console"])
 def test_the_current_folder_is_off_the_path(way, hostile):
     words = {"path": BY_PATH, "name": BY_NAME, "console": console(hostile)}[way]
@@ -73,6 +74,7 @@ def test_nor_is_it_on_the_path_of_runs_and_of_a_pool(hostile):
     assert not (hostile / "ran").exists(), (hostile / "ran").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["path", "console"])
 def test_another_package_of_the_name_is_left_alone(way, tmp_path):
     """Theirs in the current folder does not stand in for ours; to their own code it is theirs that counts."""
@@ -91,6 +93,7 @@ def test_to_import_a_command_leaves_the_path_as_it_is(tmp_path):
     assert started([sys.executable, "-c", code], tmp_path).stdout.strip() == "True"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", [[], ["-P"]], ids=["plain", "safe"])
 def test_a_path_alone_is_enough_to_find_the_packages(flags, tmp_path):
     """With -P, which children are started with, the script's folder was never on the path."""

@@ -163,6 +163,7 @@ def test_a_run_has_no_open_file_of_ours_but_its_claims(job, tmp_path):
     assert json.loads((one.folder / "files").read_text()) == [str(one.claim), str(one.log)]
 
 
+@pytest.mark.slow
 def test_the_server_is_warm_and_alone(job, tmp_path):
     """A run finds loaded what was to be loaded; a server with threads of its own could not be forked from safely."""
     (tmp_path / "run.py").write_text(LOADED)

@@ -78,6 +78,7 @@ def test_only_seeds_that_both_arms_have_are_compared():
     assert verdicts([prediction()], table[(table["arm"] == "a") | (table["seed"] < 1)], NONE) == []
 
 
+@pytest.mark.slow
 def test_holm_is_over_the_primaries_of_a_study_alone():
     table = rows({"a": SPREAD - 1, "b": [0.0] * 8})
     primaries = [prediction(name=f"H{i}", primary=True) for i in range(6)]
@@ -140,6 +141,7 @@ def test_a_primary_that_was_not_measured_still_counts_in_the_family():
     assert (found[0]["p_holm"], found[0]["verdict"]) == (pytest.approx(7 / 128), "undecided")
 
 
+@pytest.mark.slow
 def test_the_family_adjusts_the_p_of_the_claim():
     """Of a predicted equality that is the one-sided t-tests'; what can but refute is held to a share of the level."""
     table = rows({"a": SPREAD, "b": [0.0] * 8})

@@ -173,6 +173,7 @@ def test_exact_duplicates_keep_what_is_only_near(corpus: Text) -> None:
     assert counts == [64, 65]
 
 
+@pytest.mark.slow
 def test_the_index_finds_what_all_pairs_find() -> None:
     rng, seen, kept = np.random.default_rng(0), Seen(), []
     texts = [prose(i, lines=int(rng.integers(1, 60))) for i in range(40)]

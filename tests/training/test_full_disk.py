@@ -60,6 +60,7 @@ def finished(tmp_path_factory):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "file", "status"),
     [(1000, "manifest.json", None), (9000, "plain.ckpt", "interrupted"), (30000, "000000017-0", "interrupted")],

@@ -143,6 +143,7 @@ def together(tmp_path_factory):
     return runs
 
 
+@pytest.mark.slow
 def test_together_and_alone_differ_in_rounding_alone(together, tmp_path):
     for run in together:
         alone = dataclasses.replace(run, out=str(tmp_path / f"seed{run.seed}"), pack=1)
@@ -241,6 +242,7 @@ def test_rates_and_decay_of_each_are_its_own(tmp_path):
     assert not np.allclose(losses(runs[0]), losses(runs[1]), rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_one_that_diverges_is_given_up_and_the_others_are_as_without_it(tmp_path):
     rates = (1e-3, 1e30, 2e-3)
     runs = [

@@ -110,6 +110,7 @@ def unbroken(request, tmp_path_factory):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop_at", [2, 10, 26, 31])
 def test_resuming_is_exact(unbroken, tmp_path, monkeypatch, stop_at):
     """Stopped before the first checkpoint, inside a stage or after the switch: the same rows and weights at the end."""
@@ -137,6 +138,7 @@ def test_resuming_is_exact(unbroken, tmp_path, monkeypatch, stop_at):
     assert manifests[0]["initial_weights"] == manifests[1]["initial_weights"]
 
 
+@pytest.mark.slow
 def test_micro_batches_train_the_same_network(tmp_path):
     """Through Lightning too: its averaging over micro-batches is undone, so losses and gradient norms agree."""
     runs = [tiny_run(tmp_path, accumulate=n, precision="fp32", out=str(tmp_path / f"out{n}")) for n in (1, 4)]
@@ -147,6 +149,7 @@ def test_micro_batches_train_the_same_network(tmp_path):
     assert ours["value"].tolist() == pytest.approx(theirs["value"].tolist(), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_kept_optimizer_state_takes_the_new_stages_settings(tmp_path):
     """Moments carry over; weight decay is the stage's own, so that the recorded field is the one in force."""
     hashes = set()
@@ -361,6 +364,7 @@ def test_of_two_processes_one_builds_the_base(finished, tmp_path):
     assert built_a != built_b
 
 
+@pytest.mark.slow
 def test_the_optimizer_state_at_the_switch_is_a_choice(tmp_path):
     hashes = set()
     for state in ("reset", "keep"):
@@ -371,6 +375,7 @@ def test_the_optimizer_state_at_the_switch_is_a_choice(tmp_path):
     assert len(hashes) == 2
 
 
+@pytest.mark.slow
 def test_two_stages_of_one_objective_that_carry_on_are_one_stage(tmp_path):
     whole = tiny_run(
         tmp_path, regime=Regime("whole", [Stage(MaskedDiffusion(), warmup=2)]), out=str(tmp_path / "whole")

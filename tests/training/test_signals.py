@@ -44,6 +44,7 @@ def steps_of(unbroken):
     return {"between": between, "pause": pauses[0], "end of stage": end}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("when", ["between", "pause", "end of stage"])
 def test_a_signal_keeps_the_step_in_progress(unbroken, listening, tmp_path, monkeypatch, number, when):

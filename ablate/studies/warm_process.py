@@ -36,7 +36,8 @@ class WarmProcess:
 
     def __init__(self, job: Job, log: int, claims: Sequence[int], loaded: Sequence[str] = ()):
         spawning()  # the server's path is safe too
-        context: Any = multiprocessing.get_context("forkserver")
+        # elsewhere libraries of the system are not safe to fork: a fresh interpreter then
+        context: Any = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
         arguments = (str(job.script), job.words, _Inherited(log), [_Inherited(number) for number in claims])
         with self._at_server:
             context.set_forkserver_preload(list(loaded))

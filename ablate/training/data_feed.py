@@ -12,13 +12,14 @@ from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from ablate.core.child_processes import spawning
 from ablate.core.corpus import Corpus, unscored
 from ablate.core.rng import generator, permuted
 from ablate.noise.options import BatchAddress
 
+AHEAD = 2**14  # tokens that are made at once, whole micro-batches: a world's cost a call as much as thousands of tokens
 LISTED = 2**22  # sequences up to which an epoch's order is listed, in .2 s; of more, places are looked up one by one
 
 
@@ -47,17 +48,33 @@ class DataFeed(Dataset):
     world: int = 1
     unique: int = 0
     counted: dict[int, int] = field(default_factory=dict, compare=False, repr=False)  # of the last step, see `scorable`
+    ahead: dict[int, Tensor] = field(
+        default_factory=dict, compare=False, repr=False
+    )  # items that are made, see `_made`
 
     def __len__(self) -> int:
         return self.steps * self.accumulate
 
     def __getitem__(self, i: int) -> Batch:
+        if i not in self.ahead:
+            self._make(i)
+        address = self._address(i)
+        return Batch(self.ahead[i], address, self.scorable(address))
+
+    def _address(self, i: int) -> BatchAddress:
         step, part = divmod(i, self.accumulate)
         size = self.batch // (self.accumulate * self.world)
         start = (part * self.world + self.rank) * size
-        address = BatchAddress(self.seed, self.first + step, np.arange(start, start + size), self.batch)
-        tokens_BL = self.corpus.batch(self.sequences(address.sample_numbers), self.seed)
-        return Batch(tokens_BL, address, self.scorable(address))
+        return BatchAddress(self.seed, self.first + step, np.arange(start, start + size), self.batch)
+
+    def _make(self, i: int) -> None:
+        """Reads item i and those that follow; a worker of the loader reads it alone, as it is asked for others."""
+        rows = self._address(i).sample_numbers
+        count = 1 if get_worker_info() else max(1, AHEAD // (len(rows) * self.corpus.length))
+        items = range(i, min(i + count, len(self)))
+        numbers = np.concatenate([self.sequences(self._address(item).sample_numbers) for item in items])
+        self.ahead.clear()
+        self.ahead.update(zip(items, self.corpus.batch(numbers, self.seed).split(len(rows)), strict=True))
 
     def scorable(self, address: BatchAddress) -> int:
         """Tokens of the global batch that can be scored. Where windows hold several documents all of them are read for

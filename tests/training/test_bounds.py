@@ -44,6 +44,26 @@ def test_up_to_a_bound_the_order_is_the_listed_one(tmp_path, monkeypatch):
     assert len({tuple(order) for order in lazy.tolist()}) == 4
 
 
+@pytest.mark.parametrize("options", [{}, {"accumulate": 2}, {"rank": 1, "world": 2}, {"unique": 12}], ids=str)
+def test_what_is_read_ahead_is_what_each_step_reads(tmp_path, monkeypatch, options):
+    """Asked in order, of which several are read at once, or each by itself; to the end, which divides by no number."""
+    options = {"accumulate": 1, **options}
+    corpus, reads = tiny_run(tmp_path).corpus, []
+    batch = type(corpus).batch
+    monkeypatch.setattr(
+        type(corpus), "batch", lambda self, rows, seed: reads.append(len(rows)) or batch(self, rows, seed)
+    )
+    monkeypatch.setattr(data_feed, "AHEAD", 3 * 8 * corpus.length)
+    in_order = DataFeed(corpus, 5, 8, first=2, steps=7, **options)
+    together = [in_order[i] for i in range(len(in_order))]
+    assert sum(reads) == sum(len(item.tokens_BL) for item in together)
+    assert len(reads) < len(together)
+    for i, item in enumerate(together):
+        alone = DataFeed(corpus, 5, 8, first=2, steps=7, **options)[i]
+        assert torch.equal(item.tokens_BL, alone.tokens_BL)
+        assert item.address.step == alone.address.step
+
+
 def test_more_threads_than_a_machine_can_use_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"threads=1024: wanted at most \d+ on the \d+ cores here.*type threads=0"):
         tiny_run(tmp_path, threads=1024).resolved()

@@ -14,7 +14,9 @@ import runpy
 import signal
 import sys
 import threading
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from multiprocessing import connection, reduction
 from typing import Any
 
@@ -22,6 +24,7 @@ from ablate.core.child_processes import spawning
 from ablate.studies.job import Job
 
 SERVER_DIED = 255  # what multiprocessing says in place of an exit code then
+TRIES, PAUSE = 50, 0.1  # seconds between them
 HELD = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1}  # for a group of processes; those who are at work heed them
 
 
@@ -38,16 +41,25 @@ class WarmProcess:
         spawning()  # the server's path is safe too
         # elsewhere libraries of the system are not safe to fork: a fresh interpreter then
         context: Any = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
-        arguments = (str(job.script), job.words, _Inherited(log), [_Inherited(number) for number in claims])
+        files = _Inherited(log), [_Inherited(number) for number in claims]
+        arguments = (str(job.script), job.words, dict(os.environ), *files)
         with self._at_server:
             context.set_forkserver_preload(list(loaded))
             self._process = context.Process(target=_carry_out, args=arguments, name=job.name)
             before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD)  # the server never heeds them
             try:
-                self._process.start()
+                self._start()
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self.pid, self._sentinel = self._process.pid, self._process.sentinel
+
+    def _start(self) -> None:
+        """Asks the server. One that was killed a moment ago refuses; as soon as it is gone another is started."""
+        for _ in range(TRIES):
+            with suppress(ConnectionRefusedError):
+                return self._process.start()
+            time.sleep(PAUSE)
+        return self._process.start()
 
     def wait(self, seconds: float) -> int | None:
         """The exit status, negative for the signal that killed it; None if it is still at work after so long."""
@@ -76,9 +88,11 @@ def _received(sent: Any) -> int:
     return sent.detach()
 
 
-def _carry_out(script: str, words: Sequence[str], log: int, _: Sequence[int]) -> None:
+def _carry_out(script: str, words: Sequence[str], environment: dict[str, str], log: int, _: Sequence[int]) -> None:
     """The command as `python SCRIPT word ...` carries it out; the claims are open until this process ends."""
     os.setsid()
+    os.environ.clear()  # of the server, as it was when that began
+    os.environ.update(environment)
     os.dup2(log, 1)
     os.dup2(log, 2)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)

@@ -181,6 +181,7 @@ MUTATIONS = [  # clipped at 1/B, blocks of one token are all masked: nothing to 
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("case", "size"), MUTATIONS, ids=lambda x: x if isinstance(x, int) else x.name)
 def test_a_closed_form_off_by_one_is_rejected(case, size):
     """B + 1 for B, at the adjusted level, with as many draws as give it a power of 1 - 1e-4; the true one is not."""

@@ -201,6 +201,7 @@ def test_candidates_start_at_one_on_a_log_axis_that_holds_them_all():
     assert min(bottom.get_xticks()[bottom.get_xticks() >= bottom.get_xlim()[0]]) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answers", [1.5, 1.51, 1.49, 1.9])
 def test_words_do_not_run_into_each_other(answers):
     close = changed({"context_sampler": "AR", "metric": "k1", "asked": "answers", "weight": "loss"}, answers)

@@ -97,6 +97,7 @@ def fits(drawn, weight_N):
     return min(pvalues) * len(pvalues)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "seed"), CASES)
 def test_draws_follow_the_law(kind, seed):
     chains = hand_made(kind, seed)

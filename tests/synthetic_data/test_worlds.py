@@ -56,6 +56,7 @@ def test_every_trace_is_drawn_as_often_as_the_others(size, domain, split):
         assert stats.chisquare(counts).pvalue > 1e-5  # 48 of them
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "domain", "split"), LAWS)
 def test_chain_rule_in_any_order(name, domain, split):
     """-sum log p_0(x_i | seen) is the same in every order of revealing, and is minus the log evidence of the whole."""

@@ -71,6 +71,7 @@ HOSTILE: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_tokenizers_are_refused_in_one_line(
     name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]

@@ -124,9 +124,12 @@ def study(options: argparse.Namespace) -> int:
 
     console, contest = terminal(), study_speed.Contest()
     if options.quick:
-        contest = study_speed.Contest(4, tuple(study_speed.SHORT), limit=45)
+        contest = study_speed.Contest(2, tuple(study_speed.SHORT))
     console.print(f"{contest.runs} runs one by one, then packed: {options.rounds} round(s)", style="dim")
-    result = surroundings() | study_speed.throughput(contest, options.rounds, not options.quick)
+    try:
+        result = surroundings() | study_speed.throughput(contest, options.rounds, not options.quick)
+    except RuntimeError as error:
+        return refuse(f"bench.py study: {error}")
     if not options.quick:
         console.print("training steps by pack size", style="dim")
         result["steps"] = study_speed.steps(study_speed.PACKS, study_speed.OPERATIONS)
@@ -141,12 +144,15 @@ def profile(options: argparse.Namespace) -> int:
     """Tells what a training step spends its time on; prints and writes likewise."""
     from experiments.benchmarks import step_profile
 
-    console, entries = terminal(), []
-    for regime in options.regimes:
-        for seeds, compiled in ((1, False), (8, False), (8, True)):
-            console.print(f"{regime}, {seeds} seed(s){', compiled' * compiled}", style="dim")
-            steps = 3 if options.quick else 20
-            entries.append(in_fresh_process(step_profile.shares, options.operations, seeds, compiled, regime, steps))
+    console, entries, steps = terminal(), [], 3 if options.quick else 20
+    try:
+        for regime in options.regimes:
+            for seeds, compiled in ((1, False), (8, False), (8, True)):
+                console.print(f"{regime}, {seeds} seed(s){', compiled' * compiled}", style="dim")
+                asked = options.operations, seeds, compiled, regime, steps
+                entries.append(in_fresh_process(step_profile.shares, *asked))
+    except ValueError as error:  # a regime or a world that there is not
+        return refuse(f"bench.py profile: {error}")
     console.print(step_profile.table(entries))
     _write("profile", surroundings() | {"profiles": entries}, options, console)
     return 0
@@ -221,7 +227,7 @@ def _add_study(commands: Any, common: argparse.ArgumentParser) -> None:
     """What is measured of whole studies."""
     told = """The paper's three arms on traces with 8 seeds each, probes and all: as a study packs and warms them, with
         an empty and with a warm compile cache, beside the same runs one by one in fresh processes. Then training steps
-        of 1 to 16 seeds. Takes an hour on two cores; --quick has 4 seeds, short runs and no compiling."""
+        of 1 to 16 seeds. --quick has 2 seeds, short runs, in which loading counts more, and no compiling."""
     four = commands.add_parser("study", parents=[common], help="a study beside its runs one by one", description=told)
     four.add_argument("--rounds", type=positive, default=1, metavar="N", help="of the whole study; default: 1")
     four.set_defaults(measure=study)

@@ -13,7 +13,6 @@ STEP_FLOPS = 5e9
 # Compiling takes up to half a minute on a CPU; below this many training FLOPs a process ends before it is paid back
 COMPILE_FLOPS = {"cpu": 2e12, "cuda": 1e17}
 COMPILERS = ("g++", "clang++")
-LABELLED_FLOPS = {"cpu": 1e14, "cuda": 1e17}  # what the threshold was when labels of runs were first told by it
 
 
 class Device(StrEnum):
@@ -109,13 +108,6 @@ def resolve_compile(compile: Compile, device: Device, flops: float) -> Compile:
         return compile
     able = device is Device.cuda or any(map(shutil.which, filter(None, [os.environ.get("CXX"), *COMPILERS])))
     return Compile.always if able and flops > COMPILE_FLOPS[device] else Compile.never
-
-
-def labelled_compile(compile: Compile, device: Device, flops: float) -> Compile:
-    """What stands for the choice in a run's fingerprint: nothing of it, so that labels hold whatever the choice is."""
-    if device is Device.auto:
-        return compile
-    return Compile.always if flops > LABELLED_FLOPS[device] else Compile.never
 
 
 def attention_form(device: Device, precision: Precision) -> Form:

@@ -5,12 +5,14 @@ Shapes: S stacked networks, R rows, L positions, M outputs of a network, N score
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from ablate.model.transformer import Transformer
-from ablate.objectives.problem import Problem
+from ablate.objectives.problem import Problem, packed
 
 
 class Scored(NamedTuple):
@@ -51,6 +53,14 @@ def score(network: Transformer, problem: Problem, scorable: float | Tensor) -> S
         problem.inputs_RL, problem.pattern, scored, targets.gather(-1, scored), coefficient, problem.documents_BL
     )
     return Scored(loss, nats, weight)
+
+
+def score_all(network: Transformer, problems: Sequence[Problem], scorable: Sequence[float]) -> Scored:
+    """The loss of a plain network on its one problem, or of stacked ones on as many."""
+    if not network.seeds:
+        return score(network, problems[0], scorable[0])
+    problem = packed(problems)
+    return score(network, problem, torch.tensor(scorable, device=problem.weight_RL.device))
 
 
 def _by_network(x_RL: Tensor, problem: Problem) -> Tensor:

@@ -23,8 +23,7 @@ from ablate.compute.train_step import StepResult, clip_gradients
 from ablate.core.corpus import Vocabulary
 from ablate.core.interruption import deferred
 from ablate.model.transformer import Transformer
-from ablate.objectives.loss import score
-from ablate.objectives.problem import packed
+from ablate.objectives.loss import score_all
 from ablate.objectives.regime import Stage
 from ablate.training.data_feed import Batch, DataFeed, loader
 from ablate.training.progress import ProgressCallback
@@ -46,11 +45,7 @@ class TrainingModule(lightning.LightningModule):
         pose = self.stages[0].objective.pose
         problems = [pose(batch.tokens_BL, batch.address, self.vocabulary, phase) for batch in batches]
         counts = [batch.scorable for batch in batches]
-        if self.network.seeds:
-            problem, scorable = packed(problems), torch.tensor(counts, device=problems[0].weight_RL.device)
-        else:
-            problem, scorable = problems[0], counts[0]
-        part = score(self.network, problem, scorable)
+        part = score_all(self.network, problems, counts)
         self.result = dataclasses.replace(self.result, scorable=torch.tensor(counts)).plus(part)
         # Lightning averages over devices and micro-batches; the parts are already divided by the global batch
         return part.loss.sum() * self.trainer.world_size * self.trainer.accumulate_grad_batches

@@ -16,7 +16,6 @@ from ablate.compute.device import (
     Precision,
     Recompute,
     Strategy,
-    labelled_compile,
     require_memory,
     resolve_compile,
     resolve_device,
@@ -242,7 +241,7 @@ class Run:
         """Hash of what a resolved run computes, rounding apart: others may go on by other means, such as processes."""
         content = {k: v for k, v in describe(self, whole=False).items() if k not in (*WHERE, *MEANS)}
         content["processes"] = min(self.processes, 1)
-        content["compile"] = labelled_compile(self.compile, self.device, self.flops)
+        content["compile"] = Compile.never  # one of the means as well, told as when labels had it
         if self.processes > 1:
             content["threads"] = resolve_threads(0, self.flops / sum(self.stage_steps), 1)
         content["corpus"] = {k: v for k, v in content["corpus"].items() if k not in (*WHERE, *MEANS)}

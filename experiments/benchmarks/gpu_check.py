@@ -1,7 +1,7 @@
 """Does everything that runs on a GPU do so on this one? `python experiments/benchmarks/gpu_check.py`
 
-Cost: eight minutes on one H100. Needs torch, lightning, numpy, scipy and pandas, nothing else. Each part is a process
-of its own with a limit of time, the most important first; what is known so far is written after each. `--device cpu`
+Cost: eight minutes at most, by the limits of its parts. Needs torch, lightning, numpy, scipy and pandas, nothing else.
+Each part is a process of its own, the most important first; what is known so far is written after each. `--device cpu`
 rehearses it.
 """
 

@@ -33,9 +33,9 @@ from ablate.model.transformer import Transformer, initialise
 from ablate.noise.options import BatchAddress, Clip, Guard
 from ablate.objectives.autoregressive import Autoregressive
 from ablate.objectives.block_diffusion import BlockDiffusion
-from ablate.objectives.loss import loss_of, score
+from ablate.objectives.loss import loss_of, score_all
 from ablate.objectives.masked_diffusion import MaskedDiffusion
-from ablate.objectives.problem import Objective, Problem, packed
+from ablate.objectives.problem import Objective, Problem
 from ablate.objectives.regime import Stage
 
 SHAPE, TINY = ModelConfig(128, 2, 2, 2), ModelConfig(64, 2, 4, 4)
@@ -48,7 +48,7 @@ OBJECTIVES = {
     "block B=32, 2 draws": BlockDiffusion(32, draws=2),
 }
 SMALL_ERROR = 1e-3  # of gradients and losses in fp32, relative to the largest: a GPU sums in another order
-NARROW = 64  # seeds of a pack
+SEEDS = 64  # seeds of a pack
 SMOKE = ["--quick", "--context", "64", "--batch", "1"]
 
 
@@ -121,23 +121,19 @@ def head(device: Device) -> dict[str, Any]:
 
 def pack(device: Device) -> dict[str, Any]:
     """Many tiny networks stacked against the first alone: losses of a step, and seed-steps a second."""
-    objective, seeds = OBJECTIVES["masked"], NARROW if device is Device.cuda else 4
+    objective, seeds = OBJECTIVES["masked"], SEEDS if device is Device.cuda else 4
     members = [network_of(seed, Device.cpu, attention_form(device, Precision.fp32), TINY) for seed in range(seeds)]
     problems = [problem_of(objective, seed, 32, 33, device) for seed in range(seeds)]
     losses, rates = [], {}
     for network in (members[0].to(device.value), Transformer.stacked(members).to(device.value)):
         count = network.seeds or 1
-        optimizer, posed = (
-            adamw(network, *[Stage(objective)] * count),
-            packed(problems) if network.seeds else problems[0],
-        )
-        scorable = torch.full((count,), 32.0 * 32, device=device.value) if network.seeds else 32 * 32
+        optimizer = adamw(network, *[Stage(objective)] * count)
         begun = 0.0
         for step in range(12):
             if step == 2:
                 begun = _now(device)
             optimizer.zero_grad()
-            part = score(network, posed, scorable)
+            part = score_all(network, problems[:count], [32 * 32] * count)
             update(part.loss, network.parameters(), optimizer, *[1.0] * count)
             if step == 0:
                 losses.append(float(part.loss.reshape(-1)[0]))

@@ -21,8 +21,7 @@ from ablate.compute.train_step import autocast, update
 from ablate.core.corpus import Domain, Split
 from ablate.decoding.predictor import Predictor
 from ablate.model.transformer import Transformer
-from ablate.objectives.loss import score
-from ablate.objectives.problem import packed
+from ablate.objectives.loss import score_all
 from ablate.training.base_model import build_networks
 from ablate.training.data_feed import DataFeed
 from ablate.training.probe_plan import probes
@@ -80,10 +79,7 @@ class Loop:
         counts = [batch.scorable for batch in batches]
         self.optimizer.zero_grad()
         with autocast(self.runs[0].device, self.precision):
-            if self.network.seeds:
-                part = score(self.network, packed(problems), torch.tensor(counts))
-            else:
-                part = score(self.network, problems[0], counts[0])
+            part = score_all(self.network, problems, counts)
         update(part.loss, self.network.parameters(), self.optimizer, *[self.stage.clip_norm] * len(self.runs))
 
     def probe(self) -> float:

@@ -30,18 +30,17 @@ CONDITION = "trace"
 SHORT = ["budget.base_tokens=4000", "budget.tokens=16000", "budget.evaluations=2", "budget.questions=8"]
 PACKS, OPERATIONS = (1, 2, 4, 8, 16), {13: 5, 33: 15}  # operations of a trace, by its tokens
 WAYS = ("fresh processes, pack=1", "packed and warm, empty compile cache", "packed and warm, warm compile cache")
+UNCOMPILED = "packed and warm, too short to compile"
 A_TURN = 2.0  # CPU seconds that a training loop is timed for
 
 
 @dataclass(frozen=True)
 class Contest:
-    """What is carried out in every way: the paper's arms on one world. limit: seconds after which no further run is
-    started one by one; their rate is that of those that ended."""
+    """What is carried out in every way: the paper's arms on one world."""
 
     seeds: int = 8
     words: tuple[str, ...] = ()
     workers: int = os.cpu_count() or 1
-    limit: float = float("inf")
 
     @property
     def study(self) -> Study:
@@ -77,24 +76,21 @@ class Contest:
 def throughput(contest: Contest, rounds: int, compiled: bool) -> dict[str, Any]:
     """Runs an hour, every way once a round, in turns. compiled: with an empty and with a warm compile cache; else the
     runs are too short to be compiled."""
-    rates: dict[str, list[float]] = {way: [] for way in WAYS}
-    rows: dict[str, list[int]] = {way: [] for way in WAYS}
+    alone, *packs = WAYS if compiled else (WAYS[0], UNCOMPILED)
+    rates: dict[str, list[float]] = {way: [] for way in (alone, *packs)}
+    rows: dict[str, list[int]] = {way: [] for way in (alone, *packs)}
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as folder:
             home = Path(folder)
-            _note(WAYS[0], rates, rows, _one_by_one(contest, home / "fresh"))
-            for way in WAYS[1:] if compiled else WAYS[2:]:
-                _note(way, rates, rows, _packed(contest, home / way.split()[-3], home / "compiled"))
-    entries = {way: {"runs_an_hour": spread(found), "rows_a_run": rows[way]} for way, found in rates.items() if found}
+            _note(alone, rates, rows, _one_by_one(contest, home / "fresh"))
+            for i, way in enumerate(packs):
+                _note(way, rates, rows, _packed(contest, home / f"packed{i}", home / "compiled"))
+    entries = {way: {"runs_an_hour": spread(found), "rows_a_run": rows[way]} for way, found in rates.items()}
     return {
         "runs": contest.runs,
         "workers": contest.workers,
         "ways": entries,
-        "throughput": {
-            way: spread(b / a for a, b in zip(rates[WAYS[0]], found, strict=True))
-            for way, found in rates.items()
-            if found and way != WAYS[0]
-        },
+        "throughput": {way: spread(b / a for a, b in zip(rates[alone], rates[way], strict=True)) for way in packs},
     }
 
 
@@ -106,16 +102,9 @@ def _note(way: str, rates: dict[str, list[float]], rows: dict[str, list[int]], f
 def _one_by_one(contest: Contest, home: Path) -> tuple[float, set[int]]:
     """Runs an hour and rows of a run, each in a process of its own, as many at once as there are workers."""
     begun = time.monotonic()
-    ends: list[float] = []
-
-    def carry_out(command: list[str]) -> None:
-        if time.monotonic() - begun < contest.limit:
-            _do(command, home)
-            ends.append(time.monotonic() - begun)
-
     with ThreadPoolExecutor(contest.workers) as pool:
-        list(pool.map(carry_out, contest.commands(home)))
-    return 3600 * len(ends) / max(ends), _rows(home)
+        list(pool.map(lambda command: _do(command, home), contest.commands(home)))
+    return 3600 * contest.runs / (time.monotonic() - begun), _rows(home)
 
 
 def _packed(contest: Contest, home: Path, cache: Path) -> tuple[float, set[int]]:

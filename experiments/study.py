@@ -11,6 +11,7 @@ if not __package__:  # started by its path: what is imported is this package's o
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from ablate.core.validation import UsageError, path_of
 from experiments.cli.command import Command
@@ -20,6 +21,13 @@ from experiments.cli.places import require_place
 from experiments.cli.run_command import LOADED
 from experiments.presets.registry import GROUPS
 from experiments.study_runner.assignment import Assignment
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ablate.studies.job import Job
+    from ablate.studies.job_queue import JobQueue
+    from experiments.study_runner.planned import Plan
 
 
 def study_help() -> str:
@@ -56,31 +64,44 @@ def check(asked: list[Assignment]) -> list[Assignment]:
 
 def job(assignment: Assignment) -> None:
     """Proves the control, works off the runs, keeps and shows what came out; exits with 1 where runs failed."""
-    from rich.live import Live
-
     from ablate.core.terminal import terminal
-    from ablate.studies.job_queue import JobQueue, LocalRunner, State
+    from ablate.studies.job_queue import State
     from experiments.study_runner import kept_results, plan_runs
-    from experiments.study_runner.study_progress import announce, conclude, progress, reporter
+    from experiments.study_runner.study_progress import announce, conclude
 
     console = terminal()
     with refused():
         plan = plan_runs.plan(assignment)
         kept_results.begin(plan)
     announce(plan, console)
-    queue = JobQueue(plan.jobs, assignment.workers, plan.pack, LocalRunner(LOADED))
+    if plan.trunks:
+        work_off(plan, plan.trunks, assignment.workers, console)
+        with refused():
+            plan = plan_runs.plan(assignment)  # arms are named after the weights at which they leave their trunk
     try:
-        if console.is_terminal:
-            with Live(progress(plan, queue), console=console, refresh_per_second=2, transient=True) as live:
-                queue.go(lambda: live.update(progress(plan, queue)))
-        else:
-            queue.go(reporter(queue, console))
+        queue = work_off(plan, plan.jobs, assignment.workers, console)
     finally:
         with refused():
             kept_results.keep(plan, kept_results.finished(plan))
     conclude(plan, queue, console)
     if State.failed in queue.states.values():
         sys.exit(1)
+
+
+def work_off(plan: Plan, jobs: list[Job], workers: int, console: Console) -> JobQueue:
+    """Carries out jobs, and shows meanwhile how far they are."""
+    from rich.live import Live
+
+    from ablate.studies.job_queue import JobQueue, LocalRunner
+    from experiments.study_runner.study_progress import progress, reporter
+
+    queue = JobQueue(jobs, workers, plan.pack, LocalRunner(LOADED))
+    if console.is_terminal:
+        with Live(progress(plan, queue), console=console, refresh_per_second=2, transient=True) as live:
+            queue.go(lambda: live.update(progress(plan, queue)))
+    else:
+        queue.go(reporter(queue, console))
+    return queue
 
 
 @contextmanager

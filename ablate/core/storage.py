@@ -22,7 +22,7 @@ from typing import IO, Any
 # so that the runs of those results are still known
 LATER = {"later": True}
 # Fields that say where files lie and what is drawn, not what is computed
-WHERE = ("out", "cache", "draw")
+WHERE = ("out", "cache", "draw", "fork")
 LONGEST = 180  # characters of a file's name that its temporary name repeats
 HOST = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:32] or "here"
 TEMPORARY = re.compile(rf"\..+\.{HOST}\.[0-9a-f]{{8}}\.new")  # names of files and folders that are being written

@@ -99,6 +99,11 @@ class Stage:
                 "regime.stages.0.mask_warmup.share=0, or the key of the stage that is meant"
             )
 
+    @property
+    def depends_on_length(self) -> bool:
+        """Do its first steps depend on how many there are?"""
+        return self.decay is not Decay.constant or (self.mask_warmup.share > 0 and not self.mask_warmup.steps)
+
     def phase(self, step: int, steps: int) -> Phase:
         """What the stage's warmup makes of the noise of step `step` (from 0) of `steps`."""
         return self.mask_warmup.phase(step, steps)

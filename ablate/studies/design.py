@@ -33,7 +33,8 @@ class Study:
     matched: what every arm spends alike. factor: keys of a run in which arms may differ; all others must be equal.
     conditions: settings within which arms are compared, never between. cells: what one arm has in one condition alone,
     named condition/arm, such as a learning rate. words: what all runs have in common, and `last` what overrides all
-    else in all of them. cost: in words, as measured.
+    else in all of them. fork: do arms of a condition whose first stages agree train it once, each going on from there?
+    cost: in words, as measured.
     Raises ValueError for arms, conditions or seeds that are missing or come twice.
     """
 
@@ -48,6 +49,7 @@ class Study:
     cells: list[Setting] = field(default_factory=list)
     words: list[str] = field(default_factory=list)
     last: list[str] = field(default_factory=list)
+    fork: bool = False
     cost: str = ""
 
     def __post_init__(self) -> None:

@@ -67,7 +67,11 @@ def together(jobs: Sequence[Job]) -> Job:
     if len(jobs) == 1:
         return first
     place = f"out={first.folder.with_name('*')}"
-    words = [f"seed={seeds}" if _is_seed(word) else place if word.startswith("out=") else word for word in first.words]
+    named = all(word in job.words for job in jobs for word in first.words if word.startswith("out="))  # by the seed
+    words = [
+        f"seed={seeds}" if _is_seed(word) else place if word.startswith("out=") and not named else word
+        for word in first.words
+    ]
     return replace(first, words=("-m", *words, f"pack={len(jobs)}"))
 
 

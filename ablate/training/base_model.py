@@ -33,7 +33,7 @@ from ablate.training.data_feed import DataFeed
 from ablate.training.lightning_module import TrainingModule, fit
 from ablate.training.progress import ProgressCallback, TrainingCounters, divergence
 from ablate.training.run_config import Run
-from ablate.training.run_manifest import RunError
+from ablate.training.run_error import RunError
 
 Weights = dict[str, Tensor]
 POLL = 0.5  # seconds between looks at a base that another run trains

@@ -21,7 +21,8 @@ class Budget:
     `block_sizes` on each split, most confident first, one token a pass, but no more than can be decoded by reading
     `decoded` tokens. contexts: rows drawn by each context sampler. every: steps between logged rows.
     decoding: protocols asked on the new domain's test split beside these. grids: where all blocks are counted from;
-    empty for the answer and, where a stage trains in blocks, also the sequence.
+    empty for the answer and, where a stage trains in blocks, also the sequence. evaluate_at: steps of the probes, in
+    place of evenly spaced ones.
     """
 
     base_tokens: int = 1_250_000
@@ -36,11 +37,12 @@ class Budget:
         default_factory=lambda: [Protocol(32, pace="tokens:4"), Protocol(32, order=Order.random)], metadata=LATER
     )
     grids: list[Grid] = field(default_factory=list, metadata=LATER)
+    evaluate_at: list[int] = field(default_factory=list, metadata=LATER)
 
     def __post_init__(self) -> None:
         self.grids = [Grid(grid) for grid in self.grids]
         require("budget.grids", self.grids, len(self.grids) == len(set(self.grids)), "each once", "[answer,sequence]")
-        for f in (f for f in dataclasses.fields(self) if f.name not in ("decoding", "grids")):
+        for f in (f for f in dataclasses.fields(self) if f.name not in ("decoding", "grids", "evaluate_at")):
             value = getattr(self, f.name)
             values, example = (value, "[1,2,32]") if f.name == "block_sizes" else ([value], f.default)
             whole = isinstance(values, list) and all(isinstance(v, int) and 1 <= v <= MOST for v in values)

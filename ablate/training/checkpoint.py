@@ -1,7 +1,8 @@
 """Checkpoints: a folder with every process's part of the tensors and the plain values, whole, checked or absent.
 
 Tensors are written by torch.distributed.checkpoint, so that any number of processes may read what any other number
-wrote; plain values lie in one file, and a list of checksums beside them. checkpoint_writer.py writes them.
+wrote; plain values lie in one file, and a list of checksums beside them. checkpoint_writer.py writes them,
+checkpoint_tensors.py reads the tensors.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import re
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -21,8 +22,11 @@ from torch import Tensor
 from ablate.compute.optimizer import moments
 from ablate.core.storage import Damaged, digest, file_hash, write_bytes
 from ablate.model.transformer import Transformer
-from ablate.training.run_config import Run
-from ablate.training.run_manifest import RunError
+from ablate.training.checkpoint_tensors import fill, weights_at
+from ablate.training.run_error import RunError
+
+if TYPE_CHECKING:
+    from ablate.training.run_config import Run
 
 warnings.filterwarnings("ignore", message=r"torch\.distributed is disabled")  # a single process is no mistake
 FOLDER, PLAIN, CHECKSUMS = "checkpoints", "plain.ckpt", "checksums.json"
@@ -107,13 +111,6 @@ def is_whole(path: Path) -> bool:
     return True
 
 
-def fill(path: Path, tensors: Tensors) -> None:
-    """Fills tensors, each process its own part of sharded ones, from a checkpoint of any number of processes."""
-    from torch.distributed.checkpoint.state_dict_loader import load as load_parts
-
-    load_parts(tensors, checkpoint_id=path, no_dist=not torch.distributed.is_initialized())
-
-
 def tensors_of(network: Transformer, optimizer: dict[str, Any] | None) -> Tensors:
     """What a checkpoint holds of a network and of its optimizer's state, where there is one."""
     tensors: Tensors = {"network": {name: _apart(x) for name, x in network.state_dict().items()}}
@@ -139,18 +136,7 @@ def restore(path: Path, network: Transformer, optimizer: bool) -> dict[str, Any]
 def final_weights(folder: Path) -> dict[str, Tensor]:
     """Weights, whole, of a run's last checkpoint. Raises RunError where there is none or it is damaged: an earlier one
     does not stand for it."""
-    from torch.distributed.checkpoint.filesystem import FileSystemReader
-
-    path = final(folder)
-    known = FileSystemReader(path).read_metadata().state_dict_metadata
-    prefix = "network."
-    weights = {
-        name.removeprefix(prefix): torch.empty(part.size, dtype=part.properties.dtype)  # type: ignore[union-attr]
-        for name, part in known.items()
-        if name.startswith(prefix)
-    }
-    fill(path, {"network": weights})
-    return weights
+    return weights_at(final(folder))
 
 
 def final(folder: Path) -> Path:

@@ -1,13 +1,13 @@
 """Writes checkpoints in the background, so that at every moment a whole one lies under a name that a resume accepts.
 
 A folder is written under a hidden name, gets a list of checksums and then its own name, `checkpoints/<step>-<stage>`.
-The last `KEEP` stay: no old one goes before the new one has its name.
+The last `KEEP` stay, and those that others fork: no old one goes before the new one has its name.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,13 +27,15 @@ KEEP = 2  # checkpoints of a run: the last one, and one to go on from where that
 class Writer:
     """Writes a run's checkpoints, in the background and one at a time; every process of the run has one.
 
-    Call it with the same folder in every process, after they have joined. keep: checkpoints that stay.
+    Call it with the same folder in every process, after they have joined. keep: checkpoints that stay, beside those of
+    the steps `keep_at`.
     """
 
     folder: Path
     rank: int
     world: int
     keep: int = KEEP
+    keep_at: Container[int] = ()
     pending: Future[None] | None = None
     thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "checkpoint"))
 
@@ -80,7 +82,7 @@ class Writer:
         there = checkpoints(self.folder)
         stay = [path for path in there if number(path) <= number(whole)][-self.keep :]
         for path in there:
-            if path not in stay:
+            if path not in stay and number(path)[0] not in self.keep_at:
                 remove(_aside(path))
 
     def wait(self) -> None:

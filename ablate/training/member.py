@@ -22,7 +22,9 @@ from ablate.training.probe_plan import probes
 from ablate.training.progress import TrainingCounters
 from ablate.training.run_config import Run
 from ablate.training.run_manifest import SECONDS
+from ablate.training.trunk import fork_of
 
+LOGGED = ("loss", "grad_norm", "scored_nats", "grad_norm_scored")  # metrics of a step
 BASELINE = -1  # stage of the rows measured before any training on the new domain
 
 
@@ -43,7 +45,7 @@ class Member:
 
     def __post_init__(self) -> None:
         self.label = self.run.label
-        self.writer = Writer(self.run.folder / FOLDER, *self.run.ranks)
+        self.writer = Writer(self.run.folder / FOLDER, *self.run.ranks, keep_at=frozenset(self.run.keep_at))
 
     def prepare(self) -> None:
         """Draws the questions of its probes."""
@@ -65,13 +67,12 @@ class Member:
 
     def log(self, result: StepResult) -> None:
         """Rows of what a step has measured of it; each of the result's tensors is its own entry of them."""
-        self.add({"metric": "loss", "value": float(result.loss)})
-        self.add({"metric": "grad_norm", "value": float(result.gradient_norm)})
-        scored = float(result.scored)
+        norm, scored = float(result.gradient_norm), float(result.scored)
+        values = [float(result.loss), norm]
         if scored:  # as if the loss were divided by scored tokens: a warmup's small loss is in part that scale
-            self.add({"metric": "scored_nats", "value": float(result.nats) / scored})
-            norm = float(result.gradient_norm) * float(result.scorable) / scored
-            self.add({"metric": "grad_norm_scored", "value": norm})
+            values += [float(result.nats) / scored, norm * float(result.scorable) / scored]
+        for metric, value in zip(LOGGED, values, strict=False):
+            self.add({"metric": metric, "value": value})
 
     def add(self, row: Row) -> None:
         run, p = self.run, self.counters
@@ -117,6 +118,24 @@ class Member:
         self.stage, self.done = plain["stage"], plain["done"]
         self.counters, self.rows = TrainingCounters(**plain["counters"]), plain["rows"]
         self.manifest.update(plain["seconds"])
+
+    def leave_trunk(self, network: Transformer) -> None:
+        """Takes up its trunk's checkpoint, with the rows that it would have by now, as the stage has ended that both
+        have in common. Raises RunError where it is not to be had; see `fork_of`."""
+        run, fork = self.run, fork_of(self.run)
+        self.optimizer = restore(fork.checkpoint, network, fork.plain["optimizer"])
+        self.stage, self.counters = fork.stage, TrainingCounters(**fork.plain["counters"])
+        asked = {0, *run.pauses()}
+        own = {"run": self.label, "regime": run.regime.name}
+        self.rows = [
+            row | own
+            for row in fork.plain["rows"]
+            if row["stage"] <= fork.stage and (row["metric"] in LOGGED or row["step"] in asked)
+        ]
+        trunk = fork.manifest
+        told = {"trunk": trunk["config_fingerprint"], "wall_seconds": trunk["wall_seconds"]}
+        told |= {"step": fork.step, "weights": fork.weights}
+        self.manifest |= {"initial_weights": trunk["initial_weights"], "fork": told}
 
     def spend(self, wall: float, cpu: float, evaluation: float) -> None:
         """Adds seconds to the manifest."""

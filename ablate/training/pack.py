@@ -11,7 +11,7 @@ from ablate.core.storage import WHERE, describe, digest
 from ablate.training.run_config import Run
 
 # Keys in which runs of a pack may differ: what each of the stacked networks has of its own
-OWN = re.compile(r"seed|regime\.name|(base|regime\.stages\.\d+)\.(lr|warmup|decay|weight_decay|clip_norm)")
+OWN = re.compile(r"seed|fork_weights|regime\.name|(base|regime\.stages\.\d+)\.(lr|warmup|decay|weight_decay|clip_norm)")
 
 
 def packs(runs: Sequence[Run]) -> list[list[Run]]:

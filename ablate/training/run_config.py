@@ -10,25 +10,14 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from ablate.compute.device import (
-    Compile,
-    Device,
-    Precision,
-    Recompute,
-    Strategy,
-    require_memory,
-    resolve_compile,
-    resolve_device,
-    resolve_precision,
-    resolve_threads,
-)
+from ablate.compute.device import Compile, Device, Precision, Recompute, Strategy, resolve_threads
 from ablate.core.blocks import Grid
 from ablate.core.corpus import Corpus, Domain, Split
 from ablate.core.storage import LATER, WHERE, describe, digest
 from ablate.core.validation import Rules, path_of, refuse, require, require_ranges
 from ablate.decoding.protocol import Order
 from ablate.model.config import ModelConfig
-from ablate.model.hf_weights import content_hash, folder_of, read_weights, require_fit
+from ablate.model.hf_weights import content_hash
 from ablate.objectives.autoregressive import Autoregressive
 from ablate.objectives.regime import OptimizerState, Regime, Stage
 from ablate.training.budget import Budget
@@ -43,8 +32,10 @@ RANGES = {
     "recompute_every": (1, 2**20),
     "pack": (1, 1024),
     "loaders": (0, 1024),
+    "fork_step": (0, 2**31),
 }
-KINDS = {"model": ModelConfig, "regime": Regime, "budget": Budget, "base": Stage, "out": str, "cache": str, "init": str}
+TEXTS = ("out", "cache", "fork", "fork_weights", "init")
+KINDS = {"model": ModelConfig, "regime": Regime, "budget": Budget, "base": Stage, **dict.fromkeys(TEXTS, str)}
 CHOICES = {"device": Device, "precision": Precision, "compile": Compile, "strategy": Strategy, "recompute": Recompute}
 # Fields that say by what means it is computed: they change rounding alone, and a run may be resumed under others
 MEANS = ("processes", "strategy", "recompute", "recompute_every", "loaders", "pack", "workers")
@@ -59,7 +50,10 @@ class Run:
     another order every epoch; 0: all are fresh. out: folder of results, * stands for the run's label. cache: folder of
     base models. draw: the figure at the end? recompute: activations recomputed, in each `recompute_every`-th layer.
     loaders: processes that read batches ahead, 0: the training process does. pack: runs of one command that train
-    together at most (see `packs`). init: "hf:FOLDER": a checkpoint as base model; init_pickle: from pickles too?
+    together at most (see `packs`). fork: folder of a trunk, a run that this one leaves at the end of a
+    stage; fork_step: at which, 0: the last one up to which both agree; fork_weights: their hash, found there. keep_at:
+    steps whose checkpoints stay, for forks. init: "hf:FOLDER": a checkpoint as base model; init_pickle: from pickles
+    too?
     """
 
     corpus: Any  # a Corpus: a protocol cannot be a configuration's type
@@ -84,6 +78,10 @@ class Run:
     recompute_every: int = field(default=1, metadata=LATER)
     loaders: int = field(default=0, metadata=LATER)
     pack: int = field(default=1, metadata=LATER)
+    fork: str = ""
+    fork_step: int = field(default=0, metadata=LATER)
+    fork_weights: str = field(default="", metadata=LATER)
+    keep_at: list[int] = field(default_factory=list, metadata=LATER)
     init: str = field(default="", metadata=LATER)
     init_pickle: bool = field(default=False, metadata=LATER)
 
@@ -173,59 +171,16 @@ class Run:
         return self.flops_after(sum(self.stage_steps))
 
     def pauses(self) -> list[int]:
-        """Steps after which the model is evaluated: evenly spaced ones and every stage's end, in order."""
+        """Steps after which the model is evaluated, in order: the budget's, every stage's end, those of `keep_at`."""
         total, ends = sum(self.stage_steps), accumulate(self.stage_steps)
         even = [round(total * (i + 1) / self.budget.evaluations) for i in range(self.budget.evaluations)]
-        return sorted({*even, *ends} - {0})
+        return sorted({*(self.budget.evaluate_at or even), *ends, *self.keep_at} - {0})
 
     def resolved(self) -> Run:
         """The same run with every automatic choice made. Raises ValueError where a choice is not to be had here."""
-        if sum(self.stage_steps) < 1:
-            raise ValueError("regime.stages: wanted at least one step in all, got none; type regime.stages.0.share=1")
-        require_fit(self.init, self.model, self.corpus.vocabulary)
-        if self.init:
-            read_weights(folder_of(self.init), self.model, self.vocabulary, self.init_pickle)  # headers alone
-        self._require_documents()
-        device, world = resolve_device(self.device), self.ranks[1]
-        shares = world if self.strategy is Strategy.fsdp else 1
-        require_memory(self.model.parameters(self.vocabulary) * self.pack, device, shares=shares)
-        if self.processes not in (0, world):
-            raise ValueError(
-                f"processes={self.processes}: wanted as many as torchrun started, got {world}; type torchrun "
-                f"--nproc-per-node {self.processes} experiments/run.py ..."
-            )
-        if self.batch % (self.accumulate * world):
-            raise ValueError(
-                f"batch={self.batch}: wanted a multiple of accumulate={self.accumulate} x {world} processes; type "
-                f"batch={self.accumulate * world}"
-            )
-        if self.strategy is not Strategy.auto and world == 1 and "RANK" not in os.environ:
-            raise ValueError(
-                f"strategy={self.strategy}: wanted processes that torchrun started, got none; type torchrun "
-                "--nproc-per-node 2 experiments/run.py ..."
-            )
-        here = int(os.environ.get("LOCAL_WORLD_SIZE", world))
-        return dataclasses.replace(
-            self,
-            strategy=Strategy.ddp if world > 1 and self.strategy is Strategy.auto else self.strategy,
-            device=device,
-            precision=resolve_precision(self.precision, device),
-            compile=resolve_compile(self.compile, device, self.flops * self.pack),
-            threads=resolve_threads(self.threads, self.flops / sum(self.stage_steps) / world, here),
-            processes=world,
-        )
+        from ablate.training.resolution import resolve  # loads torch
 
-    def _require_documents(self) -> None:
-        """Raises ValueError for an objective that means whole windows, where attention is limited to documents."""
-        if self.corpus.vocabulary.boundary is None:
-            return
-        stages = {"base": self.base, **{f"regime.stages.{i}": stage for i, stage in enumerate(self.regime.stages)}}
-        for name, stage in stages.items():
-            if setting := stage.objective.of_windows:
-                raise ValueError(
-                    f"{name}.objective.{setting}: it counts the window as a whole, where attention is limited to "
-                    f"documents; leave {setting.partition('=')[0]} out, or type corpus.document_mask=false"
-                )
+        return resolve(self)
 
     @property
     def ranks(self) -> tuple[int, int]:
@@ -249,6 +204,11 @@ class Run:
             content["init"] = self.origin
             content["corpus"].pop("tokenizer", None)
         return digest(content)
+
+    @property
+    def trunk(self) -> Path:
+        """The folder that it is forked from."""
+        return path_of("fork", self.fork)
 
     @property
     def label(self) -> str:

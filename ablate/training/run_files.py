@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import yaml
@@ -16,8 +16,10 @@ from ablate.core.manifest import is_vouched, replace
 from ablate.core.storage import describe, file_hash, write_bytes
 from ablate.training.checkpoint import FOLDER, final, read_plain
 from ablate.training.checkpoint_writer import recover
-from ablate.training.run_config import Run
-from ablate.training.run_manifest import RunError
+from ablate.training.run_error import RunError
+
+if TYPE_CHECKING:
+    from ablate.training.run_config import Run
 
 CONFIG = "config.yaml"
 

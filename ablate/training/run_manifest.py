@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ablate.compute.device import attention_form
 from ablate.core.corpus import SPLITS, Domain
 from ablate.core.manifest import MANIFEST, NUMBER, load
 from ablate.core.provenance import code_version, description, packages, source_hash
 from ablate.core.storage import Damaged
-from ablate.core.validation import UsageError
-from ablate.training.run_config import Run
+from ablate.training.run_error import RunError
+
+if TYPE_CHECKING:
+    from ablate.training.run_config import Run
 
 COMPLETE, FAILED = "complete", "failed"  # statuses of a run that has ended
 LAYOUT = 2  # of a run's folder; 1 was that of before classes and keys were renamed, and had no number
@@ -24,10 +26,6 @@ SHAPE = {
 }
 
 
-class RunError(UsageError):
-    """A run that cannot go on in its folder; the message says what to type."""
-
-
 def new_manifest(run: Run) -> dict[str, Any]:
     """What is known of a resolved run before its first step."""
     return {
@@ -35,6 +33,7 @@ def new_manifest(run: Run) -> dict[str, Any]:
         "layout": LAYOUT,
         "command": " ".join(sys.argv),
         "config_fingerprint": run.fingerprint(),
+        "stage_steps": run.stage_steps,
         "initial_weights": None,
         **circumstances(run),
         "attention_form": str(attention_form(run.device, run.precision)),
@@ -96,8 +95,13 @@ def circumstances(run: Run) -> dict[str, Any]:
     import torch
 
     return {
-        "data": {f"{d}/{s}": run.corpus_for(d, s).fingerprint() for d in Domain for s in SPLITS},
+        "data": data_of(run),
         "source": source_hash(run.corpus),
         "packages": packages(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
     }
+
+
+def data_of(run: Run) -> dict[str, str]:
+    """Fingerprints of the corpus on every domain and split."""
+    return {f"{d}/{s}": run.corpus_for(d, s).fingerprint() for d in Domain for s in SPLITS}

@@ -29,7 +29,7 @@ from ablate.training.data_feed import DataFeed
 from ablate.training.lightning_module import TrainingModule, fit, states_of
 from ablate.training.member import Member
 from ablate.training.progress import ProgressCallback, divergence
-from ablate.training.run_manifest import RunError
+from ablate.training.run_error import RunError
 
 
 @dataclass
@@ -60,11 +60,13 @@ class Session:
         return [(i, member) for i, member in enumerate(self.members) if not member.problem]
 
     def go(self, checkpoints: Sequence[Path] | None) -> None:
-        """From a checkpoint of each run, or else from the base models, to the end. Raises RunError where every run has
-        been given up."""
+        """From a checkpoint of each run, or else from its trunk or base model, to the end. Raises RunError where every
+        run has been given up."""
         for member in self.members:
             member.prepare()
-        if checkpoints is None:
+        if checkpoints is None and self.run.fork:
+            self._leave_trunk()
+        elif checkpoints is None:
             self._begin()
         else:
             for i, (member, path) in enumerate(zip(self.members, checkpoints, strict=True)):
@@ -93,6 +95,14 @@ class Session:
         for member in self.members:
             member.stage = 0
         self.measure()
+
+    def _leave_trunk(self) -> None:
+        """Each begins where its trunk has trained the stages that they have in common."""
+        for i, member in enumerate(self.members):
+            member.leave_trunk(self.network.member(i))
+            if self.run.ranks[0] == 0:
+                write_manifest(member.run.folder, member.manifest)
+        self._next_stage()
 
     def _give_up(self, member: Member, problem: str) -> None:
         """Goes on without it, and says so; a run by itself says it at its end."""
@@ -168,7 +178,8 @@ class Session:
         self._require_work()
         if step in self.pauses:
             self.measure()
-            if done < self.run.stage_steps[stage]:  # the end of a stage is kept with its switch
+            # the end of a stage is kept with its switch, and before it for those who leave there
+            if done < self.run.stage_steps[stage] or step in self.run.keep_at:
                 self.keep(done, states_of(trainer))
 
     def _keep_now(self, trainer: Any) -> None:

@@ -23,8 +23,9 @@ from ablate.training.checkpoint import FOLDER, checkpoints, latest, number, whol
 from ablate.training.checkpoint_writer import forget_after, recover
 from ablate.training.member import Member
 from ablate.training.run_config import Run
+from ablate.training.run_error import RunError
 from ablate.training.run_files import hashes, repair, write_config
-from ablate.training.run_manifest import COMPLETE, FAILED, RunError, new_manifest, read_manifest
+from ablate.training.run_manifest import COMPLETE, FAILED, new_manifest, read_manifest
 from ablate.training.session import Session
 
 Manifest = dict[str, Any]
@@ -161,8 +162,14 @@ def _go(runs: Sequence[Run], console: Console, manifests: Sequence[Manifest]) ->
     run = runs[0]
     chosen = f"{run.device}, {run.precision}, {run.threads} thread(s), compile={run.compile}"
     base = f"from {run.init}" if run.init else f"of {run.base_steps} steps"
+    total = sum(run.stage_steps)
+    to_do = (
+        f"{total - run.fork_step} steps after step {run.fork_step} of {run.fork}"
+        if run.fork
+        else f"{total} steps after a base model {base}"
+    )
     folders = ", ".join(str(one.folder) for one in runs) + f": {len(runs)} together" * (len(runs) > 1)
-    console.print(f"{folders}: {sum(run.stage_steps)} steps after a base model {base}; {chosen}", soft_wrap=True)
+    console.print(f"{folders}: {to_do}; {chosen}", soft_wrap=True)
     members = []
     for one, known in zip(runs, manifests, strict=True):
         manifest = {name: value for name, value in known.items() if name not in PROMISE}

@@ -20,7 +20,8 @@ from ablate.objectives.block_diffusion import BlockDiffusion
 from ablate.objectives.masked_diffusion import MaskedDiffusion
 from ablate.objectives.problem import Objective
 from ablate.objectives.regime import MaskWarmup, Regime, Stage
-from ablate.training.run_manifest import COMPLETE, RunError
+from ablate.training.run_error import RunError
+from ablate.training.run_manifest import COMPLETE
 from experiments.presets.corpus_presets import CORPORA
 
 

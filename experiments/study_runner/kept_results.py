@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from ablate.core import records
-from ablate.core.manifest import MANIFEST, NUMBER, PROMISE, TEXT, load, replace, write_manifest
+from ablate.core.manifest import MANIFEST, NUMBER, PROMISE, TEXT, load, replace, require_shape, write_manifest
 from ablate.core.provenance import description
 from ablate.core.storage import WHERE, Damaged, describe, digest, locked
 from ablate.core.validation import UsageError
@@ -43,13 +43,15 @@ SHAPE = {
     "runs": {...: {"condition": str, "arm": str, "seed": int, "initial_weights": TEXT, "wall_seconds": NUMBER}},
     "spent": [{"condition": str, "arm": str}],
 }
+FORK = {"trunk": str, "step": int, "weights": str, "wall_seconds": NUMBER}
 Finished = tuple[Place, str, dict[str, Any], Frame]  # a run's place, label, manifest and rows
 
 
 def identity(study: Study) -> str:
     """Hash of what a study asks; more seeds and conditions make it longer, not another one."""
     asked = describe(dataclasses.replace(study, words=[*study.words, *study.last]))
-    return digest({name: asked[name] for name in ("name", "arms", "matched", "factor", "cells", "words")})
+    names = ("name", "arms", "matched", "factor", "cells", "words", *(("fork",) if study.fork else ()))
+    return digest({name: asked[name] for name in names})
 
 
 def earlier(
@@ -139,11 +141,12 @@ def keep(plan: Plan, fresh: Iterable[Finished]) -> None:
             runs[label] = {
                 **dataclasses.asdict(place),
                 **{key: manifest[key] for key in FROM_RUN},
+                **({"fork": manifest["fork"]} if "fork" in manifest else {}),
                 "words": said(plan.jobs_at[place]),
             }
         if len(runs) == len(known.get("runs", {})):
             return
-        _require_same_start(plan.study, runs)
+        require_same_start(plan.study, runs)
         table, asked = (pd.concat(parts, ignore_index=True) for parts in (frames, questions))
         files = {
             records.FILE: records.writer(table, records.STUDY),
@@ -165,6 +168,7 @@ def _kept(folder: Path, runs: dict[str, dict[str, Any]]) -> tuple[list[Frame], l
 
 def _content(plan: Plan, known: dict[str, Any]) -> dict[str, Any]:
     runs = known.get("runs", {})
+    trunks = {fork["trunk"]: fork["wall_seconds"] for run in runs.values() if (fork := _fork(run))}
     return {
         "identity": known.get("identity", identity(plan.study)),
         "study": describe(plan.study),
@@ -173,7 +177,7 @@ def _content(plan: Plan, known: dict[str, Any]) -> dict[str, Any]:
         "machine": description(),
         "runs": dict(sorted(runs.items())),
         "spent": known.get("spent", []),
-        "minutes": sum(run["wall_seconds"] for run in runs.values()) / 60,
+        "minutes": sum([*(run["wall_seconds"] for run in runs.values()), *trunks.values()]) / 60,
     }
 
 
@@ -198,16 +202,39 @@ def finished(plan: Plan) -> Iterator[Finished]:
             print(f"warning: {damage}; delete {job.folder} and type the same command", file=sys.stderr)
 
 
-def _require_same_start(study: Study, runs: dict[str, dict[str, Any]]) -> None:
-    first: dict[tuple[str, int], tuple[str, str]] = {}
+def forks(folder: Path) -> dict[Place, str]:
+    """Hashes of the weights at which the runs that are kept left their trunks."""
+    try:
+        runs = load(folder / MANIFEST, SHAPE)["runs"].values()
+    except Damaged:  # `earlier` says what is wrong
+        return {}
+    return {Place(run["condition"], run["arm"], run["seed"]): _fork(run)["weights"] for run in runs if _fork(run)}
+
+
+def _fork(run: dict[str, Any]) -> dict[str, Any]:
+    """Where a run left its trunk; empty where it has none."""
+    try:
+        require_shape(run.get("fork"), FORK)
+    except ValueError:
+        return {}
+    return run["fork"]
+
+
+def require_same_start(study: Study, runs: dict[str, dict[str, Any]]) -> None:
+    """Raises ControlError where arms of a seed did not begin with the same weights, or left a trunk with others."""
+    found: dict[tuple[Any, ...], tuple[str, str]] = {}
     for run in runs.values():
-        name, weights = first.setdefault((run["condition"], run["seed"]), (run["arm"], run["initial_weights"]))
-        if weights != run["initial_weights"]:
-            raise ControlError(
-                f"study {study.name}, condition {run['condition']}, seed {run['seed']}: wanted the same base weights "
-                f"in every arm, got {weights[:8]} in {name} and {run['initial_weights'][:8]} in {run['arm']}; delete "
-                "the runs that were made on another machine, with other code or in another pack"
-            )
+        starts: dict[tuple[str, ...], str] = {("base weights",): run["initial_weights"]}
+        if fork := _fork(run):
+            starts[f"weights at step {fork['step']} of their trunk", fork["trunk"]] = fork["weights"]
+        for what, weights in starts.items():
+            name, first = found.setdefault((run["condition"], run["seed"], what), (run["arm"], weights))
+            if weights != first:
+                raise ControlError(
+                    f"study {study.name}, condition {run['condition']}, seed {run['seed']}: wanted the same {what[0]} "
+                    f"in every arm, got {first[:8]} in {name} and {weights[:8]} in {run['arm']}; delete "
+                    "the runs that were made on another machine, with other code or in another pack"
+                )
 
 
 def _spent(plan: Plan, known: dict[str, Any], table: Frame) -> list[dict[str, Any]]:

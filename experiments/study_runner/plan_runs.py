@@ -10,17 +10,19 @@ from ablate.core import records
 from ablate.core.blocks import Grid
 from ablate.core.validation import UsageError, path_of
 from ablate.studies.control import prove
-from ablate.studies.design import Study
+from ablate.studies.design import Quantity, Study
 from ablate.studies.job import Job
 from ablate.studies.predictions import Prediction, read_predictions
 from ablate.training.run_config import Run
+from ablate.training.trunk import fork_of
 from experiments.cli.compose import jobs
 from experiments.cli.run_command import RUN, SCRIPT
 from experiments.presets.predictions_file import PREDICTIONS
 from experiments.study_runner.assignment import Assignment
-from experiments.study_runner.kept_results import earlier
+from experiments.study_runner.kept_results import earlier, forks
 from experiments.study_runner.planned import Place, Plan
 from experiments.study_runner.registered import registered_labels
+from experiments.study_runner.trunks import SEED, Trunk, trunks
 
 
 def plan(assignment: Assignment) -> Plan:
@@ -30,28 +32,52 @@ def plan(assignment: Assignment) -> Plan:
     """
     RUN.register()
     study = dataclasses.replace(assignment.study, last=[*assignment.study.last, *assignment.words])
-    folder = path_of("results", assignment.results) / study.name
+    folder, home = path_of("results", assignment.results) / study.name, path_of("runs", assignment.runs)
     runs: dict[Place, Run] = {}
-    spent = {}
+    spent: dict[tuple[str, str], dict[Quantity, float]] = {}
+    trunk_of: dict[tuple[str, str], Trunk] = {}
     for condition in assignment.conditions:
-        arms = {}
-        for arm in study.arms:
-            composed = jobs(RUN, study.words_of(condition, arm, study.seeds[0]))
-            if len(composed) != 1:
-                raise UsageError(f"study {study.name}, arm {arm.name}: wanted one run, got {len(composed)}")
-            arms[arm.name] = composed[0].resolved()
+        words = {arm.name: study.words_of(condition, arm, study.seeds[0]) for arm in study.arms}
+        arms = {name: _composed(study, name, typed) for name, typed in words.items()}
         for name, quantities in prove(study, condition.name, arms).items():
             spent[condition.name, name] = quantities
-        for name, run in on_one_grid(arms).items():
+        arms = on_one_grid(arms)
+        for name, run in arms.items():
             for seed in study.seeds:
                 runs[Place(condition.name, name, seed)] = dataclasses.replace(run, seed=seed, out="", draw=False)
+        for trunk in trunks(arms, words, home) if study.fork else ():
+            trunk_of |= {(condition.name, name): trunk for name in trunk.arms}
+    trunk_at = {
+        place: trunk_of[place.condition, place.arm] for place in runs if (place.condition, place.arm) in trunk_of
+    }
+    runs |= _forked(runs, trunk_at, forks(folder))
     _require_different(study, runs)
-    jobs_at = _jobs(study, runs, path_of("runs", assignment.runs))
+    jobs_at = _jobs(study, runs, home, trunk_at)
     labels = {place: set(registered_labels(run)) for place, run in runs.items()}
     found = frozenset(label for place, job in jobs_at.items() if job.complete for label in labels[place])
     known = earlier(study, folder, found, lambda line: print(line, file=sys.stderr)).get("runs", {})
     kept = frozenset(place for place in runs if labels[place] & set(known))
-    return Plan(study, folder, runs, jobs_at, spent, decided_by(study), kept, found, assignment.together)
+    first = dict.fromkeys(trunk.job(place) for place, trunk in trunk_at.items() if place not in kept)
+    left = [job for job in first if not job.complete]
+    return Plan(study, folder, runs, jobs_at, left, spent, decided_by(study), kept, found, assignment.together)
+
+
+def _composed(study: Study, arm: str, words: list[str]) -> Run:
+    composed = jobs(RUN, words)
+    if len(composed) != 1:
+        raise UsageError(f"study {study.name}, arm {arm}: wanted one run, got {len(composed)}")
+    return composed[0].resolved()
+
+
+def _forked(runs: dict[Place, Run], trunk_at: dict[Place, Trunk], kept: dict[Place, str]) -> dict[Place, Run]:
+    """The runs that leave a trunk; with the weights there, where it is complete or results know them."""
+    found = {}
+    for place, trunk in trunk_at.items():
+        run, folder = runs[place], trunk.folder(place.seed)
+        run = dataclasses.replace(run, fork=str(folder), fork_step=run.stage_steps[0])
+        weights = fork_of(run).weights if trunk.job(place).complete else kept.get(place, "")
+        found[place] = dataclasses.replace(run, fork_weights=weights)
+    return found
 
 
 def on_one_grid(arms: dict[str, Run]) -> dict[str, Run]:
@@ -65,12 +91,13 @@ def on_one_grid(arms: dict[str, Run]) -> dict[str, Run]:
     }
 
 
-def _jobs(study: Study, runs: dict[Place, Run], home: Path) -> dict[Place, Job]:
+def _jobs(study: Study, runs: dict[Place, Run], home: Path, trunk_at: dict[Place, Trunk]) -> dict[Place, Job]:
     conditions, arms = ({setting.name: setting for setting in group} for group in (study.conditions, study.arms))
     found = {}
     for place, run in runs.items():
         words = study.words_of(conditions[place.condition], arms[place.arm], place.seed)
         words += [f"budget.grids=[{','.join(run.budget.grids)}]"] * bool(run.budget.grids)
+        words += [f"fork={trunk_at[place].folder(SEED)}"] if place in trunk_at else []
         words += [f"out={home / run.label}", f"cache={home / '.base'}", "draw=false"]
         name = f"{place.condition}/{place.arm}/seed{place.seed}"
         group = "" if run.init else f"{place.condition}/{place.arm}"

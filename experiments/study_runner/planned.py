@@ -22,13 +22,15 @@ class Place:
 
 @dataclass
 class Plan:
-    """A study's runs, proved to be controlled. spent: what each arm of a condition will spend. kept: places whose rows
-    are in results. found: labels of runs that are complete. pack: seeds of an arm that train together, at most."""
+    """A study's runs, proved to be controlled. trunks: what must be trained first, since arms leave it
+    (see trunks.py). spent: what each arm of a condition will spend. kept: places whose rows are in results. found:
+    labels of runs that are complete. pack: seeds of an arm that train together, at most."""
 
     study: Study
     folder: Path
     runs: dict[Place, Run]
     jobs_at: dict[Place, Job]
+    trunks: list[Job]
     spent: dict[tuple[str, str], dict[Quantity, float]]
     decided: list[Prediction]
     kept: frozenset[Place]

@@ -37,10 +37,12 @@ def announce(plan: Plan, console: Console) -> None:
         effect = statistics.detectable(n, alpha=statistics.ALPHA / max(primaries, 1))
         found = "no difference" if math.isinf(effect) else f"{effect:.2f} standard deviations of the paired differences"
         console.print(f"Smallest mean difference found with power .8: {found}.", soft_wrap=True)
-    for job in plan.jobs[:1]:
+    for job in [*plan.trunks, *plan.jobs][:1]:
         console.print(f"A run: python experiments/run.py {shlex.join(job.words)}", soft_wrap=True, highlight=False)
         if plan.pack > 1:
             console.print(f"Up to {plan.pack} seeds of an arm train together; pack=1 trains each alone.")
+    if plan.trunks:
+        console.print(f"First {len(plan.trunks)} trunk(s): what arms of a seed have in common is trained once.")
 
 
 def progress(plan: Plan, queue: JobQueue) -> Table:
@@ -49,8 +51,10 @@ def progress(plan: Plan, queue: JobQueue) -> Table:
     for name in ("condition", "arm", *State):
         table.add_column(name, justify="left" if name in ("condition", "arm") else "right", no_wrap=True)
     kept = Counter((place.condition, place.arm) for place in plan.kept)
-    counts = Counter(((*name.split("/")[:2],), state) for name, state in queue.states.items())
-    for place in plan.spent:
+    parts = [(name.split("/"), state) for name, state in queue.states.items()]
+    counts = Counter(((condition, arm), state) for (condition, arm, _), state in parts)
+    trunks = [place for place in dict.fromkeys(place for place, _ in counts) if place not in plan.spent]
+    for place in [*trunks, *plan.spent]:
         numbers = [counts[place, state] + (kept[place] if state is State.done else 0) for state in State]
         table.add_row(*place, *(str(number or "–") for number in numbers))
     return table

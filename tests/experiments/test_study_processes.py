@@ -13,7 +13,6 @@ import pytest
 from ablate.core import records
 from ablate.studies.job_queue import JobQueue, LocalRunner
 from experiments.cli.run_command import LOADED
-from experiments.presets import studies
 from experiments.presets.registry import GROUPS
 from experiments.study_runner import plan_runs
 from experiments.study_runner.assignment import Assignment
@@ -23,12 +22,11 @@ from tests.experiments.test_study import TINY
 STUDY_COMMAND = [
     sys.executable,
     str(ROOT / "experiments" / "study.py"),
-    "study=regimes",
+    "study=small_block",
+    "study.fork=true",
     "study.name=killed",
     "study.predictions=[]",
-    "study.seeds=[1]",
-    "study.cells=[]",
-    "only=[trace]",
+    "study.seeds=[1,2]",
     "words=[" + ",".join(f"'{word}'" for word in TINY[1:]) + "]",
 ]
 
@@ -54,17 +52,18 @@ def runs_of(study_process):
 
 @pytest.mark.slow
 def test_killed_workers_leave_the_same_records(tmp_path):
-    """SIGKILL to a run, then to the whole of one of two processes: the other ends with the rows of an undisturbed
-    study, to the byte."""
+    """SIGKILL to the trunks as they train together, to arms that have left them, then to the whole of one of two
+    processes: the other ends with the rows of an undisturbed study, to the byte."""
     calm, disturbed = tmp_path / "calm", tmp_path / "disturbed"
     assert started(calm, "workers=2").wait() == 0
     one, other = started(disturbed), started(disturbed)
-    while not list(disturbed.glob("runs/trace-*/manifest.json")):
-        time.sleep(0.1)
-    while not (run := runs_of(one)):
-        assert one.poll() is None, "it ended before it was killed"
-        time.sleep(0.05)
-    os.kill(run[0], signal.SIGKILL)
+    for begun in ("trunk-*", "trace-*"):
+        while not list(disturbed.glob(f"runs/{begun}/manifest.json")):
+            time.sleep(0.1)
+        while not (run := runs_of(one) or runs_of(other)):
+            assert one.poll() is None or other.poll() is None, "it ended before it was killed"
+            time.sleep(0.05)
+        os.kill(run[0], signal.SIGKILL)
     time.sleep(2)
     one.kill()
     one.wait()
@@ -72,8 +71,8 @@ def test_killed_workers_leave_the_same_records(tmp_path):
     files = [folder / "results" / "killed" / "records.parquet" for folder in (calm, disturbed)]
     assert files[0].read_bytes() == files[1].read_bytes()
     manifest = json.loads(files[1].with_name("manifest.json").read_text())
-    assert len(manifest["runs"]) == 3
-    assert {spent["arm"] for spent in manifest["spent"]} == set(studies.PAPER)
+    assert len(manifest["runs"]) == 2 * 5
+    assert all(run["fork"]["step"] for run in manifest["runs"].values())
 
 
 @pytest.mark.slow
@@ -93,14 +92,14 @@ def test_a_run_of_a_study_has_the_records_of_its_command_typed_by_hand(tmp_path)
 def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(tmp_path):
     one = started(tmp_path)
     first = tmp_path / "runs" / ".logs"
-    while len(list(first.glob("*.log"))) < 2:  # the first run is done, the second at work
+    while len(list(first.glob("*.log"))) < 3:  # the trunks and the first arm are done, the second is at work
         assert one.poll() is None
         time.sleep(0.1)
     one.send_signal(signal.SIGINT)
     assert one.wait(timeout=60) == 130
     assert not runs_of(one)
     manifest = json.loads((tmp_path / "results" / "killed" / "manifest.json").read_text())
-    assert 1 <= len(manifest["runs"]) < 3
+    assert 2 <= len(manifest["runs"]) < 10
     assert started(tmp_path).wait() == 0
     rows = records.read(tmp_path / "results" / "killed", records.STUDY)
-    assert rows["run"].nunique() == 3
+    assert rows["run"].nunique() == 10

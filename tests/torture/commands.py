@@ -53,8 +53,10 @@ WORDS = [word for word in TINY if not word.startswith("budget")] + [
     "budget.contexts=1",
     "budget.block_sizes=[1]",
 ]
+REGIMES = ("ar_to_bidllm", "ar_to_block")
 PRESETS: dict[str, Any] = {
-    "study": Study("tiny", "?", [Setting(n, [f"regime={n}"]) for n in ("ar", "bidllm")], [1], words=WORDS),
+    # of two arms that leave one trunk
+    "study": Study("tiny", "?", [Setting(n, [f"regime={n}"]) for n in REGIMES], [1], words=WORDS, fork=True),
     "sweep": Space("tiny", "?", [Choices("lr", [0.001, 0.002], BOTH)]),
 }
 State = dict[str, Any]
@@ -219,7 +221,7 @@ def remains(folder: Path) -> list[str]:
 
 
 def without_places(config: str) -> list[str]:
-    return [line for line in config.splitlines() if not line.startswith(("out:", "cache:"))]
+    return [line for line in config.splitlines() if not line.startswith(("out:", "cache:", "fork:"))]
 
 
 def frame_hash(frame: Any) -> str:
@@ -261,7 +263,7 @@ def state_of_study(place: Path) -> State:
 
 
 def state_of_runs(place: Path) -> State:
-    runs = sorted(path for path in (place / "runs").glob("trace-*") if path.is_dir())
+    runs = sorted(path for path in (place / "runs").glob("[!.]*") if path.is_dir())
     return {f"{path.name} {key}": value for path in runs for key, value in state_of_run(path).items()}
 
 

@@ -13,7 +13,7 @@ from ablate.objectives.regime import Stage
 from ablate.training import data_feed
 from ablate.training.base_model import base_weights
 from ablate.training.data_feed import DataFeed
-from ablate.training.run_manifest import RunError
+from ablate.training.run_error import RunError
 from tests.builders import tiny_run
 
 QUIET = Console(quiet=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import pickle
 import shutil
 from concurrent.futures import wait
 from pathlib import Path
@@ -15,10 +17,11 @@ from rich.console import Console
 
 from ablate.core import records
 from ablate.core.manifest import write_manifest
+from ablate.core.storage import Damaged, digest, file_hash
 from ablate.training import checkpoint
 from ablate.training.checkpoint import FOLDER, check, checkpoints, final_weights, latest, weights_hash
 from ablate.training.checkpoint_writer import Writer
-from ablate.training.run_manifest import RunError
+from ablate.training.run_error import RunError
 from ablate.training.train import train
 from tests.builders import BUDGET, tiny_run
 from tests.dying import dying
@@ -186,3 +189,27 @@ def test_no_whole_checkpoint_is_an_error_not_a_fresh_start(stopped, tmp_path):
     with pytest.raises(RunError, match=r"no whole checkpoint is left: delete .* or type out=PATH"):
         train(run, QUIET)
     assert sorted(run.folder.rglob("*")) == files
+
+
+class Hostile:
+    """What makes a file when it is unpickled."""
+
+    def __init__(self, marker: Path):
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.mkdir, (str(self.marker),)
+
+
+def test_a_strangers_list_of_tensors_runs_no_code(tmp_path):
+    """It is a pickle, and its checksums can be right: who writes the one writes the other."""
+    write(tmp_path, 1)
+    path, marker = tmp_path / FOLDER / "000000001-0", tmp_path / "was here"
+    (path / ".metadata").write_bytes(pickle.dumps(Hostile(marker)))
+    listed = {file.name: file_hash(file) for file in path.iterdir() if file.name != "checksums.json"}
+    (path / "checksums.json").write_text(json.dumps({"files": listed, "self": digest(listed)}))
+    check(path)
+    for read in (lambda: final_weights(tmp_path), lambda: checkpoint.fill(path, {"network": {"x": torch.empty(3)}})):
+        with pytest.raises(Damaged, match="mkdir"):
+            read()
+    assert not marker.exists()

@@ -25,7 +25,7 @@ from ablate.training import checkpoint
 from ablate.training.checkpoint import weights_hash
 from ablate.training.lightning_module import TrainingModule
 from ablate.training.pack import packs
-from ablate.training.run_manifest import RunError
+from ablate.training.run_error import RunError
 from ablate.training.train import train, train_together
 from tests.builders import BUDGET, MASK, VOCABULARY, address, tiny_run, tokens
 

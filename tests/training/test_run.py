@@ -23,7 +23,8 @@ from ablate.training import checkpoint, run_files
 from ablate.training.base_model import base_key, base_weights
 from ablate.training.checkpoint import Damaged, load, read_plain, save, weights_hash
 from ablate.training.lightning_module import TrainingModule
-from ablate.training.run_manifest import RunError, read_manifest
+from ablate.training.run_error import RunError
+from ablate.training.run_manifest import read_manifest
 from ablate.training.train import train
 from tests.builders import BUDGET, tiny_run
 

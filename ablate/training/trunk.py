@@ -1,0 +1,140 @@
+"""A trunk: a run that others leave at a step, in place of training what they have in common with it again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from ablate.core.manifest import MANIFEST, NUMBER, load
+from ablate.core.records import flat
+from ablate.core.storage import Damaged, describe
+from ablate.objectives.regime import OptimizerState
+from ablate.training.checkpoint import FOLDER, PLAIN, is_whole, weights_hash
+from ablate.training.checkpoint import load as load_plain
+from ablate.training.checkpoint_tensors import weights_at
+from ablate.training.run_error import RunError
+from ablate.training.run_files import CONFIG
+from ablate.training.run_manifest import data_of
+
+if TYPE_CHECKING:
+    from ablate.training.run_config import Run
+
+# What a fork and its trunk must have in common, apart from the stages before the fork: else it would not be its past
+SHARED = ("corpus", "model", "base", "seed", "batch", "unique", "device", "precision", "budget.base_tokens")
+LENGTH = ("share", "steps")  # of a stage
+SHAPE = {
+    "config_fingerprint": str,
+    "initial_weights": str,
+    "stage_steps": [int],
+    "data": {...: str},
+    "wall_seconds": NUMBER,
+}
+
+
+@dataclass(frozen=True)
+class Fork:
+    """Where a run leaves its trunk: at the end of its own stage `stage`, where the trunk has a checkpoint.
+
+    plain: the checkpoint's plain values. weights: the hash of its weights. manifest: the trunk's.
+    """
+
+    checkpoint: Path
+    plain: dict[str, Any]
+    step: int
+    stage: int
+    weights: str
+    manifest: dict[str, Any]
+
+
+def fork_of(run: Run) -> Fork:
+    """Where a run with `fork` leaves its trunk: at `fork_step`, or at the last end of a stage up to which the trunk has
+    trained just so.
+
+    Raises RunError where the trunk cannot be read, is not this run's past, or has kept no checkpoint there, and for
+    other weights than `fork_weights`.
+    """
+    folder, typed = run.trunk, f"fork={run.fork}"
+    try:
+        manifest = load(folder / MANIFEST, SHAPE)
+        config = yaml.safe_load((folder / CONFIG).read_text())
+        theirs = flat({name: config[name] for name in describe(run) if name in config})
+        stages = list(config["regime"]["stages"])
+    except (Damaged, OSError, yaml.YAMLError, AttributeError, KeyError, TypeError, RecursionError) as problem:
+        raise RunError(
+            f"{typed}: wanted the folder of a run, got none that can be read ({problem}); type fork=RUN"
+        ) from None
+    _require_shared(run, theirs, typed)
+    if manifest["data"] != data_of(run):
+        raise RunError(f"{typed}: wanted a run on the same data, got one on other data; type another fork=RUN")
+    ends = dict(_ends(run, stages, manifest["stage_steps"]))
+    if not ends:
+        raise RunError(
+            f"{typed}: wanted a run that has trained this run's first stage in the same way, for its "
+            f"{run.stage_steps[0]} steps or more, got another stage (see {folder / CONFIG}); type another fork=RUN"
+        )
+    step = run.fork_step or max(ends)
+    if step not in ends:
+        raise RunError(
+            f"fork_step={step}: wanted the end of a stage that both have trained, got none; type fork_step={max(ends)}"
+        )
+    checkpoint = _checkpoint(folder, step, ends[step], typed)
+    plain, after = load_plain(checkpoint / PLAIN), ends[step] + 1
+    if run.regime.stages[after].optimizer is OptimizerState.keep and not plain["optimizer"]:
+        raise RunError(
+            f"{typed}: regime.stages.{after}.optimizer=keep wants moments, which the trunk has dropped at step {step}; "
+            f"type keep_at=[{step}] for the trunk, with out=PATH"
+        )
+    weights = weights_hash(weights_at(checkpoint))
+    if run.fork_weights not in ("", weights):
+        raise RunError(
+            f"fork_weights={run.fork_weights}: wanted the hash of the weights of step {step} of {folder}, got that of "
+            "others; leave it out"
+        )
+    return Fork(checkpoint, plain, step, ends[step], weights, manifest)
+
+
+def _checkpoint(folder: Path, step: int, stage: int, typed: str) -> Path:
+    """The end of a stage: as it was trained (see `Run.keep_at`), or else with the switch to the next one."""
+    for name in (f"{step:09d}-{stage}", f"{step:09d}-{stage + 1}"):
+        if is_whole(folder / FOLDER / name):
+            return folder / FOLDER / name
+    raise RunError(
+        f"{typed}: wanted a whole checkpoint of step {step}, got none there; type keep_at=[{step}] for that run, with "
+        "out=PATH"
+    )
+
+
+def _require_shared(run: Run, theirs: dict[str, Any], typed: str) -> None:
+    for key, value in flat(describe(run)).items():
+        shared = any(key == name or key.startswith(f"{name}.") for name in SHARED)
+        if shared and key != "corpus.workers" and theirs.get(key) != value:
+            raise RunError(
+                f"{typed}: wanted a run with {key}={value}, as this one has, got {key}={theirs.get(key)}; type another "
+                f"fork=RUN or another {key}"
+            )
+
+
+def _ends(run: Run, stages: Sequence[Any], steps: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Steps of the ends of its own stages up to which the trunk, with these stages, trained as it would; each with its
+    stage. Its last stage is left to the run itself."""
+    done = 0
+    pairs = list(zip(run.regime.stages, run.stage_steps, stages, steps, strict=False))
+    for i, (stage, own, other, its) in enumerate(pairs[: len(run.regime.stages) - 1]):
+        if _plain(describe(stage)) != _plain(other) or own > its:
+            return
+        if own < its and stage.depends_on_length:
+            return
+        done += own
+        if own:
+            yield done, i
+        if own < its:
+            return
+
+
+def _plain(stage: dict[str, Any]) -> dict[str, Any]:
+    """All of a stage but how long it is."""
+    return {key: value for key, value in flat(stage).items() if key not in LENGTH}

@@ -1,0 +1,88 @@
+"""Trunks of a study: what arms of a condition have in common is trained once, and each goes on from where it parts."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ablate.core import records
+from ablate.core.records import flat
+from ablate.core.storage import WHERE, describe, digest
+from ablate.studies.job import Job
+from ablate.training.run_config import MEANS, Run
+from experiments.cli.compose import jobs
+from experiments.cli.run_command import RUN, SCRIPT
+from experiments.study_runner.planned import Place
+
+# Keys in which arms may differ that have a first stage in common, beside those of their regime
+LATER = {*WHERE, *MEANS, "compile", "threads", "budget.tokens", "budget.evaluations"}
+
+
+SEED = "${seed}"  # as the command line takes it: commands that differ in nothing else can be one
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """The first stage of some arms, for as long as the longest of them. words: of its command line, of any seed."""
+
+    name: str
+    arms: list[str]
+    run: Run
+    words: list[str]
+    home: Path
+
+    def folder(self, seed: str | int) -> Path:
+        """Of the seed; named after all else that the trunk is."""
+        return self.home / f"trunk-{dataclasses.replace(self.run, seed=0).fingerprint()[:8]}-seed{seed}"
+
+    def job(self, place: Place) -> Job:
+        """Its run on the seed of one of its arms."""
+        places = [f"out={self.folder(SEED)}", f"cache={self.home / '.base'}", "draw=false"]
+        group = f"{place.condition}/{self.name}"
+        words = (*self.words, f"seed={place.seed}", *places)
+        return Job(f"{group}/seed{place.seed}", SCRIPT, words, self.folder(place.seed), (records.FILE,), group)
+
+
+def trunks(arms: dict[str, Run], words: dict[str, list[str]], home: Path) -> list[Trunk]:
+    """One for the arms of a condition, composed from these words, that have a first stage in common; none for an arm
+    that has it alone."""
+    groups: dict[str, list[str]] = {}
+    for name, run in arms.items():
+        if len(run.regime.stages) > 1 and run.stage_steps[0]:
+            groups.setdefault(_first_stage(run), []).append(name)
+    return [_trunk(names, arms, words, home) for names in groups.values() if len(names) > 1]
+
+
+def _first_stage(run: Run) -> str:
+    """Hash of what a run is up to the end of its first stage, but for how long that is."""
+    first = run.regime.stages[0]
+    common = {k: v for k, v in flat(describe(run)).items() if k not in LATER and not k.startswith("regime.")}
+    plain = dataclasses.replace(first, share=0.0, steps=run.stage_steps[0] if first.depends_on_length else 0)
+    return digest([common, describe(plain)])
+
+
+def _trunk(names: list[str], arms: dict[str, Run], words: dict[str, list[str]], home: Path) -> Trunk:
+    longest = max(names, key=lambda name: arms[name].stage_steps[0])
+    ends = {arms[name].stage_steps[0] for name in names}
+    looks = {step for name in names for step in arms[name].pauses() if step <= arms[name].stage_steps[0]}
+    own = [
+        *(word for word in words[longest] if not word.startswith("seed=")),
+        "regime.name=trunk",
+        f"regime.stages.0.steps={max(ends)}",
+        *(
+            f"regime.stages.{i}.{key}=0"
+            for i in range(1, len(arms[longest].regime.stages))
+            for key in ("steps", "share")
+        ),
+        f"budget.grids={_listed(arms[longest].budget.grids)}",
+        f"budget.evaluate_at={_listed(sorted(looks))}",
+        f"keep_at={_listed(sorted(ends))}",
+    ]
+    (run,) = jobs(RUN, own)
+    return Trunk(f"trunk of {longest}", names, run.resolved(), own, home)
+
+
+def _listed(values: Sequence[object]) -> str:
+    return f"[{','.join(map(str, values))}]"

@@ -158,7 +158,8 @@ def measure(study: VarianceStudy, console: Any) -> pd.DataFrame:
 
     from ablate.analysis.gradient_variance import gradient_sums, scored_share
     from ablate.core.corpus import Domain, Split
-    from ablate.training.base_model import base_weights, build_network
+    from ablate.training.base_model import base_weights
+    from ablate.training.networks import build_network
 
     run = study.run().resolved()
     torch.set_num_threads(run.threads)

@@ -130,7 +130,7 @@ class BlockDiffusion(Objective):
         return -1 if self.shift else 0
 
     @property
-    def rows_read(self) -> int:
+    def rows_read(self) -> float:
         return self.draws + 1
 
     @property

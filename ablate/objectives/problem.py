@@ -122,8 +122,13 @@ class Objective(ABC):
         return False
 
     @property
-    def rows_read(self) -> int:
-        """Rows that the network reads for each sequence, R / B."""
+    def readings(self) -> Sequence[Objective]:
+        """As which a model is read that was trained by this: by itself, where it is one objective."""
+        return [self]
+
+    @property
+    def rows_read(self) -> float:
+        """Rows that the network reads for each sequence, R / B; where steps differ, their mean."""
         return 1
 
     @property

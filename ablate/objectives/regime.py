@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from ablate.core.storage import LATER
 from ablate.core.validation import require, require_name
 from ablate.noise.options import NO_WARMUP, Phase
 from ablate.objectives.problem import Objective
@@ -66,7 +67,8 @@ class Stage:
 
     share: of the budget's steps; `steps`, where not 0, overrides it. lr: peak learning rate. warmup: steps over which
     the learning rate rises linearly. clip_norm: gradients of a larger norm are scaled down to it. mask_warmup: of the
-    noise, which an objective without noise cannot have.
+    noise, which an objective without noise cannot have. until: of a base model, which is trained on in rounds of its
+    steps until its excess bits on the general domain are no more; 0: one round.
     Raises ValueError for values out of range.
     """
 
@@ -80,6 +82,7 @@ class Stage:
     weight_decay: float = 0.1
     clip_norm: float = 1.0
     mask_warmup: MaskWarmup = field(default_factory=MaskWarmup)
+    until: float = field(default=0.0, metadata=LATER)
 
     def __post_init__(self) -> None:
         self.decay, self.optimizer = Decay(self.decay), OptimizerState(self.optimizer)
@@ -90,6 +93,7 @@ class Stage:
             ("warmup", 0 <= self.warmup < 2**31, "0 or more steps, below 2**31"),
             ("weight_decay", 0 <= self.weight_decay < math.inf, "0 or more"),
             ("clip_norm", self.clip_norm > 0, "more than 0"),
+            ("until", 0 <= self.until < math.inf, "0 or more bits"),
         ):
             example = f"{Stage.__dataclass_fields__[name].default}, or the key of the stage that is meant"
             require(f"{name} of a stage", getattr(self, name), holds, wanted, example, f"regime.stages.0.{name}")
@@ -119,7 +123,7 @@ class Stage:
 
 @dataclass
 class Regime:
-    """An order of learning: the stages that follow the AR base model. Raises ValueError for illegal combinations."""
+    """An order of learning: the stages that follow the base model. Raises ValueError for illegal combinations."""
 
     name: str
     stages: list[Stage]

@@ -1,5 +1,5 @@
-"""The AR base model that every arm of a seed starts from: a checkpoint, or trained and cached under a fingerprint of
-all that determines it."""
+"""The base model that every arm of a seed starts from: a checkpoint, or trained and cached under a fingerprint of all
+that determines it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ablate.compute.device import Compile, Strategy, attention_form
 from ablate.compute.distributed import from_first
-from ablate.compute.execution import copy_part, prepare, shard, whole_weights
-from ablate.compute.train_step import StepResult
 from ablate.core.corpus import Domain, Split
 from ablate.core.manifest import load
 from ablate.core.provenance import description, packages, source_hash
@@ -27,49 +24,13 @@ from ablate.core.storage import Damaged, describe, digest, lock, whole_folder
 from ablate.core.validation import path_of
 from ablate.model.hf_weights import folder_of, read_weights
 from ablate.model.tensor_files import write_safetensors
-from ablate.model.transformer import Transformer, initialise
+from ablate.training.base_training import BaseModel, finite, train_bases
 from ablate.training.checkpoint import weights_hash
-from ablate.training.data_feed import DataFeed
-from ablate.training.lightning_module import TrainingModule, fit
-from ablate.training.progress import ProgressCallback, TrainingCounters, divergence
 from ablate.training.run_config import Run
 from ablate.training.run_error import RunError
 
-Weights = dict[str, Tensor]
+WEIGHTS = "model.safetensors"
 POLL = 0.5  # seconds between looks at a base that another run trains
-
-
-def build_network(run: Run) -> Transformer:
-    """The network of a resolved run, sharded where its strategy says so; weights initialised from its seed, or not at
-    all where a checkpoint's follow."""
-    network = plain_network(run)
-    prepare(network, run.compile is Compile.always, run.recompute, run.recompute_every)
-    if run.strategy is Strategy.fsdp:
-        shard(network, run.device, run.precision)
-    elif run.init:
-        network.to_empty(device="cpu")
-        network.fill_tables()
-    if not run.init:
-        initialise(network, run.seed, copy_part)
-    return network
-
-
-def build_networks(runs: Sequence[Run]) -> Transformer:
-    """The network of one run, or those of several as one (see `Transformer.stacked`)."""
-    if len(runs) == 1:
-        return build_network(runs[0])
-    members = [plain_network(run) for run in runs]
-    for run, member in zip(runs, members, strict=True):
-        initialise(member, run.seed)
-    run, network = runs[0], Transformer.stacked(members)
-    return prepare(network, run.compile is Compile.always, run.recompute, run.recompute_every)
-
-
-def plain_network(run: Run) -> Transformer:
-    """A network of a run's shape, its weights not filled; on meta where its strategy or a checkpoint fills it."""
-    form, vocabulary = attention_form(run.device, run.precision), run.corpus.vocabulary
-    with torch.device("meta" if run.strategy is Strategy.fsdp or run.init else "cpu"):
-        return Transformer(run.model, run.vocabulary, vocabulary.mask_id, form, tokens=len(vocabulary))
 
 
 def base_weights(run: Run, console: Console) -> Mapping[str, Tensor]:
@@ -81,16 +42,18 @@ def base_weights(run: Run, console: Console) -> Mapping[str, Tensor]:
     (found,) = base_models([run], console)
     if isinstance(found, RunError):
         raise found
-    return found
+    return found.weights
 
 
-def base_models(runs: Sequence[Run], console: Console) -> list[Mapping[str, Tensor] | RunError]:
+def base_models(runs: Sequence[Run], console: Console) -> list[BaseModel | RunError]:
     """The same of runs that train together, as their bases then do; an error in place of one that diverged.
 
     Where the cache lacks one, all are trained: in another pack the others would round otherwise.
     """
     if runs[0].init:
-        return [read_weights(folder_of(run.init), run.model, run.vocabulary, run.init_pickle) for run in runs]
+        return [
+            BaseModel(read_weights(folder_of(run.init), run.model, run.vocabulary, run.init_pickle)) for run in runs
+        ]
     first = runs[0].ranks[0] == 0
     places = [path_of("cache", run.cache) / digest(base_key(run))[:16] for run in runs]
     wanted = dict(zip(places, runs, strict=True))  # runs of one seed have one base
@@ -98,16 +61,16 @@ def base_models(runs: Sequence[Run], console: Console) -> list[Mapping[str, Tens
         for folder in sorted(wanted):  # in one order, so that two packs never wait for each other
             claims.enter_context(_claim(folder, first))
         found: dict[Path, Any] = {folder: _read(folder, console) if first else None for folder in wanted}
-        if from_first(any(weights is None for weights in found.values())):
-            trained = dict(zip(wanted, _train(list(wanted.values()), console), strict=True))
-            for folder, weights in trained.items():
-                if isinstance(weights, RunError):
-                    found[folder] = found[folder] or weights
+        if from_first(any(base is None for base in found.values())):
+            trained = dict(zip(wanted, train_bases(list(wanted.values()), console), strict=True))
+            for folder, base in trained.items():
+                if isinstance(base, RunError):
+                    found[folder] = found[folder] or base
                 elif first and found[folder] is None:
-                    _write(folder, weights, base_key(wanted[folder]), len(wanted))
-                    found[folder] = weights
+                    _write(folder, base, base_key(wanted[folder]), len(wanted))
+                    found[folder] = base
     from_first(None)  # by now they lie there
-    return [found[place] if found[place] is not None else load_file(place / "model.safetensors") for place in places]
+    return [found[place] or BaseModel(load_file(place / WEIGHTS)) for place in places]
 
 
 def _claim(folder: Path, first: bool) -> AbstractContextManager[Any]:
@@ -132,6 +95,7 @@ def base_key(run: Run) -> dict[str, Any]:
         "corpus": run.corpus_for(Domain.general, Split.train).fingerprint(),
         "length": run.corpus.length,
         "budget": run.base_steps,
+        **({"looks": [run.budget.contexts, run.budget.block_sizes[:1]]} if run.base.until else {}),
         **{name: describe(getattr(run, name)) for name in ("model", "base", "seed", "batch", "accumulate", "device")},
         "numerics": [run.precision, run.threads, run.compile, *([run.processes] if run.processes > 1 else [])],
         "machine": [torch.backends.cpu.get_cpu_capability(), description()["gpu"]],
@@ -140,57 +104,22 @@ def base_key(run: Run) -> dict[str, Any]:
     }
 
 
-def _train(runs: Sequence[Run], console: Console) -> list[Weights | RunError]:
-    """Trains the bases together; each in whole in the first process, empty in others, or why it is not to be had."""
-    run, network = runs[0], build_networks(runs)
-    corpus, steps = run.corpus_for(Domain.general, Split.train), run.base_steps
-    feeds = [DataFeed(corpus, one.seed, run.batch, run.accumulate, 0, steps, *run.ranks) for one in runs]
-    module = TrainingModule(network, [one.base for one in runs], steps, 0, corpus.vocabulary)
-    counters, problems = [TrainingCounters() for _ in runs], [""] * len(runs)
-
-    def look(result: StepResult, trainer: Any) -> None:
-        loss_S = trainer.strategy.reduce(result.loss, reduce_op="sum")
-        for i, one in enumerate(runs):
-            where = f"base model, step {counters[i].step}"
-            problems[i] = problems[i] or divergence(where, loss_S[i], result.gradient_norm[i], "base.lr", one.base.lr)
-        if all(problems):
-            raise RunError(problems[0])
-
-    size = run.batch * corpus.length
-    watch = ProgressCallback("base model", counters, run.budget.every, frozenset({steps}), size, look, console)
-    fit(module, feeds, watch, run)
-    found: list[Weights | RunError] = []
-    for i, one in enumerate(runs):
-        weights = whole_weights(network.member(i), run.ranks[0] == 0)
-        if not problems[i] and not from_first(_finite(weights)):  # the last step's loss is of the weights before it
-            problems[i] = (
-                f"base model, step {steps}: weights that are no numbers: training diverged; type a smaller base.lr "
-                f"than {one.base.lr:g}, and out=PATH"
-            )
-        found.append(RunError(problems[i]) if problems[i] else weights)
-    return found
-
-
-def _finite(weights: Weights) -> bool:
-    return all(bool(tensor.isfinite().all()) for tensor in weights.values())
-
-
-def _write(folder: Path, weights: Weights, key: dict[str, Any], pack: int) -> None:
+def _write(folder: Path, base: BaseModel, key: dict[str, Any], pack: int) -> None:
     with whole_folder(folder) as fresh:
-        write_safetensors(fresh / "model.safetensors", {name: tensor.clone() for name, tensor in weights.items()})
-        told = {"weights": weights_hash(weights), "pack": pack, "key": key}
+        write_safetensors(fresh / WEIGHTS, {name: tensor.clone() for name, tensor in base.weights.items()})
+        told = {"weights": weights_hash(base.weights), "known": base.known, "pack": pack, "key": key}
         (fresh / "base.json").write_text(json.dumps(told, indent=1))
 
 
-def _read(folder: Path, console: Console) -> Weights | None:
-    """The cached weights; None if there are none or if they are not what was written."""
+def _read(folder: Path, console: Console) -> BaseModel | None:
+    """The cached base; None if there is none or if it is not what was written."""
     if not folder.exists():
         return None
     try:
-        recorded = load(folder / "base.json", {"weights": str})["weights"]
-        weights = load_file(folder / "model.safetensors")
-        if weights_hash(weights) == recorded and _finite(weights):
-            return weights
+        told = load(folder / "base.json", {"weights": str, "known": {...: object}})
+        weights = load_file(folder / WEIGHTS)
+        if weights_hash(weights) == told["weights"] and finite(weights):
+            return BaseModel(weights, told["known"])
     except (OSError, Damaged, SafetensorError):
         pass
     console.print(f"{folder}: cached base model is damaged; training it again", style="yellow")

@@ -58,12 +58,12 @@ class Member:
         return (self.run.base if self.stage == BASELINE else self.run.regime.stages[self.stage]).objective
 
     def measure(self, network: Transformer) -> None:
-        """Puts every probe to the model as the stage in force reads it."""
-        objective = self.objective
-        predict = Predictor(network, objective, self.run.corpus.vocabulary.boundary)
-        for probe_set in self.probe_sets:
-            for row in probe_set.measure(predict, objective.left_to_right, objective.reading.size):
-                self.add(row)
+        """Puts every probe to the model as the stage in force reads it, or in each way in which it was trained."""
+        for objective in self.objective.readings:
+            predict = Predictor(network, objective, self.run.corpus.vocabulary.boundary)
+            for probe_set in self.probe_sets:
+                for row in probe_set.measure(predict, objective.left_to_right, objective.reading.size):
+                    self.add({"objective": objective.label, **row})
 
     def log(self, result: StepResult) -> None:
         """Rows of what a step has measured of it; each of the result's tensors is its own entry of them."""

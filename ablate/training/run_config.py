@@ -103,6 +103,15 @@ class Run:
             "base.share and base.optimizer have no effect; type base.steps=N or budget.base_tokens=N",
         )
         yield (
+            not any(stage.until for stage in self.regime.stages),
+            "regime.stages: until has no effect on a stage; type regime.stages.0.until=0, or the key of the one meant",
+        )
+        yield (
+            not self.base.until or self.corpus.oracle is not None,
+            f"base.until: only a world's oracle knows excess bits, got {self.corpus.name}; type base.until=0 and "
+            "base.steps=N",
+        )
+        yield (
             (self.corpus.domain, self.corpus.split) == (Domain.new, Split.train),
             f"corpus.domain={self.corpus.domain}, corpus.split={self.corpus.split}: a run sets both itself (it "
             "trains on general, then new, and is tested on each); leave both out",

@@ -6,28 +6,26 @@ all. What the runs do apart from that, each does by itself (see `Member`).
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 
-from ablate.compute.device import Device
 from ablate.compute.execution import load_weights
 from ablate.compute.optimizer import State
 from ablate.compute.train_step import StepResult
 from ablate.core.corpus import Domain, Split
 from ablate.core.manifest import write_manifest
 from ablate.model.transformer import Transformer
-from ablate.training.base_model import base_models, build_networks
+from ablate.training.base_model import base_models
 from ablate.training.checkpoint import weights_hash
 from ablate.training.data_feed import DataFeed
 from ablate.training.lightning_module import TrainingModule, fit, states_of
 from ablate.training.member import Member
+from ablate.training.networks import build_networks, measured
 from ablate.training.progress import ProgressCallback, divergence
 from ablate.training.run_error import RunError
 
@@ -47,12 +45,6 @@ class Session:
         self.run = self.first.run  # that of them all, apart from seeds and rates
         self.pauses = frozenset(self.run.pauses())
         self.network = build_networks([member.run for member in self.members])
-
-    @property
-    def device(self) -> torch.device:
-        """Where the network is evaluated: this process's own card, or the CPU."""
-        card = f":{os.environ.get('LOCAL_RANK', '0')}" if self.run.device is Device.cuda else ""
-        return torch.device(self.run.device.value + card)
 
     @property
     def at_work(self) -> list[tuple[int, Member]]:
@@ -82,14 +74,14 @@ class Session:
     def _begin(self) -> None:
         """The base models, measured as they were trained and as the first stage will read them."""
         found = base_models([member.run for member in self.members], self.console)
-        for i, (member, weights) in enumerate(zip(self.members, found, strict=True)):
-            if isinstance(weights, RunError):
-                self._give_up(member, str(weights))
+        for i, (member, base) in enumerate(zip(self.members, found, strict=True)):
+            if isinstance(base, RunError):
+                self._give_up(member, str(base))
                 continue
             if self.run.ranks[0] == 0:
-                member.manifest["initial_weights"] = weights_hash(weights)
+                member.manifest |= {"initial_weights": weights_hash(base.weights), "base": base.known}
                 write_manifest(member.run.folder, member.manifest)  # before a checkpoint, which does not know it
-            load_weights(self.network.member(i), weights)
+            load_weights(self.network.member(i), base.weights)
         self._require_work()
         self.measure()
         for member in self.members:
@@ -191,10 +183,9 @@ class Session:
     def measure(self) -> None:
         """Asks every run's model every probe."""
         start = time.perf_counter()
-        self.network.to(self.device).eval()  # Lightning leaves it on the CPU after each stage
-        for i, member in self.at_work:
-            member.measure(self.network.member(i))
-        self.network.train()
+        with measured(self.network, self.run):
+            for i, member in self.at_work:
+                member.measure(self.network.member(i))
         self.evaluation_seconds += time.perf_counter() - start
 
     def keep(self, done: int | None = None, optimizers: Sequence[State] | None = None) -> None:

@@ -24,9 +24,9 @@ from ablate.core.child_processes import python
 from ablate.core.corpus import Corpus, Domain, Split
 from ablate.model.transformer import Transformer
 from ablate.objectives.regime import Stage
-from ablate.training.base_model import build_network
 from ablate.training.data_feed import DataFeed
 from ablate.training.lightning_module import TrainingModule, fit
+from ablate.training.networks import build_network
 from ablate.training.progress import ProgressCallback, TrainingCounters
 from ablate.training.run_config import Run
 from experiments.benchmarks.timing import middle, spread

@@ -22,8 +22,8 @@ from ablate.core.corpus import Domain, Split
 from ablate.decoding.predictor import Predictor
 from ablate.model.transformer import Transformer
 from ablate.objectives.loss import score_all
-from ablate.training.base_model import build_networks
 from ablate.training.data_feed import DataFeed
+from ablate.training.networks import build_networks
 from ablate.training.probe_plan import probes
 from ablate.training.run_config import Run
 from experiments.cli.compose import jobs

@@ -6,11 +6,11 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_type_hints
 
 from hydra import compose
 from hydra.core.config_store import ConfigStore
-from omegaconf import DictConfig
+from omegaconf import MISSING, DictConfig
 
 from experiments.presets.registry import DEFAULTS, GROUPS
 
@@ -38,13 +38,16 @@ class Command:
         quiet = [{f"override hydra/{log}": "disabled"} for log in ("job_logging", "hydra_logging")]
         defaults = ["_self_", *({group: DEFAULTS[group]} for group in self.groups), *quiet]
         hydra = {"run": {"dir": "."}, "output_subdir": None, "help": {"app_name": self.script}}
-        extra = [
+        config, hints = self.config(), get_type_hints(self.config())
+        extra: list[Any] = [
             ("defaults", list[Any], field(default_factory=lambda: defaults)),
             ("hydra", Any, field(default_factory=lambda: hydra)),
+            # a group's thing takes the place of the config's own default, which may be of another kind
+            *((group, hints[group], field(default=MISSING)) for group in self.groups),
         ]
         composed.cache_clear()
         store = ConfigStore.instance()
-        store.store(name=self.script, node=dataclasses.make_dataclass("Schema", extra, bases=(self.config(),)))
+        store.store(name=self.script, node=dataclasses.make_dataclass("Schema", extra, bases=(config,)))
         for group in self.groups:
             for name, config in GROUPS[group].items():
                 store.store(group=group, name=name, node=config)

@@ -29,6 +29,14 @@ def _stages(regime: Any) -> str:
     return " -> ".join(f"{_objective(s.objective)} {s.share:.0%}" for s in regime.stages)
 
 
+def _base(stage: Any) -> str:
+    """What it is trained by, and until when."""
+    parts = ", ".join(_objective(objective) for objective in stage.objective.readings)
+    in_turn = "in turn " if len(stage.objective.readings) > 1 else ""
+    until = f", until each reading has {stage.until:g} excess bits or fewer" if stage.until else ""
+    return f"{in_turn}{parts}{until}"
+
+
 def _objective(objective: Any) -> str:
     """Its label, and as keys what else of it differs from its kind's defaults: two arms never show the same line."""
     plain, label = type(objective)(), objective.label
@@ -46,8 +54,11 @@ def _first_line(config: Any) -> str:
     return (type(config).__doc__ or "").splitlines()[0]
 
 
-def _fields(config: Any) -> str:
-    return ", ".join(f"{f.name} {shown(getattr(config, f.name))}" for f in dataclasses.fields(config))
+def _budget(budget: Any) -> str:
+    """That in which budgets differ."""
+    names = [f.name for f in dataclasses.fields(budget)]
+    differing = [n for n in names if len({shown(getattr(other, n)) for other in GROUPS["budget"].values()}) > 1]
+    return ", ".join(f"{name} {shown(getattr(budget, name))}" for name in differing)
 
 
 def _shape(shape: Any) -> str:
@@ -59,7 +70,7 @@ def _shape(shape: Any) -> str:
     return f"{fields}: {count / 1e6:,.1f}M parameters{more}"
 
 
-SUMMARIES = {"regime": _stages, "corpus": _first_line, "model": _shape, "budget": _fields}
+SUMMARIES = {"regime": _stages, "corpus": _first_line, "model": _shape, "budget": _budget, "base": _base}
 
 
 def shown(value: Any) -> str:

@@ -16,14 +16,16 @@ from experiments.cli.places import require_place
 def run_help() -> str:
     """What --help prints: the groups and what they hold, the plain keys, examples."""
     lines = ["One arm of the experiment on one seed: base model, stages, probes, records, figure.", ""]
-    lines += ["  python experiments/run.py [regime=NAME] [corpus=NAME] [model=NAME] [budget=NAME] [key=value ...]", ""]
-    lines += [*groups("regime", "corpus", "model", "budget"), keys(Run)]
+    typed = " ".join(f"[{group}=NAME]" for group in RUN.groups)
+    lines += [f"  python experiments/run.py {typed} [key=value ...]", ""]
+    lines += [*groups(*RUN.groups), keys(Run)]
     lines += [
         "Every field of a config is a key too: regime.stages.1.steps=300  corpus.checksum=7  base.lr=1e-3",
         "init=hf:FOLDER           a checkpoint as base model, with its shape and tokenizer; see docs/checkpoints.md",
         "model=hf:FOLDER          its shape alone, likewise model=PATH/config.json",
         "-m regime=a,b seed=0,1   every combination, one after the other",
         "-m seed=0,1,2,3 pack=4   runs that differ in seeds or rates alone, together as one network",
+        "fork=RUN keep_at=[STEP]  leave a run where it has trained the common stages; keep checkpoints to leave at",
         "torchrun --standalone --nproc-per-node 2 experiments/run.py ...   several processes; docs/processes.md",
         "--cfg job                print the configuration and stop",
         '-sc install=bash         print tab completion for: eval "$(python experiments/run.py -sc install=bash)"',
@@ -50,6 +52,6 @@ def check_runs(asked: list[Run]) -> list[Run]:
 
 
 SCRIPT = Path(__file__).resolve().parent.parent / "run.py"  # what studies and sweeps start
-RUN = Command("run.py", lambda: Run, ("regime", "corpus", "model", "budget"), run_help, check_runs, packs)
+RUN = Command("run.py", lambda: Run, ("regime", "corpus", "model", "budget", "base"), run_help, check_runs, packs)
 # Modules that every run needs, for studies and sweeps to load once
 LOADED = ("experiments.run", "experiments.cli.entry", "ablate.training.train", "hydra", "pandas", "pyarrow.parquet")

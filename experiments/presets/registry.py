@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from experiments.presets.base_stages import BASES
 from experiments.presets.budgets import BUDGETS
 from experiments.presets.corpus_presets import CORPORA
 from experiments.presets.followup_studies import STUDIES
@@ -16,6 +17,7 @@ GROUPS: dict[str, dict[str, Any]] = {
     "corpus": CORPORA,
     "model": MODELS,
     "budget": BUDGETS,
+    "base": BASES,
     "study": STUDIES,
     "sweep": SWEEPS,
 }
@@ -24,6 +26,7 @@ DEFAULTS = {
     "corpus": "trace",
     "model": "tiny",
     "budget": "default",
+    "base": "ar",
     "study": "regimes",
     "sweep": "block_and_warmup",
 }

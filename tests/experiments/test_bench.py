@@ -86,7 +86,7 @@ def test_bad_arguments_exit_with_2(arguments):
 
 def test_bare_loop_and_lightning_loop_do_the_same_steps():
     """Both end at the same weights once the warmup of the learning rate, which the bare loop has not, is taken out."""
-    from ablate.training.base_model import build_network
+    from ablate.training.networks import build_network
 
     job = run_speed.default_job()
     for stage in job.regime.stages:

@@ -33,9 +33,10 @@ from ablate.objectives.block_diffusion import BlockDiffusion
 from ablate.objectives.masked_diffusion import MaskedDiffusion
 from ablate.objectives.regime import Regime, Stage
 from ablate.text.tokenizer import TextTokenizer, trained
-from ablate.training.base_model import base_key, base_weights, build_network
+from ablate.training.base_model import base_key, base_weights
 from ablate.training.budget import Budget
 from ablate.training.checkpoint import final_weights
+from ablate.training.networks import build_network
 from ablate.training.train import train
 from experiments import export
 from experiments import run as run_script

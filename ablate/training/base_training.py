@@ -1,4 +1,4 @@
-"""Training of base models: for the budget's steps, or in rounds of so many until the general domain is known."""
+"""Training of base models: for the budget's steps, or twice as long again and again until the domain is known."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ablate.training.progress import ProgressCallback, TrainingCounters, diverge
 from ablate.training.run_config import Run
 from ablate.training.run_error import RunError
 
-ROUNDS = 50  # of `base_steps` steps, after which what is not known is given up
+ROUNDS = 7  # of which each but the second doubles all steps before it; what is not known then is given up
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,9 @@ def train_bases(runs: Sequence[Run], console: Console) -> list[BaseModel | RunEr
     """Trains the bases of runs together; each, or why it is not to be had. Raises RunError where all diverged."""
     run, network = runs[0], build_networks(runs)
     candidates, states = [Candidate(one) for one in runs], list[State]()
-    for number in range(ROUNDS if run.base.until else 1):
-        states = _train_round(network, candidates, states, number * run.base_steps, console)
+    for _ in range(ROUNDS if run.base.until else 1):
+        done = candidates[0].counters.step
+        states = _train_round(network, candidates, states, done, max(done, run.base_steps), console)
         with measured(network, run):
             for i, one in enumerate(candidates):
                 if one.open:
@@ -110,11 +111,16 @@ def train_bases(runs: Sequence[Run], console: Console) -> list[BaseModel | RunEr
 
 
 def _train_round(
-    network: Transformer, candidates: Sequence[Candidate], states: list[State], done: int, console: Console
+    network: Transformer,
+    candidates: Sequence[Candidate],
+    states: list[State],
+    done: int,
+    steps: int,
+    console: Console,
 ) -> list[State]:
-    """Trains for `base_steps` steps more; returns the optimizer's states."""
+    """Trains for so many steps more; returns the optimizer's states."""
     run = candidates[0].run
-    corpus, steps = run.corpus_for(Domain.general, Split.train), run.base_steps
+    corpus = run.corpus_for(Domain.general, Split.train)
     feeds = [DataFeed(corpus, one.run.seed, run.batch, run.accumulate, done, steps, *run.ranks) for one in candidates]
     module = TrainingModule(network, [one.run.base for one in candidates], steps, 0, corpus.vocabulary)
     module.optimizer_states = states

@@ -12,8 +12,8 @@ from ablate.objectives.regime import Decay, Stage
 RATE = 2e-3
 KNOWN = 0.05  # excess bits
 # All with shift: what an output predicts must not depend on the attention that it is read with. Masks by count have the
-# loss of masks at random rates in the mean, and less variance; with those the facts of people were not known under full
-# attention after 7,000 steps. The rate ends at 0 in each round, so that what is looked at is not its noise.
+# loss of masks at random rates in the mean, and less variance. The rate ends at 0 in each round, so that what is looked
+# at is not its noise.
 MIXED = InTurn([Autoregressive(), MaskedDiffusion(mask_sampling=MaskSampling.count), BlockDiffusion(4, shift=True)])
 BASES = {
     "ar": Stage(Autoregressive(), lr=RATE),

@@ -169,7 +169,7 @@ def shortened(run: Run) -> Run | None:
     stages = [dataclasses.replace(stage, steps=1, share=0.0, warmup=0) for stage in run.regime.stages]
     little = {"evaluations": 1, "questions": 1, "contexts": 1, "decoded": 64, "base_tokens": 1, "tokens": 1}
     budget = dataclasses.replace(run.budget, **little)
-    base = dataclasses.replace(run.base, steps=1, warmup=0)
+    base = dataclasses.replace(run.base, steps=1, warmup=0, until=0.0)
     return dataclasses.replace(
         run, regime=dataclasses.replace(run.regime, stages=stages), base=base, budget=budget, out="out", cache="cache"
     )

@@ -89,11 +89,12 @@ def test_a_base_model_that_diverges_is_not_kept_and_its_rate_is_named(tmp_path, 
 
 def test_a_base_model_of_no_numbers_that_was_kept_before_is_trained_again(tmp_path):
     from ablate.core.storage import digest
-    from ablate.training.base_model import _write, base_key
+    from ablate.training.base_model import BaseModel, _write, base_key
 
     run = tiny_run(tmp_path).resolved()
     good = base_weights(run, QUIET)
     key = base_key(run)
-    _write(tmp_path / "base" / digest(key)[:16], {name: x * float("nan") for name, x in good.items()}, key, 1)
+    bad = BaseModel({name: x * float("nan") for name, x in good.items()})
+    _write(tmp_path / "base" / digest(key)[:16], bad, key, 1)
     again = base_weights(run, QUIET)
     assert all(torch.equal(again[name], good[name]) for name in good)

@@ -74,17 +74,18 @@ def job(assignment: Assignment) -> None:
         plan = plan_runs.plan(assignment)
         kept_results.begin(plan)
     announce(plan, console)
+    queues = []
     if plan.trunks:
-        work_off(plan, plan.trunks, assignment.workers, console)
+        queues.append(work_off(plan, plan.trunks, assignment.workers, console))
         with refused():
             plan = plan_runs.plan(assignment)  # arms are named after the weights at which they leave their trunk
     try:
-        queue = work_off(plan, plan.jobs, assignment.workers, console)
+        queues.append(work_off(plan, plan.jobs, assignment.workers, console))
     finally:
         with refused():
             kept_results.keep(plan, kept_results.finished(plan))
-    conclude(plan, queue, console)
-    if State.failed in queue.states.values():
+    conclude(plan, queues, console)
+    if any(State.failed in queue.states.values() for queue in queues):
         sys.exit(1)
 
 

@@ -35,6 +35,13 @@ def require_plain(path: Path) -> os.stat_result:
     return found
 
 
+def require_inside(folder: Path, name: object) -> None:
+    """Raises ValueError for the name of what is no plain file in this very folder."""
+    if not isinstance(name, str) or Path(name).name != name:
+        raise ValueError(f"{str(name)[:80]!r}, wanted the name of a file beside it")
+    require_plain(folder / name)
+
+
 def require_size(path: Path, most: int) -> os.stat_result:
     """What the system says of a file of at most so many bytes. Raises ValueError for others, and for what is none."""
     found = require_plain(path)

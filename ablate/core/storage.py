@@ -23,6 +23,8 @@ from typing import IO, Any
 LATER = {"later": True}
 # Fields that say where files lie and what is drawn, not what is computed
 WHERE = ("out", "cache", "draw", "fork")
+# Fields that say by what means it is computed: they change rounding alone, and a run may be resumed under others
+MEANS = ("processes", "strategy", "recompute", "recompute_every", "loaders", "pack", "workers")
 LONGEST = 180  # characters of a file's name that its temporary name repeats
 HOST = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:32] or "here"
 TEMPORARY = re.compile(rf"\..+\.{HOST}\.[0-9a-f]{{8}}\.new")  # names of files and folders that are being written

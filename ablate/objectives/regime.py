@@ -68,8 +68,8 @@ class Stage:
     share: of the budget's steps; `steps`, where not 0, overrides it. lr: peak learning rate. warmup: steps over which
     the learning rate rises linearly. clip_norm: gradients of a larger norm are scaled down to it. mask_warmup: of the
     noise, which an objective without noise cannot have. until: of a base model, which is trained for its
-    steps and twice as long again and again, each round by this schedule, until its excess bits on the general domain
-    are no more; 0: one round.
+    steps, or twice, four times, eight times as many, each round by this schedule, until its excess bits on the general
+    domain are no more; 0: one round.
     Raises ValueError for values out of range.
     """
 

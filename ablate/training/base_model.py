@@ -95,7 +95,7 @@ def base_key(run: Run) -> dict[str, Any]:
         "corpus": run.corpus_for(Domain.general, Split.train).fingerprint(),
         "length": run.corpus.length,
         "budget": run.base_steps,
-        **({"looks": [run.budget.contexts, run.budget.block_sizes[:1]]} if run.base.until else {}),
+        **({"looks": [run.budget.contexts, run.budget.block_sizes[:1], run.grids[:1]]} if run.base.until else {}),
         **{name: describe(getattr(run, name)) for name in ("model", "base", "seed", "batch", "accumulate", "device")},
         "numerics": [run.precision, run.threads, run.compile, *([run.processes] if run.processes > 1 else [])],
         "machine": [torch.backends.cpu.get_cpu_capability(), description()["gpu"]],

@@ -25,7 +25,7 @@ from ablate.training.progress import ProgressCallback, TrainingCounters, diverge
 from ablate.training.run_config import Run
 from ablate.training.run_error import RunError
 
-ROUNDS = 7  # of which each but the second doubles all steps before it; what is not known then is given up
+ROUNDS = 7  # of which each but the first doubles the steps before it; what is not known then is given up
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Candidate:
                 objective.label: _excess_bits(Predictor(network, objective, boundary), self.contexts)
                 for objective in run.base.objective.readings
             }
-            if from_first(not max(self.excess.values()) <= run.base.until):
+            if from_first(not all(bits <= run.base.until for bits in self.excess.values())):
                 return
         whole = whole_weights(network, run.ranks[0] == 0)
         weights = {name: tensor.clone() for name, tensor in whole.items()} if run.base.until else whole  # others go on
@@ -129,7 +129,8 @@ def _train_round(
         loss_S = trainer.strategy.reduce(result.loss, reduce_op="sum")
         for i, one in enumerate(candidates):
             where, rate = f"base model, step {one.counters.step}", one.run.base.lr
-            one.problem = one.problem or divergence(where, loss_S[i], result.gradient_norm[i], "base.lr", rate)
+            if one.open:
+                one.problem = divergence(where, loss_S[i], result.gradient_norm[i], "base.lr", rate)
         if all(one.problem for one in candidates):
             raise RunError(candidates[0].problem)
 

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ablate.compute.optimizer import moments
+from ablate.core.foreign_files import require_inside
 from ablate.core.storage import Damaged, digest, file_hash, write_bytes
 from ablate.model.transformer import Transformer
 from ablate.training.checkpoint_tensors import fill, weights_at
@@ -95,6 +96,9 @@ def check(path: Path) -> None:
     try:
         listed = json.loads((path / CHECKSUMS).read_text())
         right = listed["self"] == digest(listed["files"])
+        for name in listed["files"]:
+            if (path / name).exists():
+                require_inside(path, name)
         wrong = [name for name, sha256 in listed["files"].items() if file_hash(path / name) != sha256]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Damaged(f"{path}: wanted a whole checkpoint, got damaged content ({type(error).__name__})") from None

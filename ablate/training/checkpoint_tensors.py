@@ -7,14 +7,14 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.distributed.checkpoint.filesystem import FileSystemReader
-from torch.distributed.checkpoint.metadata import Metadata, StorageMeta
+from torch.distributed.checkpoint.metadata import Metadata, StorageMeta, TensorStorageMetadata
 
-from ablate.core.foreign_files import require_size
+from ablate.core.foreign_files import require_inside, require_size
 from ablate.core.storage import Damaged
 
 LIST = ".metadata"
@@ -51,11 +51,12 @@ def fill(path: Path, tensors: dict[str, Any]) -> None:
 def weights_at(path: Path) -> dict[str, Tensor]:
     """Weights, whole, of a checkpoint. Raises Damaged as `fill` does."""
     prefix = "network."
-    weights = {
-        name.removeprefix(prefix): torch.empty(part.size, dtype=part.properties.dtype)  # type: ignore[union-attr]
-        for name, part in _Reader(path).read_metadata().state_dict_metadata.items()
-        if name.startswith(prefix)
-    }
+    weights = {}
+    for name, part in _Reader(path).read_metadata().state_dict_metadata.items():
+        if name.startswith(prefix):
+            if not isinstance(part, TensorStorageMetadata):
+                raise Damaged(f"{path / LIST}: wanted a tensor as {name}, got {type(part).__name__}")
+            weights[name.removeprefix(prefix)] = torch.empty(part.size, dtype=part.properties.dtype)
     fill(path, {"network": weights})
     return weights
 
@@ -71,6 +72,8 @@ class _Reader(FileSystemReader):
                 found = _Unpickler(content).load()
             if not isinstance(found, Metadata):
                 raise ValueError(type(found).__name__)
+            for part in found.storage_data.values():
+                require_inside(file.parent, part.relative_path)
         except Exception as error:  # whatever unpickling meets in bytes that torch did not write
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise Damaged(f"{file}: wanted a checkpoint's list of tensors, got other content ({reason})") from None
@@ -80,8 +83,18 @@ class _Reader(FileSystemReader):
         return found
 
 
-class _Unpickler(pickle.Unpickler):
+STEPWISE: Any = pickle._Unpickler  # type: ignore[attr-defined]  # in Python: of the one in C no step can be refused
+
+
+class _Unpickler(STEPWISE):
     def find_class(self, module: str, name: str) -> Callable[..., Any]:
         if name in MADE.get(module, ()) or (module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)):
             return super().find_class(module, name)
         raise ValueError(f"it names {module}.{name}")
+
+    def load_build(self) -> None:
+        if callable(self.stack[-2]):
+            raise ValueError("it changes a class")
+        super().load_build()
+
+    dispatch: ClassVar[dict[int, Any]] = {**STEPWISE.dispatch, pickle.BUILD[0]: load_build}

@@ -58,12 +58,12 @@ class Member:
         return (self.run.base if self.stage == BASELINE else self.run.regime.stages[self.stage]).objective
 
     def measure(self, network: Transformer) -> None:
-        """Puts every probe to the model as the stage in force reads it, or in each way in which it was trained."""
-        for objective in self.objective.readings:
-            predict = Predictor(network, objective, self.run.corpus.vocabulary.boundary)
-            for probe_set in self.probe_sets:
-                for row in probe_set.measure(predict, objective.left_to_right, objective.reading.size):
-                    self.add({"objective": objective.label, **row})
+        """Puts every probe to the model as the stage in force reads it."""
+        objective = self.objective
+        predict = Predictor(network, objective, self.run.corpus.vocabulary.boundary)
+        for probe_set in self.probe_sets:
+            for row in probe_set.measure(predict, objective.left_to_right, objective.reading.size):
+                self.add(row)
 
     def log(self, result: StepResult) -> None:
         """Rows of what a step has measured of it; each of the result's tensors is its own entry of them."""
@@ -135,7 +135,7 @@ class Member:
         trunk = fork.manifest
         told = {"trunk": trunk["config_fingerprint"], "wall_seconds": trunk["wall_seconds"]}
         told |= {"step": fork.step, "weights": fork.weights}
-        self.manifest |= {"initial_weights": trunk["initial_weights"], "fork": told}
+        self.manifest |= {"initial_weights": trunk["initial_weights"], "base": trunk.get("base", {}), "fork": told}
 
     def spend(self, wall: float, cpu: float, evaluation: float) -> None:
         """Adds seconds to the manifest."""

@@ -13,7 +13,7 @@ from typing import Any
 from ablate.compute.device import Compile, Device, Precision, Recompute, Strategy, resolve_threads
 from ablate.core.blocks import Grid
 from ablate.core.corpus import Corpus, Domain, Split
-from ablate.core.storage import LATER, WHERE, describe, digest
+from ablate.core.storage import LATER, MEANS, WHERE, describe, digest
 from ablate.core.validation import Rules, path_of, refuse, require, require_ranges
 from ablate.decoding.protocol import Order
 from ablate.model.config import ModelConfig
@@ -37,8 +37,6 @@ RANGES = {
 TEXTS = ("out", "cache", "fork", "fork_weights", "init")
 KINDS = {"model": ModelConfig, "regime": Regime, "budget": Budget, "base": Stage, **dict.fromkeys(TEXTS, str)}
 CHOICES = {"device": Device, "precision": Precision, "compile": Compile, "strategy": Strategy, "recompute": Recompute}
-# Fields that say by what means it is computed: they change rounding alone, and a run may be resumed under others
-MEANS = ("processes", "strategy", "recompute", "recompute_every", "loaders", "pack", "workers")
 
 
 @dataclass
@@ -51,9 +49,9 @@ class Run:
     base models. draw: the figure at the end? recompute: activations recomputed, in each `recompute_every`-th layer.
     loaders: processes that read batches ahead, 0: the training process does. pack: runs of one command that train
     together at most (see `packs`). fork: folder of a trunk, a run that this one leaves at the end of a
-    stage; fork_step: at which, 0: the last one up to which both agree; fork_weights: their hash, found there. keep_at:
-    steps whose checkpoints stay, for forks. init: "hf:FOLDER": a checkpoint as base model; init_pickle: from pickles
-    too?
+    stage; fork_step: at which, 0: the last one up to which both agree; fork_weights: the hash of its weights there.
+    keep_at: steps whose checkpoints stay, for forks. init: "hf:FOLDER": a checkpoint as base model; init_pickle: from
+    pickles too?
     """
 
     corpus: Any  # a Corpus: a protocol cannot be a configuration's type

@@ -12,8 +12,9 @@ import yaml
 from rich.console import Console
 
 from ablate.core import records
-from ablate.core.manifest import is_vouched, replace
-from ablate.core.storage import describe, file_hash, write_bytes
+from ablate.core.foreign_files import require_size
+from ablate.core.manifest import is_vouched, read_vouched, replace
+from ablate.core.storage import Damaged, describe, file_hash, write_bytes
 from ablate.training.checkpoint import FOLDER, final, read_plain
 from ablate.training.checkpoint_writer import recover
 from ablate.training.run_error import RunError
@@ -21,12 +22,30 @@ from ablate.training.run_error import RunError
 if TYPE_CHECKING:
     from ablate.training.run_config import Run
 
-CONFIG = "config.yaml"
+CONFIG, MOST = "config.yaml", 2**22  # bytes; a run's has a few thousand
 
 
 def write_config(run: Any) -> None:
     """The resolved configuration of a run or of a survey, in its folder."""
     write_bytes(run.folder / CONFIG, _as_yaml(run))
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """A run's configuration as plain values. Raises Damaged where it is not what the run's manifest vouches for, or was
+    not written by a run."""
+    file = folder / CONFIG
+    try:
+        require_size(file, MOST)
+        text = read_vouched(file).decode()
+        # a run writes none, and a few of them stand for more than memory holds
+        aliases = any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader))
+        config = None if aliases else yaml.safe_load(text)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise Damaged(f"{file}: wanted a run's configuration, got none that can be read ({reason})") from None
+    if not isinstance(config, dict):
+        raise Damaged(f"{file}: wanted a run's configuration, got other content")
+    return config
 
 
 def hashes(folder: Path) -> dict[str, str]:

@@ -34,6 +34,8 @@ def new_manifest(run: Run) -> dict[str, Any]:
         "command": " ".join(sys.argv),
         "config_fingerprint": run.fingerprint(),
         "stage_steps": run.stage_steps,
+        "grids": [str(grid) for grid in run.grids],
+        "origin": run.origin if run.init else "",
         "initial_weights": None,
         **circumstances(run),
         "attention_form": str(attention_form(run.device, run.precision)),
@@ -95,13 +97,8 @@ def circumstances(run: Run) -> dict[str, Any]:
     import torch
 
     return {
-        "data": data_of(run),
+        "data": {f"{d}/{s}": run.corpus_for(d, s).fingerprint() for d in Domain for s in SPLITS},
         "source": source_hash(run.corpus),
         "packages": packages(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
     }
-
-
-def data_of(run: Run) -> dict[str, str]:
-    """Fingerprints of the corpus on every domain and split."""
-    return {f"{d}/{s}": run.corpus_for(d, s).fingerprint() for d in Domain for s in SPLITS}

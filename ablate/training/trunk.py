@@ -7,31 +7,37 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
-from ablate.core.manifest import MANIFEST, NUMBER, load
+from ablate.core.manifest import MANIFEST, NUMBER, load, require_shape
 from ablate.core.records import flat
-from ablate.core.storage import Damaged, describe
+from ablate.core.storage import MEANS, WHERE, Damaged, describe
 from ablate.objectives.regime import OptimizerState
 from ablate.training.checkpoint import FOLDER, PLAIN, is_whole, weights_hash
 from ablate.training.checkpoint import load as load_plain
 from ablate.training.checkpoint_tensors import weights_at
 from ablate.training.run_error import RunError
-from ablate.training.run_files import CONFIG
-from ablate.training.run_manifest import data_of
+from ablate.training.run_files import CONFIG, read_config
+from ablate.training.run_manifest import circumstances
 
 if TYPE_CHECKING:
     from ablate.training.run_config import Run
 
-# What a fork and its trunk must have in common, apart from the stages before the fork: else it would not be its past
-SHARED = ("corpus", "model", "base", "seed", "batch", "unique", "device", "precision", "budget.base_tokens")
+# What a fork and its trunk must have in common, apart from the stages before the fork and the keys of FREE: else it
+# would not be its past
+SHARED = ("corpus", "model", "base", "seed", "batch", "unique", "device", "precision", "budget")
+FREE = ("budget.tokens", "budget.evaluations", "budget.evaluate_at", "budget.grids", "corpus.tokenizer")
 LENGTH = ("share", "steps")  # of a stage
 SHAPE = {
-    "config_fingerprint": str,
-    "initial_weights": str,
+    **dict.fromkeys(("config_fingerprint", "initial_weights", "origin", "source", "instructions"), str),
     "stage_steps": [int],
+    "grids": [str],
     "data": {...: str},
+    "packages": {...: str},
     "wall_seconds": NUMBER,
+}
+PLAIN_SHAPE = {
+    "optimizer": bool,
+    "counters": {"step": int, "tokens": int, "loss_tokens": int},
+    "rows": [{"stage": int, "step": int, "metric": str, "contexts": str}],
 }
 
 
@@ -59,17 +65,13 @@ def fork_of(run: Run) -> Fork:
     """
     folder, typed = run.trunk, f"fork={run.fork}"
     try:
-        manifest = load(folder / MANIFEST, SHAPE)
-        config = yaml.safe_load((folder / CONFIG).read_text())
-        theirs = flat({name: config[name] for name in describe(run) if name in config})
+        manifest, config = load(folder / MANIFEST, SHAPE), read_config(folder)
         stages = list(config["regime"]["stages"])
-    except (Damaged, OSError, yaml.YAMLError, AttributeError, KeyError, TypeError, RecursionError) as problem:
+    except (Damaged, KeyError, TypeError) as problem:
         raise RunError(
             f"{typed}: wanted the folder of a run, got none that can be read ({problem}); type fork=RUN"
         ) from None
-    _require_shared(run, theirs, typed)
-    if manifest["data"] != data_of(run):
-        raise RunError(f"{typed}: wanted a run on the same data, got one on other data; type another fork=RUN")
+    _require_same_past(run, manifest, config, typed)
     ends = dict(_ends(run, stages, manifest["stage_steps"]))
     if not ends:
         raise RunError(
@@ -82,12 +84,7 @@ def fork_of(run: Run) -> Fork:
             f"fork_step={step}: wanted the end of a stage that both have trained, got none; type fork_step={max(ends)}"
         )
     checkpoint = _checkpoint(folder, step, ends[step], typed)
-    plain, after = load_plain(checkpoint / PLAIN), ends[step] + 1
-    if run.regime.stages[after].optimizer is OptimizerState.keep and not plain["optimizer"]:
-        raise RunError(
-            f"{typed}: regime.stages.{after}.optimizer=keep wants moments, which the trunk has dropped at step {step}; "
-            f"type keep_at=[{step}] for the trunk, with out=PATH"
-        )
+    plain = _plain_values(run, checkpoint, step, ends[step] + 1, typed)
     weights = weights_hash(weights_at(checkpoint))
     if run.fork_weights not in ("", weights):
         raise RunError(
@@ -97,25 +94,55 @@ def fork_of(run: Run) -> Fork:
     return Fork(checkpoint, plain, step, ends[step], weights, manifest)
 
 
+def _plain_values(run: Run, checkpoint: Path, step: int, after: int, typed: str) -> dict[str, Any]:
+    """What a checkpoint has beside tensors. Raises RunError where it lacks what the run would have by now, or what its
+    stage `after` begins with."""
+    plain = load_plain(checkpoint / PLAIN)
+    try:
+        require_shape(plain, PLAIN_SHAPE, str(checkpoint / PLAIN))
+    except ValueError as problem:
+        raise RunError(f"{typed}: wanted a run's checkpoint, got other content ({problem}); type fork=RUN") from None
+    if run.regime.stages[after].optimizer is OptimizerState.keep and not plain["optimizer"]:
+        raise RunError(
+            f"{typed}: regime.stages.{after}.optimizer=keep wants moments, which the trunk has dropped at step {step}; "
+            f"type keep_at=[{step}] for the trunk, with out=PATH"
+        )
+    looks = [pause for pause in run.pauses() if pause <= step]
+    if missing := sorted({*looks} - {row["step"] for row in plain["rows"] if row["contexts"]}):
+        raise RunError(
+            f"{typed}: wanted a run that was evaluated at the steps {looks}, as this one would have been, got none at "
+            f"{missing}; type budget.evaluate_at for both"
+        )
+    return plain
+
+
 def _checkpoint(folder: Path, step: int, stage: int, typed: str) -> Path:
     """The end of a stage: as it was trained (see `Run.keep_at`), or else with the switch to the next one."""
     for name in (f"{step:09d}-{stage}", f"{step:09d}-{stage + 1}"):
         if is_whole(folder / FOLDER / name):
             return folder / FOLDER / name
     raise RunError(
-        f"{typed}: wanted a whole checkpoint of step {step}, got none there; type keep_at=[{step}] for that run, with "
-        "out=PATH"
+        f"{typed}: wanted a whole checkpoint of step {step}, got none there; begin that run anew with "
+        f"keep_at=[{step}] and out=PATH"
     )
 
 
-def _require_shared(run: Run, theirs: dict[str, Any], typed: str) -> None:
+def _require_same_past(run: Run, manifest: dict[str, Any], config: dict[str, Any], typed: str) -> None:
+    """Raises RunError for a trunk of another question, or one that was made with other means than a resume allows."""
+    theirs = flat(config)
     for key, value in flat(describe(run)).items():
         shared = any(key == name or key.startswith(f"{name}.") for name in SHARED)
-        if shared and key != "corpus.workers" and theirs.get(key) != value:
+        free = key.startswith(FREE) or key.split(".")[-1] in (*WHERE, *MEANS)
+        if shared and not free and theirs.get(key) != value:
             raise RunError(
                 f"{typed}: wanted a run with {key}={value}, as this one has, got {key}={theirs.get(key)}; type another "
                 f"fork=RUN or another {key}"
             )
+    ours = {"origin": run.origin if run.init else "", "grids": [str(grid) for grid in run.grids], **circumstances(run)}
+    for what, value in ours.items():
+        if manifest[what] != value:
+            todo = f"budget.grids=[{','.join(run.grids)}] for both" if what == "grids" else "another fork=RUN"
+            raise RunError(f"{typed}: wanted a run with the same {what}, got others; type {todo}")
 
 
 def _ends(run: Run, stages: Sequence[Any], steps: Sequence[int]) -> Iterator[tuple[int, int]]:

@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ablate.core.corpus import Corpus, Split
-from ablate.core.manifest import MANIFEST, load, read_vouched
+from ablate.core.manifest import MANIFEST, load
 from ablate.model.config import ModelConfig
 from ablate.model.rope import RopeScaling
 from ablate.noise.schedules import Noise
 from ablate.objectives.autoregressive import Autoregressive
 from ablate.objectives.block_diffusion import BlockDiffusion
+from ablate.objectives.in_turn import InTurn
 from ablate.objectives.masked_diffusion import MaskedDiffusion
 from ablate.objectives.problem import Objective
 from ablate.objectives.regime import MaskWarmup, Regime, Stage
 from ablate.training.run_error import RunError
+from ablate.training.run_files import read_config
 from ablate.training.run_manifest import COMPLETE
 from experiments.presets.corpus_presets import CORPORA
 
@@ -50,11 +50,11 @@ def read(folder: Path) -> Finished:
     """The run of a folder. Raises RunError where there is none, where it has not come to its end, and where its corpus
     now has other data than it was trained on."""
     try:
-        config = yaml.safe_load(read_vouched(folder / "config.yaml"))
+        config = read_config(folder)
         manifest = load(folder / MANIFEST, {"status": str, "data": {...: str}})
         status, trained_on = manifest["status"], manifest["data"]
         corpus, regime, shape = (config_of(config[name], name) for name in ("corpus", "regime", "model"))
-    except (OSError, yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise RunError(
             f"{folder}: wanted the folder of a run, with config.yaml and manifest.json, got none that can "
@@ -86,7 +86,7 @@ def config_of(value: Any, name: str = "") -> Any:
 
 
 def _kinds() -> Iterator[type]:
-    yield from (ModelConfig, Regime, Stage, MaskWarmup, Autoregressive, MaskedDiffusion, BlockDiffusion)
+    yield from (ModelConfig, Regime, Stage, MaskWarmup, Autoregressive, MaskedDiffusion, BlockDiffusion, InTurn)
     yield from (type(corpus) for corpus in CORPORA.values())
     families = [Noise]
     while families:

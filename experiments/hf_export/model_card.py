@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate.objectives.regime import Stage
-from experiments.finished_runs.run_folder import Finished
+from experiments.finished_runs.run_folder import Finished, config_of
 
 PLAIN = """```python
 from transformers import AutoModelForCausalLM
@@ -42,7 +42,9 @@ SHIFTS = {-1: "output i - 1", 1: "output i + 1", 0: "none, output i"}
 def text(run: Finished, config: Mapping[str, Any]) -> str:
     """The card, Markdown."""
     said, size, began = config["ablate"], run.shape.parameters(config["vocab_size"]), run.config.get("init")
-    base = f"the checkpoint {Path(began).name}" if began else "a base model, trained by next-token prediction"
+    objective = config_of(run.config["base"]["objective"])
+    labels = ", ".join(one.label for one in objective.readings)
+    base = f"the checkpoint {Path(began).name}" if began else f"a base model, trained by {labels}"
     blocks = f"; blocks have {said['size']} tokens and are counted from position 0" if said["size"] else ""
     lines = [
         f"# {run.folder.name}",

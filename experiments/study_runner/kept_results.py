@@ -191,13 +191,12 @@ def finished(plan: Plan) -> Iterator[Finished]:
     for place, job in plan.jobs_at.items():
         if place in plan.kept or not job.complete:
             continue
+        run = plan.runs[place]
         try:
-            yield (
-                place,
-                plan.runs[place].label,
-                load(job.folder / MANIFEST, OF_RUN),
-                records.read(job.folder),
-            )
+            manifest = load(job.folder / MANIFEST, OF_RUN)
+            if manifest["config_fingerprint"] != run.fingerprint():
+                raise ValueError(f"{job.folder}: wanted the run {run.label}, got another one")
+            yield place, run.label, manifest, records.read(job.folder)
         except ValueError as damage:
             print(f"warning: {damage}; delete {job.folder} and type the same command", file=sys.stderr)
 

@@ -66,16 +66,20 @@ def _composed(study: Study, arm: str, words: list[str]) -> Run:
     composed = jobs(RUN, words)
     if len(composed) != 1:
         raise UsageError(f"study {study.name}, arm {arm}: wanted one run, got {len(composed)}")
+    if composed[0].fork:
+        raise UsageError(f"study {study.name}, arm {arm}: fork is the study's own; type study.fork=true in its place")
     return composed[0].resolved()
 
 
 def _forked(runs: dict[Place, Run], trunk_at: dict[Place, Trunk], kept: dict[Place, str]) -> dict[Place, Run]:
-    """The runs that leave a trunk; with the weights there, where it is complete or results know them."""
+    """The runs that leave a trunk; with the weights there, where results know them or it is complete."""
     found = {}
     for place, trunk in trunk_at.items():
         run, folder = runs[place], trunk.folder(place.seed)
         run = dataclasses.replace(run, fork=str(folder), fork_step=run.stage_steps[0])
-        weights = fork_of(run).weights if trunk.job(place).complete else kept.get(place, "")
+        weights = kept.get(place, "")  # first: a trunk that was trained again elsewhere may have others
+        if not weights and trunk.job(place).complete:
+            weights = fork_of(run).weights
         found[place] = dataclasses.replace(run, fork_weights=weights)
     return found
 

@@ -39,10 +39,11 @@ class Plan:
 
     @property
     def jobs(self) -> list[Job]:
-        """What is not in results yet. First one arm in every condition and on every seed: the base models are then
-        trained side by side."""
+        """What is not in results yet, but for arms whose trunk is not there. First one arm in every condition and on
+        every seed: the base models are then trained side by side."""
         arms = [arm.name for arm in self.study.arms]
-        left = [place for place in self.jobs_at if place not in self.kept]
+        ready = (place for place, run in self.runs.items() if run.fork_weights or not run.fork)
+        left = [place for place in ready if place not in self.kept]
         return [self.jobs_at[place] for place in sorted(left, key=lambda place: arms.index(place.arm))]
 
     @property

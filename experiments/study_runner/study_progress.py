@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -85,11 +85,11 @@ def left(queue: JobQueue) -> str:
     return f"{done} of {len(queue.states)} runs done{when}"
 
 
-def conclude(plan: Plan, queue: JobQueue, console: Console) -> None:
+def conclude(plan: Plan, queues: Sequence[JobQueue], console: Console) -> None:
     """What failed and why, and where the results lie."""
-    console.print(progress(plan, queue))
-    for job in queue.jobs:
-        if queue.states[job.name] is State.failed:
+    console.print(progress(plan, queues[-1]))
+    for queue in queues:
+        for job in (job for job in queue.jobs if queue.states[job.name] is State.failed):
             said = queue.logs.get(job.name, job)
             console.print(f"{job.name} failed: {said.complaint()}", style="red", soft_wrap=True, highlight=False)
             console.print(f"  its words: {said.log}", soft_wrap=True, highlight=False)

@@ -5,19 +5,21 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from ablate.core import records
 from ablate.core.records import flat
-from ablate.core.storage import WHERE, describe, digest
+from ablate.core.storage import MEANS, WHERE, describe, digest
 from ablate.studies.job import Job
-from ablate.training.run_config import MEANS, Run
+from ablate.training.run_config import Run
+from ablate.training.run_manifest import circumstances
 from experiments.cli.compose import jobs
 from experiments.cli.run_command import RUN, SCRIPT
 from experiments.study_runner.planned import Place
 
 # Keys in which arms may differ that have a first stage in common, beside those of their regime
-LATER = {*WHERE, *MEANS, "compile", "threads", "budget.tokens", "budget.evaluations"}
+MAY_DIFFER = {*WHERE, *MEANS, "compile", "threads", "budget.tokens", "budget.evaluations"}
 
 
 SEED = "${seed}"  # as the command line takes it: commands that differ in nothing else can be one
@@ -34,8 +36,12 @@ class Trunk:
     home: Path
 
     def folder(self, seed: str | int) -> Path:
-        """Of the seed; named after all else that the trunk is."""
-        return self.home / f"trunk-{dataclasses.replace(self.run, seed=0).fingerprint()[:8]}-seed{seed}"
+        """Of the seed; named after all else that the trunk is, the code that trains it as well."""
+        return self.home / f"trunk-{self.known}-seed{seed}"
+
+    @cached_property
+    def known(self) -> str:
+        return digest([dataclasses.replace(self.run, seed=0).fingerprint(), circumstances(self.run)])[:8]
 
     def job(self, place: Place) -> Job:
         """Its run on the seed of one of its arms."""
@@ -58,7 +64,7 @@ def trunks(arms: dict[str, Run], words: dict[str, list[str]], home: Path) -> lis
 def _first_stage(run: Run) -> str:
     """Hash of what a run is up to the end of its first stage, but for how long that is."""
     first = run.regime.stages[0]
-    common = {k: v for k, v in flat(describe(run)).items() if k not in LATER and not k.startswith("regime.")}
+    common = {k: v for k, v in flat(describe(run)).items() if k not in MAY_DIFFER and not k.startswith("regime.")}
     plain = dataclasses.replace(first, share=0.0, steps=run.stage_steps[0] if first.depends_on_length else 0)
     return digest([common, describe(plain)])
 

@@ -6,9 +6,7 @@ import pytest
 
 from ablate.core import records
 from ablate.studies.control import ControlError
-from ablate.studies.job_queue import JobQueue, LocalRunner
 from experiments import study as study_command
-from experiments.cli.run_command import LOADED
 from experiments.study_runner import kept_results, plan_runs
 from experiments.study_runner.assignment import Assignment
 from experiments.study_runner.trunks import trunks
@@ -78,14 +76,28 @@ def test_a_forked_study_has_the_rows_of_one_that_trains_every_arm_whole(tmp_path
     assert plan.jobs == plan.trunks == [], "results know the weights at which each left its trunk"
 
 
-def test_a_trunk_that_fails_fails_its_arms_with_a_word(tmp_path, capsys):
-    """Its arms cannot begin; they say what they wanted."""
+@pytest.mark.slow
+def test_a_trunk_that_fails_fails_the_study_and_says_why(tmp_path, capsys):
+    """Its arms are not begun: they have nothing to leave."""
+    rate = "regime.stages.0.lr=1e30"
+    arms = [(name, f"{ARMS[name]} {rate}") for name in ("masked", "blocks")] + [("alone", ARMS["masked first"])]
+    asked = study(*arms, fork=True, seeds=[1])
+    study_command.STUDY.register()
+    with pytest.raises(SystemExit):
+        study_command.job(Assignment(asked, runs=str(tmp_path / "runs"), results=str(tmp_path / "results")))
+    said = capsys.readouterr().out
+    assert "trunk of masked/seed1 failed: " in said
+    assert "diverged" in said
+    kept_runs = records.read(tmp_path / "results" / "probe", records.STUDY)
+    assert set(kept_runs["arm"]) == {"alone"}
+    assert len([path for path in (tmp_path / "runs").iterdir() if not path.name.startswith(".")]) == 2
+
+
+def test_a_fork_of_ones_own_is_refused(tmp_path):
     asked = study(("masked", ARMS["masked"]), ("blocks", ARMS["blocks"]), fork=True, seeds=[1])
     study_command.STUDY.register()
-    plan = plan_runs.plan(Assignment(asked, runs=str(tmp_path), results=str(tmp_path / "results")))
-    queue = JobQueue(plan.jobs[:1], runner=LocalRunner(LOADED))
-    queue.go()
-    assert "wanted the folder of a run" in queue.jobs[0].complaint()
+    with pytest.raises(ValueError, match=r"study\.fork=true in its place"):
+        plan_runs.plan(Assignment(asked, words=["fork=x"], runs=str(tmp_path), results=str(tmp_path / "results")))
 
 
 def kept(arm, weights, step=9, trunk="t"):

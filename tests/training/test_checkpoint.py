@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import os
@@ -14,6 +15,7 @@ import pandas as pd
 import pytest
 import torch
 from rich.console import Console
+from torch.distributed.checkpoint.metadata import BytesStorageMetadata, Metadata
 
 from ablate.core import records
 from ablate.core.manifest import write_manifest
@@ -191,25 +193,55 @@ def test_no_whole_checkpoint_is_an_error_not_a_fresh_start(stopped, tmp_path):
     assert sorted(run.folder.rglob("*")) == files
 
 
-class Hostile:
-    """What makes a file when it is unpickled."""
+class Made:
+    """What calls a function when it is unpickled."""
 
-    def __init__(self, marker: Path):
-        self.marker = marker
+    def __init__(self, function: object, *arguments: object):
+        self.function, self.arguments = function, arguments
 
     def __reduce__(self) -> tuple[object, ...]:
-        return os.mkdir, (str(self.marker),)
+        return self.function, self.arguments
 
 
-def test_a_strangers_list_of_tensors_runs_no_code(tmp_path):
+def lists(folder: Path, metadata: Metadata) -> dict[str, tuple[bytes, str]]:
+    """Hostile lists of tensors: their bytes, and what is said of each."""
+    changed = b"cpathlib\nPosixPath\n(N}S'is_file'\nctorch\nSize\nstb0" + pickle.dumps(metadata)
+    outside = copy.deepcopy(metadata)
+    for part in outside.storage_data.values():
+        part.relative_path = "../outside"
+    other = copy.deepcopy(metadata)
+    other.state_dict_metadata = {"network.x": BytesStorageMetadata()}
+    return {
+        "a call": (pickle.dumps(Made(os.mkdir, str(folder / "was here"))), "mkdir"),
+        "a class that is changed": (changed, "changes a class"),
+        "a file elsewhere": (pickle.dumps(outside), "wanted the name of a file"),
+        "no tensor": (pickle.dumps(other), "wanted a tensor"),
+    }
+
+
+@pytest.mark.parametrize("what", ["a call", "a class that is changed", "a file elsewhere", "no tensor"])
+def test_a_strangers_list_of_tensors_does_nothing(tmp_path, what):
     """It is a pickle, and its checksums can be right: who writes the one writes the other."""
     write(tmp_path, 1)
-    path, marker = tmp_path / FOLDER / "000000001-0", tmp_path / "was here"
-    (path / ".metadata").write_bytes(pickle.dumps(Hostile(marker)))
+    path, is_file = tmp_path / FOLDER / "000000001-0", Path.is_file
+    content, said = lists(tmp_path, pickle.loads((path / ".metadata").read_bytes()))[what]
+    (path / ".metadata").write_bytes(content)
     listed = {file.name: file_hash(file) for file in path.iterdir() if file.name != "checksums.json"}
     (path / "checksums.json").write_text(json.dumps({"files": listed, "self": digest(listed)}))
     check(path)
-    for read in (lambda: final_weights(tmp_path), lambda: checkpoint.fill(path, {"network": {"x": torch.empty(3)}})):
-        with pytest.raises(Damaged, match="mkdir"):
-            read()
-    assert not marker.exists()
+    with pytest.raises(Damaged, match=said):
+        final_weights(tmp_path)
+    assert not (tmp_path / "was here").exists()
+    assert type(tmp_path).is_file is is_file
+
+
+@pytest.mark.parametrize("name", ["../../outside", "/dev/zero"])
+def test_a_strangers_list_of_checksums_names_files_of_the_checkpoint_alone(tmp_path, name):
+    """Else a device would be read for ever."""
+    write(tmp_path, 1)
+    path = tmp_path / FOLDER / "000000001-0"
+    (tmp_path / "outside").write_text("")
+    listed = {name: file_hash(tmp_path / "outside")}
+    (path / "checksums.json").write_text(json.dumps({"files": listed, "self": digest(listed)}))
+    with pytest.raises(Damaged, match="wanted a whole checkpoint"):
+        check(path)

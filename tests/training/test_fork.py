@@ -9,11 +9,13 @@ from rich.console import Console
 
 from ablate.core import records
 from ablate.objectives.autoregressive import Autoregressive
+from ablate.objectives.block_diffusion import BlockDiffusion
 from ablate.objectives.masked_diffusion import MaskedDiffusion
 from ablate.objectives.regime import MaskWarmup, Regime, Stage
 from ablate.training.checkpoint import FOLDER, final_weights, weights_hash
 from ablate.training.pack import packs
 from ablate.training.run_error import RunError
+from ablate.training.session import Session
 from ablate.training.train import train, train_together
 from tests.builders import BUDGET, tiny_run
 
@@ -73,8 +75,7 @@ def test_records_and_weights_are_those_of_the_whole_run(home, step, last):
     assert "fork" not in its
 
 
-def test_a_fork_goes_on_after_its_trunk_has_left_a_checkpoint_of_it_behind(home):
-    """A resume reads its own checkpoint, and begins neither at the base nor at the trunk."""
+def test_an_interrupted_fork_goes_on_from_its_own_checkpoint(home, monkeypatch):
     run = fork(home, "resumed", regime(11))
     train(run, QUIET)
     wanted = rows(run)
@@ -84,6 +85,8 @@ def test_a_fork_goes_on_after_its_trunk_has_left_a_checkpoint_of_it_behind(home)
     manifest = json.loads((run.folder / "manifest.json").read_text())
     del manifest["content"], manifest["files"]
     (run.folder / "manifest.json").write_text(json.dumps({**manifest, "status": "running"}))
+    for begin in ("_begin", "_leave_trunk"):
+        monkeypatch.setattr(Session, begin, lambda _: pytest.fail("it begins anew"))
     train(run, QUIET)
     assert rows(run).equals(wanted)
 
@@ -128,6 +131,9 @@ REFUSED = {
     "moments that are gone": ({"regime": regime(LONG)}, "wants moments"),
     "a step within a stage": ({"fork_step": 5}, "fork_step=11"),
     "other weights": ({"fork_weights": "0" * 64}, "leave it out"),
+    "other probes": ({"budget": dataclasses.replace(BUDGET, evaluate_at=[4], questions=3)}, "budget.questions=3"),
+    "other steps of probes": ({"budget": dataclasses.replace(BUDGET, evaluate_at=[5])}, r"got none at \[5\]"),
+    "other grids": ({"regime": regime(11, Stage(BlockDiffusion(2), warmup=2))}, r"budget.grids=\[answer,sequence\]"),
     "no trunk": ({"fork": "", "fork_step": 11}, "type fork=RUN"),
 }
 
@@ -141,6 +147,39 @@ def test_what_cannot_be_its_past_is_refused_before_anything_is_written(home, wha
     with pytest.raises((RunError, ValueError), match=words):
         train(run, QUIET)
     assert not run.folder.exists()
+
+
+@pytest.mark.parametrize("what", ["source", "packages", "origin"])
+def test_a_trunk_of_other_code_packages_or_checkpoint_is_no_past(home, tmp_path, what):
+    shutil.copytree(home / "trunk3", tmp_path / "trunk")
+    manifest = json.loads((tmp_path / "trunk" / "manifest.json").read_text())
+    del manifest["content"]
+    other = {"torch": "1"} if what == "packages" else "other"
+    (tmp_path / "trunk" / "manifest.json").write_text(json.dumps({**manifest, what: other}))
+    with pytest.raises(RunError, match=f"the same {what}, got others"):
+        dataclasses.replace(fork(home, "x", regime(11)), fork=str(tmp_path / "trunk")).resolved()
+
+
+HOSTILE = {
+    "no configuration": ("config.yaml", b"[1]", "wanted a run's configuration"),
+    "no text": ("config.yaml", b"\xff\xfe", "wanted a run's configuration"),
+    "a date that is none": ("config.yaml", b"a: 2001-99-99", "wanted a run's configuration"),
+    "a bomb": ("config.yaml", b"a: &a [1, 1]\nb: [*a, *a]", "wanted a run's configuration"),
+    "a damaged manifest": ("manifest.json", b"{}", "without"),
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_a_strangers_trunk_is_refused_in_one_line(home, tmp_path, what):
+    name, content, said = HOSTILE[what]
+    shutil.copytree(home / "trunk3", tmp_path / "trunk")
+    manifest = json.loads((tmp_path / "trunk" / "manifest.json").read_text())
+    del manifest["content"], manifest["files"]
+    (tmp_path / "trunk" / "manifest.json").write_text(json.dumps(manifest))
+    (tmp_path / "trunk" / name).write_bytes(content)
+    with pytest.raises(RunError, match=said) as refused:
+        dataclasses.replace(fork(home, "x", regime(11)), fork=str(tmp_path / "trunk")).resolved()
+    assert "\n" not in str(refused.value)
 
 
 def test_checkpoints_for_forks_stay_and_others_go(home):

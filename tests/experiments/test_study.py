@@ -359,7 +359,12 @@ def blank(plan):
     manifest = dict.fromkeys(kept_results.FROM_RUN, "") | {"wall_seconds": 1.0}
     for place, run in plan.runs.items():
         row = {**ROW, "run": run.label, "regime": place.arm, "seed": place.seed, "stage": 0, "value": 0.0}
-        yield place, run.label, dict(manifest), records.table([{**row, "step": step} for step in (0, 10)])
+        yield (
+            place,
+            run.label,
+            {**manifest, "config_fingerprint": run.fingerprint()},
+            records.table([{**row, "step": step} for step in (0, 10)]),
+        )
 
 
 def simulated(blanks, rng, effect):

@@ -23,6 +23,7 @@ from rich.table import Table
 from scipy import stats
 
 from ablate.core import records
+from ablate.core.storage import flat
 from ablate.core.terminal import terminal
 from ablate.studies.outcomes import LEVEL as THRESHOLD
 from ablate.studies.outcomes import last, mean_over_training
@@ -76,7 +77,7 @@ def require_one_question(runs: list[Path]) -> None:
         if not path.is_file():
             continue  # a bare records file has no configuration to compare
         try:
-            fields = records.flat(yaml.safe_load(path.read_text()))
+            fields = flat(yaml.safe_load(path.read_text()))
         except yaml.YAMLError:
             fields = {}
         if "corpus.kind" not in fields:

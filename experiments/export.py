@@ -25,7 +25,7 @@ from ablate.core.validation import UsageError, path_of
 from ablate.model.hf_config import ARCHITECTURES, config_of, names, read_config
 from ablate.model.hf_weights import SAFE, VOCABULARY, folder_of
 from ablate.model.tensor_files import write_safetensors
-from ablate.training.run_error import RunError
+from ablate.training.run_manifest import RunError
 from experiments.cli.guard import guarded, refuse
 from experiments.cli.places import require_place
 from experiments.finished_runs import run_folder

@@ -17,8 +17,7 @@ from experiments.cli.run_command import RUN
 def job(runs: list[Run]) -> None:
     """Trains or resumes a run, or several together; draws their figures, prints what was learned and where it lies."""
     from ablate.core.terminal import terminal
-    from ablate.training.run_error import RunError
-    from ablate.training.run_manifest import is_complete
+    from ablate.training.run_manifest import RunError, is_complete
     from ablate.training.train import train_together
     from experiments.reports.run_report import report
 

@@ -26,6 +26,7 @@ from ablate.objectives.block_diffusion import BlockDiffusion
 from ablate.objectives.masked_diffusion import MaskedDiffusion
 from ablate.objectives.problem import Objective
 from ablate.training.budget import Budget
+from ablate.training.resolution import resolve
 from ablate.training.run_config import Run
 from experiments.cli.command import Command
 from experiments.cli.entry import main
@@ -161,7 +162,7 @@ def measure(study: VarianceStudy, console: Any) -> pd.DataFrame:
     from ablate.training.base_model import base_weights
     from ablate.training.networks import build_network
 
-    run = study.run().resolved()
+    run = resolve(study.run())
     torch.set_num_threads(run.threads)
     network, corpus = build_network(run), run.corpus_for(Domain.new, Split.train)
     network.load_state_dict(base_weights(run, console))
@@ -189,7 +190,7 @@ def measure(study: VarianceStudy, console: Any) -> pd.DataFrame:
 def check(asked: list[VarianceStudy]) -> list[VarianceStudy]:
     """The studies, where each has a folder to write to and blocks that fit. Raises ValueError else."""
     for study in asked:
-        study.run().resolved()
+        resolve(study.run())
         require_place(study.folder, "out")
         require_place(path_of("cache", study.cache), "cache")
         if [other.folder for other in asked].count(study.folder) > 1:

@@ -49,3 +49,14 @@ def test_configuration_and_figures_load_without_torch():
     code = f"import {names}, sys; print('torch' in sys.modules, 'lightning' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "False False\n"
+
+
+@pytest.mark.slow
+def test_help_of_runs_loads_neither_torch_nor_tables():
+    """What loads them takes most of the time of a help that loads nothing else."""
+    code = "import runpy, sys; sys.argv = ['run.py', '--help']\n"
+    code += "try: runpy.run_path('experiments/run.py', run_name='__main__')\n"
+    code += "except SystemExit: sys.exit(' '.join({'torch', 'lightning', 'pandas'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == "", "loaded"
+    assert "regime (default" in done.stdout

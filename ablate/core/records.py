@@ -201,14 +201,6 @@ def require_single(rows: pd.DataFrame, where: str) -> None:
         )
 
 
-def flat(nested: object, prefix: str = "") -> dict[str, object]:
-    """Nested dicts and lists as {"regime.stages.1.lr": value}, as the command line spells its keys."""
-    if not isinstance(nested, dict | list):
-        return {prefix: nested}
-    items = nested.items() if isinstance(nested, dict) else enumerate(nested)
-    return {k: v for key, value in items for k, v in flat(value, f"{prefix}.{key}" if prefix else str(key)).items()}
-
-
 def _require_columns(where: str, names: Iterable[str], columns: Columns) -> None:
     names = list(names)
     missing = [name for name in columns if name not in names]

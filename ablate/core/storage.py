@@ -61,6 +61,14 @@ def describe(config: Any, whole: bool = True) -> Any:
     return [describe(x, whole) for x in config] if isinstance(config, list | tuple) else config
 
 
+def flat(nested: object, prefix: str = "") -> dict[str, object]:
+    """Nested dicts and lists as {"regime.stages.1.lr": value}, as the command line spells its keys."""
+    if not isinstance(nested, dict | list):
+        return {prefix: nested}
+    items = nested.items() if isinstance(nested, dict) else enumerate(nested)
+    return {k: v for key, value in items for k, v in flat(value, f"{prefix}.{key}" if prefix else str(key)).items()}
+
+
 def _default(field: dataclasses.Field[Any]) -> Any:
     return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from ablate.core.corpus import Domain, Split
-from ablate.core.records import flat
-from ablate.core.storage import WHERE, describe, digest
+from ablate.core.storage import WHERE, describe, digest, flat
 from ablate.noise.options import BatchAddress
 from ablate.studies.design import Quantity, Study
 from ablate.training.base_model import base_key

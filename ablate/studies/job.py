@@ -63,17 +63,14 @@ class Job:
 def together(jobs: Sequence[Job]) -> Job:
     """One command for jobs of a group, whose words differ in seed and place alone: a run of each, trained as one
     network. It says what it has to say in the log of the first."""
-    first, seeds = jobs[0], ",".join(word.removeprefix("seed=") for job in jobs for word in job.words if _is_seed(word))
+    first = jobs[0]
     if len(jobs) == 1:
         return first
-    place = f"out={first.folder.with_name('*')}"
-    named = all(word in job.words for job in jobs for word in first.words if word.startswith("out="))  # by the seed
-    words = [
-        f"seed={seeds}" if _is_seed(word) else place if word.startswith("out=") and not named else word
-        for word in first.words
-    ]
+    words = []
+    for number, word in enumerate(first.words):
+        found = [job.words[number] for job in jobs]
+        if len(set(found)) > 1:
+            seeds = ",".join(other.removeprefix("seed=") for other in found)
+            word = f"seed={seeds}" if word.startswith("seed=") else f"out={first.folder.with_name('*')}"
+        words.append(word)
     return replace(first, words=("-m", *words, f"pack={len(jobs)}"))
-
-
-def _is_seed(word: str) -> bool:
-    return word.startswith("seed=")

@@ -59,7 +59,8 @@ class Outcome:
         object.__setattr__(self, "pace", asked.pace)  # as records have it
 
     def curve(self, rows: Frame) -> Frame:
-        """The rows that it is about, after the base model, in order. Raises ValueError where two are of one step."""
+        """The rows that it is about, of one run or several, after the base model, in order. Raises ValueError where two
+        of a run are of one step."""
         sizes = rows["block_size"].isna() if self.block_size is None else rows["block_size"] == self.block_size
         there = (rows["metric"] == self.metric) & (rows["contexts"] == self.contexts) & sizes
         there &= (rows["domain"] == self.domain) & (rows["split"] == self.split) & (rows["stage"] >= 0)
@@ -69,11 +70,15 @@ class Outcome:
 
     def of(self, run: Frame) -> float | None:
         """The number of one run; None where it was not measured."""
-        return MEASURES[self.how](self.curve(run), self.level)
+        return self.of_curve(self.curve(run))
 
-    def reached(self, run: Frame) -> bool:
-        """Whether the curve of one run ever reached the level."""
-        return bool((self.curve(run)["value"] >= self.level).any())
+    def of_curve(self, curve: Frame) -> float | None:
+        """The same, of its curve alone."""
+        return MEASURES[self.how](curve, self.level)
+
+    def reached(self, curve: Frame) -> bool:
+        """Whether one run's curve ever reached the level."""
+        return bool((curve["value"] >= self.level).any())
 
     @property
     def words(self) -> str:

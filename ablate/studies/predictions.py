@@ -155,17 +155,20 @@ def _verdict(row: dict[str, Any], family: int) -> str:
 
 def paired(prediction: Prediction, rows: Frame) -> Frame:
     """The outcome in both arms, columns arm, other, arm_reached and other_reached, by seed; seeds that have both."""
+    arms = {"arm": prediction.arm, "other": prediction.other}
     rows = rows[(rows["study"] == prediction.study) & (rows["condition"] == prediction.condition)]
-    found: dict[str, dict[int, object]] = {}
-    for side, name in (("arm", prediction.arm), ("other", prediction.other)):
-        for seed, run in rows[rows["arm"] == name].groupby("seed"):
-            if run["run"].nunique() > 1:
-                raise ValueError(
-                    f"study {prediction.study}, {prediction.condition}/{name}, seed {seed}: wanted one "
-                    f"run, got {', '.join(run['run'].unique())}; keep the rows of one"
-                )
-            found.setdefault(side, {})[int(str(seed))] = prediction.outcome.of(run)
-            found.setdefault(f"{side}_reached", {})[int(str(seed))] = prediction.outcome.reached(run)
+    rows = rows[rows["arm"].isin(arms.values())]
+    for (name, seed), runs in rows.groupby(["arm", "seed"])["run"].unique().items():
+        if len(runs) > 1:
+            raise ValueError(
+                f"study {prediction.study}, {prediction.condition}/{name}, seed {seed}: wanted one "
+                f"run, got {', '.join(runs)}; keep the rows of one"
+            )
+    curves, found = prediction.outcome.curve(rows), dict[str, dict[int, object]]()
+    for side, name in arms.items():
+        for seed, curve in curves[curves["arm"] == name].groupby("seed"):
+            found.setdefault(side, {})[int(str(seed))] = prediction.outcome.of_curve(curve)
+            found.setdefault(f"{side}_reached", {})[int(str(seed))] = prediction.outcome.reached(curve)
     return (
         pd.DataFrame(found, columns=["arm", "other", "arm_reached", "other_reached"])
         .dropna()

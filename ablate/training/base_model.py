@@ -27,7 +27,7 @@ from ablate.model.tensor_files import write_safetensors
 from ablate.training.base_training import BaseModel, finite, train_bases
 from ablate.training.checkpoint import weights_hash
 from ablate.training.run_config import Run
-from ablate.training.run_error import RunError
+from ablate.training.run_manifest import RunError
 
 WEIGHTS = "model.safetensors"
 POLL = 0.5  # seconds between looks at a base that another run trains

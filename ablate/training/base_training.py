@@ -23,7 +23,7 @@ from ablate.training.networks import build_networks, measured
 from ablate.training.probe_plan import probes
 from ablate.training.progress import ProgressCallback, TrainingCounters, divergence
 from ablate.training.run_config import Run
-from ablate.training.run_error import RunError
+from ablate.training.run_manifest import RunError
 
 ROUNDS = 7  # of which each but the first doubles the steps before it; what is not known then is given up
 

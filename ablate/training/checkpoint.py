@@ -14,7 +14,7 @@ import re
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,10 +24,8 @@ from ablate.core.foreign_files import require_inside
 from ablate.core.storage import Damaged, digest, file_hash, write_bytes
 from ablate.model.transformer import Transformer
 from ablate.training.checkpoint_tensors import fill, weights_at
-from ablate.training.run_error import RunError
-
-if TYPE_CHECKING:
-    from ablate.training.run_config import Run
+from ablate.training.run_config import Run
+from ablate.training.run_manifest import RunError
 
 warnings.filterwarnings("ignore", message=r"torch\.distributed is disabled")  # a single process is no mistake
 FOLDER, PLAIN, CHECKSUMS = "checkpoints", "plain.ckpt", "checksums.json"
@@ -97,8 +95,7 @@ def check(path: Path) -> None:
         listed = json.loads((path / CHECKSUMS).read_text())
         right = listed["self"] == digest(listed["files"])
         for name in listed["files"]:
-            if (path / name).exists():
-                require_inside(path, name)
+            require_inside(path, name)
         wrong = [name for name, sha256 in listed["files"].items() if file_hash(path / name) != sha256]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Damaged(f"{path}: wanted a whole checkpoint, got damaged content ({type(error).__name__})") from None

@@ -6,8 +6,7 @@ import re
 from collections.abc import Sequence
 
 from ablate.compute.device import Strategy
-from ablate.core.records import flat
-from ablate.core.storage import WHERE, describe, digest
+from ablate.core.storage import WHERE, describe, digest, flat
 from ablate.training.run_config import Run
 
 # Keys in which runs of a pack may differ: what each of the stacked networks has of its own

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from typing import TYPE_CHECKING
 
 from ablate.compute.device import (
     Strategy,
@@ -16,10 +15,8 @@ from ablate.compute.device import (
 )
 from ablate.core.validation import Rules, refuse
 from ablate.model.hf_weights import folder_of, read_weights, require_fit
+from ablate.training.run_config import Run
 from ablate.training.trunk import fork_of
-
-if TYPE_CHECKING:
-    from ablate.training.run_config import Run
 
 
 def resolve(run: Run) -> Run:

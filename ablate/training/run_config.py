@@ -183,12 +183,6 @@ class Run:
         even = [round(total * (i + 1) / self.budget.evaluations) for i in range(self.budget.evaluations)]
         return sorted({*(self.budget.evaluate_at or even), *ends, *self.keep_at} - {0})
 
-    def resolved(self) -> Run:
-        """The same run with every automatic choice made. Raises ValueError where a choice is not to be had here."""
-        from ablate.training.resolution import resolve  # loads torch
-
-        return resolve(self)
-
     @property
     def ranks(self) -> tuple[int, int]:
         """This process's rank and the number of processes, as torchrun sets them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 import yaml
@@ -17,10 +17,8 @@ from ablate.core.manifest import is_vouched, read_vouched, replace
 from ablate.core.storage import Damaged, describe, file_hash, write_bytes
 from ablate.training.checkpoint import FOLDER, final, read_plain
 from ablate.training.checkpoint_writer import recover
-from ablate.training.run_error import RunError
-
-if TYPE_CHECKING:
-    from ablate.training.run_config import Run
+from ablate.training.run_config import Run
+from ablate.training.run_manifest import RunError
 
 CONFIG, MOST = "config.yaml", 2**22  # bytes; a run's has a few thousand
 

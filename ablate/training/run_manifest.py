@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ablate.compute.device import attention_form
 from ablate.core.corpus import SPLITS, Domain
 from ablate.core.manifest import MANIFEST, NUMBER, load
 from ablate.core.provenance import code_version, description, packages, source_hash
 from ablate.core.storage import Damaged
-from ablate.training.run_error import RunError
-
-if TYPE_CHECKING:
-    from ablate.training.run_config import Run
+from ablate.core.validation import UsageError
+from ablate.training.run_config import Run
 
 COMPLETE, FAILED = "complete", "failed"  # statuses of a run that has ended
 LAYOUT = 2  # of a run's folder; 1 was that of before classes and keys were renamed, and had no number
@@ -24,6 +22,10 @@ SHAPE = {
     "data": {...: str},
     "packages": {...: str},
 }
+
+
+class RunError(UsageError):
+    """A run that cannot go on in its folder, or begin where it was told to; the message says what to type."""
 
 
 def new_manifest(run: Run) -> dict[str, Any]:

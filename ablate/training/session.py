@@ -27,7 +27,7 @@ from ablate.training.lightning_module import TrainingModule, fit, states_of
 from ablate.training.member import Member
 from ablate.training.networks import build_networks, measured
 from ablate.training.progress import ProgressCallback, divergence
-from ablate.training.run_error import RunError
+from ablate.training.run_manifest import RunError
 
 
 @dataclass

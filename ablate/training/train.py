@@ -22,10 +22,10 @@ from ablate.core.storage import locked
 from ablate.training.checkpoint import FOLDER, checkpoints, latest, number, whole
 from ablate.training.checkpoint_writer import forget_after, recover
 from ablate.training.member import Member
+from ablate.training.resolution import resolve
 from ablate.training.run_config import Run
-from ablate.training.run_error import RunError
 from ablate.training.run_files import hashes, repair, write_config
-from ablate.training.run_manifest import COMPLETE, FAILED, new_manifest, read_manifest
+from ablate.training.run_manifest import COMPLETE, FAILED, RunError, new_manifest, read_manifest
 from ablate.training.session import Session
 
 Manifest = dict[str, Any]
@@ -47,7 +47,7 @@ def train_together(runs: Sequence[Run], console: Console) -> list[Path]:
     in groups that have one in common. One that diverges is given up, and the others go on. Raises what `train` does; of
     runs that cannot go on, after the others are complete.
     """
-    runs = [run.resolved() for run in runs]
+    runs = [resolve(run) for run in runs]
     first = runs[0]
     torch.set_num_threads(first.threads)
     if first.strategy is not Strategy.auto:

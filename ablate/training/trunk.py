@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ablate.core.manifest import MANIFEST, NUMBER, load, require_shape
-from ablate.core.records import flat
-from ablate.core.storage import MEANS, WHERE, Damaged, describe
+from ablate.core.storage import MEANS, WHERE, Damaged, describe, digest, flat
 from ablate.objectives.regime import OptimizerState
-from ablate.training.checkpoint import FOLDER, PLAIN, is_whole, weights_hash
+from ablate.training.checkpoint import CHECKSUMS, FOLDER, PLAIN, is_whole, weights_hash
 from ablate.training.checkpoint import load as load_plain
 from ablate.training.checkpoint_tensors import weights_at
-from ablate.training.run_error import RunError
+from ablate.training.run_config import Run
 from ablate.training.run_files import CONFIG, read_config
-from ablate.training.run_manifest import circumstances
-
-if TYPE_CHECKING:
-    from ablate.training.run_config import Run
+from ablate.training.run_manifest import RunError, circumstances
 
 # What a fork and its trunk must have in common, apart from the stages before the fork and the keys of FREE: else it
 # would not be its past
@@ -85,13 +82,19 @@ def fork_of(run: Run) -> Fork:
         )
     checkpoint = _checkpoint(folder, step, ends[step], typed)
     plain = _plain_values(run, checkpoint, step, ends[step] + 1, typed)
-    weights = weights_hash(weights_at(checkpoint))
+    weights = _weights_hash(checkpoint, (checkpoint / CHECKSUMS).stat().st_mtime_ns)
     if run.fork_weights not in ("", weights):
         raise RunError(
             f"fork_weights={run.fork_weights}: wanted the hash of the weights of step {step} of {folder}, got that of "
             "others; leave it out"
         )
     return Fork(checkpoint, plain, step, ends[step], weights, manifest)
+
+
+@functools.lru_cache(maxsize=1000)
+def _weights_hash(checkpoint: Path, mtime_ns: int) -> str:
+    """mtime_ns: of its checksums. Taken once: each arm asks, and each before it begins and as it does."""
+    return weights_hash(weights_at(checkpoint))
 
 
 def _plain_values(run: Run, checkpoint: Path, step: int, after: int, typed: str) -> dict[str, Any]:
@@ -129,11 +132,9 @@ def _checkpoint(folder: Path, step: int, stage: int, typed: str) -> Path:
 
 def _require_same_past(run: Run, manifest: dict[str, Any], config: dict[str, Any], typed: str) -> None:
     """Raises RunError for a trunk of another question, or one that was made with other means than a resume allows."""
-    theirs = flat(config)
-    for key, value in flat(describe(run)).items():
-        shared = any(key == name or key.startswith(f"{name}.") for name in SHARED)
-        free = key.startswith(FREE) or key.split(".")[-1] in (*WHERE, *MEANS)
-        if shared and not free and theirs.get(key) != value:
+    theirs = _shared(config)
+    for key, value in _shared(describe(run)).items():
+        if theirs.get(key) != value:
             raise RunError(
                 f"{typed}: wanted a run with {key}={value}, as this one has, got {key}={theirs.get(key)}; type another "
                 f"fork=RUN or another {key}"
@@ -143,6 +144,23 @@ def _require_same_past(run: Run, manifest: dict[str, Any], config: dict[str, Any
         if manifest[what] != value:
             todo = f"budget.grids=[{','.join(run.grids)}] for both" if what == "grids" else "another fork=RUN"
             raise RunError(f"{typed}: wanted a run with the same {what}, got others; type {todo}")
+
+
+def _shared(config: dict[str, Any]) -> dict[str, Any]:
+    """Of a described run the keys that a fork and its trunk have in common."""
+    return {
+        key: value
+        for key, value in flat({name: config.get(name) for name in SHARED}).items()
+        if not key.startswith(FREE) and key.split(".")[-1] not in (*WHERE, *MEANS)
+    }
+
+
+def first_stage(run: Run) -> str:
+    """Hash of what a run is up to the end of its first stage, but for how long that is: runs that have it in common can
+    leave one trunk."""
+    first = run.regime.stages[0]
+    length = run.stage_steps[0] if first.depends_on_length else 0
+    return digest([_shared(describe(run)), run.init, _plain(describe(first)), length])
 
 
 def _ends(run: Run, stages: Sequence[Any], steps: Sequence[int]) -> Iterator[tuple[int, int]]:

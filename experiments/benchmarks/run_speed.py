@@ -28,6 +28,7 @@ from ablate.training.data_feed import DataFeed
 from ablate.training.lightning_module import TrainingModule, fit
 from ablate.training.networks import build_network
 from ablate.training.progress import ProgressCallback, TrainingCounters
+from ablate.training.resolution import resolve
 from ablate.training.run_config import Run
 from experiments.benchmarks.timing import middle, spread
 from experiments.cli.compose import jobs
@@ -40,7 +41,7 @@ LEAST_SPEED, MOST_FIRST_STEP, MOST_HELP = 0.85, 6.0, 2.0
 def default_job(threads: int = 0) -> Run:
     """What `python experiments/run.py` runs on this machine's CPU; 0 threads means as many as the job itself takes."""
     RUN.register()
-    return jobs(RUN, ["device=cpu", f"threads={threads}"])[0].resolved()
+    return resolve(jobs(RUN, ["device=cpu", f"threads={threads}"])[0])
 
 
 def overhead(rounds: int, steps: int, threads: int) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from ablate.objectives.loss import score_all
 from ablate.training.data_feed import DataFeed
 from ablate.training.networks import build_networks
 from ablate.training.probe_plan import probes
+from ablate.training.resolution import resolve
 from ablate.training.run_config import Run
 from experiments.cli.compose import jobs
 from experiments.cli.run_command import RUN
@@ -66,7 +67,7 @@ class Loop:
         RUN.register()
         words = [*WORDS, f"regime={regime}", f"corpus.operations={operations}"]
         words += [f"compile={'always' if compiled else 'never'}", f"seed={','.join(map(str, range(seeds)))}"]
-        return cls([run.resolved() for run in jobs(RUN, [*words, *["-m"] * (seeds > 1)])])
+        return cls([resolve(run) for run in jobs(RUN, [*words, *["-m"] * (seeds > 1)])])
 
     def step(self) -> None:
         place = self.taken % len(self.feeds[0])

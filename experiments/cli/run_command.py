@@ -35,7 +35,9 @@ def run_help() -> str:
 
 def check_runs(asked: list[Run]) -> list[Run]:
     """Every run asked for, every automatic choice made, before the first one writes anything."""
-    asked = [run.resolved() for run in asked]
+    from ablate.training.resolution import resolve  # loads torch
+
+    asked = [resolve(run) for run in asked]
     for run in asked:
         read_manifest(run)
     for run in asked:

@@ -19,9 +19,8 @@ from ablate.objectives.in_turn import InTurn
 from ablate.objectives.masked_diffusion import MaskedDiffusion
 from ablate.objectives.problem import Objective
 from ablate.objectives.regime import MaskWarmup, Regime, Stage
-from ablate.training.run_error import RunError
 from ablate.training.run_files import read_config
-from ablate.training.run_manifest import COMPLETE
+from ablate.training.run_manifest import COMPLETE, RunError
 from experiments.presets.corpus_presets import CORPORA
 
 

@@ -13,6 +13,7 @@ from ablate.studies.control import prove
 from ablate.studies.design import Quantity, Study
 from ablate.studies.job import Job
 from ablate.studies.predictions import Prediction, read_predictions
+from ablate.training.resolution import resolve
 from ablate.training.run_config import Run
 from ablate.training.trunk import fork_of
 from experiments.cli.compose import jobs
@@ -68,7 +69,7 @@ def _composed(study: Study, arm: str, words: list[str]) -> Run:
         raise UsageError(f"study {study.name}, arm {arm}: wanted one run, got {len(composed)}")
     if composed[0].fork:
         raise UsageError(f"study {study.name}, arm {arm}: fork is the study's own; type study.fork=true in its place")
-    return composed[0].resolved()
+    return resolve(composed[0])
 
 
 def _forked(runs: dict[Place, Run], trunk_at: dict[Place, Trunk], kept: dict[Place, str]) -> dict[Place, Run]:

@@ -9,18 +9,15 @@ from functools import cached_property
 from pathlib import Path
 
 from ablate.core import records
-from ablate.core.records import flat
-from ablate.core.storage import MEANS, WHERE, describe, digest
+from ablate.core.storage import digest
 from ablate.studies.job import Job
+from ablate.training.resolution import resolve
 from ablate.training.run_config import Run
 from ablate.training.run_manifest import circumstances
+from ablate.training.trunk import first_stage
 from experiments.cli.compose import jobs
 from experiments.cli.run_command import RUN, SCRIPT
 from experiments.study_runner.planned import Place
-
-# Keys in which arms may differ that have a first stage in common, beside those of their regime
-MAY_DIFFER = {*WHERE, *MEANS, "compile", "threads", "budget.tokens", "budget.evaluations"}
-
 
 SEED = "${seed}"  # as the command line takes it: commands that differ in nothing else can be one
 
@@ -36,11 +33,12 @@ class Trunk:
     home: Path
 
     def folder(self, seed: str | int) -> Path:
-        """Of the seed; named after all else that the trunk is, the code that trains it as well."""
+        """Of the seed; named after all else that it is, the code that trains it as well."""
         return self.home / f"trunk-{self.known}-seed{seed}"
 
     @cached_property
     def known(self) -> str:
+        """What names it."""
         return digest([dataclasses.replace(self.run, seed=0).fingerprint(), circumstances(self.run)])[:8]
 
     def job(self, place: Place) -> Job:
@@ -57,16 +55,8 @@ def trunks(arms: dict[str, Run], words: dict[str, list[str]], home: Path) -> lis
     groups: dict[str, list[str]] = {}
     for name, run in arms.items():
         if len(run.regime.stages) > 1 and run.stage_steps[0]:
-            groups.setdefault(_first_stage(run), []).append(name)
+            groups.setdefault(first_stage(run), []).append(name)
     return [_trunk(names, arms, words, home) for names in groups.values() if len(names) > 1]
-
-
-def _first_stage(run: Run) -> str:
-    """Hash of what a run is up to the end of its first stage, but for how long that is."""
-    first = run.regime.stages[0]
-    common = {k: v for k, v in flat(describe(run)).items() if k not in MAY_DIFFER and not k.startswith("regime.")}
-    plain = dataclasses.replace(first, share=0.0, steps=run.stage_steps[0] if first.depends_on_length else 0)
-    return digest([common, describe(plain)])
 
 
 def _trunk(names: list[str], arms: dict[str, Run], words: dict[str, list[str]], home: Path) -> Trunk:
@@ -87,7 +77,7 @@ def _trunk(names: list[str], arms: dict[str, Run], words: dict[str, list[str]], 
         f"keep_at={_listed(sorted(ends))}",
     ]
     (run,) = jobs(RUN, own)
-    return Trunk(f"trunk of {longest}", names, run.resolved(), own, home)
+    return Trunk(f"trunk of {longest}", names, resolve(run), own, home)
 
 
 def _listed(values: Sequence[object]) -> str:

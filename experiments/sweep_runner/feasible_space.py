@@ -10,6 +10,7 @@ from ablate.core import records
 from ablate.core.validation import UsageError, path_of
 from ablate.studies.job import Job
 from ablate.studies.search_space import Parameter, Point
+from ablate.training.resolution import resolve
 from ablate.training.run_config import Run
 from experiments.cli.compose import jobs
 from experiments.cli.run_command import RUN, SCRIPT
@@ -56,7 +57,7 @@ def composed(words: list[str]) -> Run:
     found = jobs(RUN, words)
     if len(found) != 1:
         raise UsageError(f"sweep.py: wanted words of one run, got {len(found)}; give each key one value")
-    return found[0].resolved()
+    return resolve(found[0])
 
 
 def _fitted(search: Search, parameter: Parameter, dropped: list[str]) -> Parameter:

@@ -6,6 +6,7 @@ import pytest
 
 from ablate.compute import device
 from ablate.compute.device import COMPILE_FLOPS, Compile, Device, resolve_compile
+from ablate.training.resolution import resolve
 from experiments.cli.compose import jobs
 from experiments.cli.run_command import RUN
 
@@ -26,6 +27,6 @@ def test_a_pack_is_compiled_where_its_runs_together_pay_it_back():
     (run,) = jobs(RUN, ["regime=ar_to_bidllm", "device=cpu", "budget=study", "corpus=trace"])
     least = COMPILE_FLOPS["cpu"] / run.flops
     assert least > 1
-    alone, few, many = (dataclasses.replace(run, pack=n).resolved() for n in (1, int(least), int(least) + 1))
+    alone, few, many = (resolve(dataclasses.replace(run, pack=n)) for n in (1, int(least), int(least) + 1))
     assert (alone.compile, few.compile, many.compile) == (Compile.never, Compile.never, Compile.always)
-    assert alone.label == many.label == dataclasses.replace(run, compile=Compile.always).resolved().label
+    assert alone.label == many.label == resolve(dataclasses.replace(run, compile=Compile.always)).label

@@ -13,6 +13,7 @@ from rich.console import Console
 from ablate.model.attention import CAUSAL, FULL, Attention, Pattern
 from ablate.model.config import ModelConfig
 from ablate.model.transformer import Transformer, initialise
+from ablate.training.resolution import resolve
 from experiments import bench
 from experiments.benchmarks import llama_peer, oracle_speed, run_speed, step_profile, step_speed, study_speed
 from experiments.cli import compose, run_command
@@ -102,7 +103,7 @@ def test_bare_loop_and_lightning_loop_do_the_same_steps():
 def test_the_job_takes_the_threads_that_a_run_takes(monkeypatch):
     monkeypatch.setattr("os.cpu_count", lambda: 64)
     job = run_speed.default_job()
-    assert job == compose.jobs(run_command.RUN, ["device=cpu"])[0].resolved()
+    assert job == resolve(compose.jobs(run_command.RUN, ["device=cpu"])[0])
     assert job.threads < 64  # by the size of its steps, not every core
     assert run_speed.default_job(7).threads == 7
 
@@ -303,7 +304,7 @@ def test_the_study_that_is_timed_has_the_runs_that_are_timed_one_by_one(tmp_path
     (assignment,) = compose.jobs(STUDY, contest.command(tmp_path)[3:])
     planned = plan_runs.plan(assignment)
     assert len(one_by_one) == contest.runs == len(planned.runs)
-    assert {run.resolved().label for run in one_by_one} == {run.label for run in planned.runs.values()}
+    assert {resolve(run).label for run in one_by_one} == {run.label for run in planned.runs.values()}
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from ablate.core.validation import UsageError
 from ablate.studies.job import Job
 from ablate.studies.outcomes import QUESTIONS
 from ablate.training.checkpoint import FOLDER, checkpoints
-from ablate.training.run_error import RunError
+from ablate.training.run_manifest import RunError
 from ablate.training.train import train
 from experiments import verdicts
 from experiments.finished_runs import run_folder

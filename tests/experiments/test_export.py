@@ -37,6 +37,7 @@ from ablate.training.base_model import base_key, base_weights
 from ablate.training.budget import Budget
 from ablate.training.checkpoint import final_weights
 from ablate.training.networks import build_network
+from ablate.training.resolution import resolve
 from ablate.training.train import train
 from experiments import export
 from experiments import run as run_script
@@ -73,7 +74,7 @@ def ran(tmp_path_factory):
         last, shape = LAST[name]
         regime = Regime("two", [Stage(Autoregressive(), 0.5, warmup=2), Stage(last, 0.5, warmup=2)])
         folder = tmp_path_factory.mktemp("ran")
-        run = tiny_run(folder, model=shape, regime=regime, budget=BUDGET).resolved()
+        run = resolve(tiny_run(folder, model=shape, regime=regime, budget=BUDGET))
         train(run, QUIET)
         return run
 
@@ -174,7 +175,7 @@ def test_a_run_begins_where_an_earlier_one_ended(ran, tmp_path):
     assert export.main([str(first.folder), f"out={tmp_path / 'out'}"]) == 0
     assert replace(shape_of(tmp_path / "out"), mask_id=-1, vocabulary=0) == QWEN3
     second = replace(first, init=f"hf:{tmp_path / 'out'}", model=shape_of(tmp_path / "out"), out=str(tmp_path / "two"))
-    second = second.resolved()
+    second = resolve(second)
     weights = base_weights(second, QUIET)
     before = final_weights(first.folder)
     assert set(weights) == set(before)
@@ -190,7 +191,7 @@ def test_a_run_begins_where_an_earlier_one_ended(ran, tmp_path):
     assert manifest["status"] == "complete"
     other = replace(second, init=f"hf:{moved}", corpus=replace(second.corpus, values=5))
     with pytest.raises(ValueError, match="tokens are not the"):
-        other.resolved()
+        resolve(other)
 
 
 @needs_transformers

@@ -20,6 +20,7 @@ from ablate.studies.job import together
 from ablate.studies.outcomes import QUESTIONS, Outcome
 from ablate.studies.predictions import Prediction, verdicts
 from ablate.training.pack import packs
+from ablate.training.resolution import resolve
 from ablate.training.train import train
 from experiments import study as study_command
 from experiments.cli.compose import jobs
@@ -62,7 +63,7 @@ def study(*arms, **changes):
 
 def resolved(*words):
     RUN.register()
-    return jobs(RUN, [*TINY, *words])[0].resolved()
+    return resolve(jobs(RUN, [*TINY, *words])[0])
 
 
 def proved(asked):
@@ -126,7 +127,7 @@ def test_what_shipped_studies_match_holds_at_full_size():
     """Blocks score as many tokens as AR in `twin_supervised`: the steps are written down, the masks decide."""
     asked = STUDIES["twin_supervised"]
     RUN.register()
-    arms = {arm.name: jobs(RUN, asked.words_of(asked.conditions[0], arm, 200))[0].resolved() for arm in asked.arms}
+    arms = {arm.name: resolve(jobs(RUN, asked.words_of(asked.conditions[0], arm, 200))[0]) for arm in asked.arms}
     spent = {name: spending(run)[Quantity.supervised] for name, run in arms.items()}
     assert max(spent.values()) < 1.02 * min(spent.values())
 
@@ -202,7 +203,7 @@ def test_a_command_for_the_seeds_of_an_arm_asks_for_just_its_runs(tmp_path):
         (runs,) = packs(check_runs(jobs(RUN, list(together(alone).words))))
         assert [run.folder for run in runs] == [job.folder for job in alone]
         assert [run.fingerprint() for run in runs] == [
-            jobs(RUN, list(job.words))[0].resolved().fingerprint() for job in alone
+            resolve(jobs(RUN, list(job.words))[0]).fingerprint() for job in alone
         ]
 
 
@@ -336,7 +337,7 @@ def test_all_arms_are_asked_on_the_grids_of_any(tmp_path):
         assert run.grids == [Grid.answer, Grid.sequence]
         words = mixed.jobs_at[place].words
         assert "budget.grids=[answer,sequence]" in words
-        assert jobs(RUN, [*words])[0].resolved().label == run.label
+        assert resolve(jobs(RUN, [*words])[0]).label == run.label
     for place, run in alone.runs.items():
         assert run.grids == [Grid.answer]
         if place.arm == "ar":
@@ -377,21 +378,26 @@ def simulated(blanks, rng, effect):
 
 
 def share_supported(tmp_path, effect, n):
-    """Of n simulated studies with two arms of one configuration, by way of results/ and verdicts: how many find the
-    first arm lower, and how many higher."""
+    """Of n simulated studies with two arms of one configuration: how many find the first arm lower, and how many
+    higher. Their rows are those of one study, by way of results/, with other values."""
     arms = [Setting(name, ["regime=ar", f"regime.name={name}"]) for name in ("one", "other")]
     plan = plan_runs.plan(assignment(tmp_path, Study("planted", "Is one lower?", arms, list(range(8)), words=TINY)))
     prediction = Prediction(
         "N1", "planted", "all", "one is lower", "planted", "one", "other", "lower", 1e-6, primary=True
     )
-    rng, blanks, found = np.random.default_rng(7), list(blank(plan)), []
+    kept_results.begin(plan)
+    kept_results.keep(plan, blank(plan))
+    rows, questions = (
+        records.read(plan.folder, records.STUDY),
+        records.read(plan.folder / "questions.parquet", QUESTIONS),
+    )
+    seed, other = rows["seed"].to_numpy(), (rows["arm"] == "other").to_numpy().astype(int)
+    rng, found = np.random.default_rng(7), []
     gc.freeze()  # statsmodels collects garbage at every call
-    for number in range(n):
-        plan = dataclasses.replace(plan, folder=tmp_path / str(number))
-        kept_results.begin(plan)
-        kept_results.keep(plan, simulated(blanks, rng, effect))
-        rows = records.read(plan.folder, records.STUDY)
-        found += verdicts([prediction], rows, records.read(plan.folder / "questions.parquet", QUESTIONS))
+    for _ in range(n):
+        common, own = rng.normal(size=8), rng.normal(size=(2, 8)) / np.sqrt(2)
+        values = common[seed] + own[other, seed] + effect * other
+        found += verdicts([prediction], rows.assign(value=values), questions)
     gc.unfreeze()
     said = [row["verdict"] for row in found]
     return said.count("supported"), said.count("refuted")

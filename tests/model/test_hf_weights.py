@@ -25,6 +25,7 @@ from ablate.model.transformer import Transformer
 from ablate.objectives.autoregressive import Autoregressive
 from ablate.objectives.regime import Regime, Stage
 from ablate.training.budget import Budget
+from ablate.training.resolution import resolve
 from ablate.training.run_config import Run
 from experiments.presets.model_sizes import MODELS
 from tests import ROOT
@@ -295,10 +296,10 @@ def test_a_run_from_a_damaged_checkpoint_is_refused_before_anything_is_written(f
     corpus = SimpleNamespace(name="text", vocabulary=vocabulary, length=8, domain="new", split="train")
     regime = Regime("ar", [Stage(Autoregressive())])
     run = Run(corpus, shape_of(folder), regime, Budget(), init=f"hf:{folder}", device="cpu")
-    assert run.resolved().base_steps == 0
+    assert resolve(run).base_steps == 0
     (folder / "model.safetensors").unlink()
     with pytest.raises(ValueError, match=r"wanted model.safetensors or .*, got neither; type init=hf: and the folder"):
-        run.resolved()
+        resolve(run)
 
 
 def test_content_counts_and_place_does_not(folder, tmp_path_factory):

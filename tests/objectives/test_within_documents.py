@@ -25,6 +25,7 @@ from ablate.studies.control import _supervised
 from ablate.training.budget import Budget
 from ablate.training.data_feed import Batch, DataFeed
 from ablate.training.lightning_module import TrainingModule
+from ablate.training.resolution import resolve
 from ablate.training.train import train
 from tests.builders import MASK, address, network, tiny_run
 
@@ -266,15 +267,15 @@ def make(tmp_path, objective, **changes):
 @pytest.mark.parametrize("objective", REFUSED, ids=name)
 def test_objectives_of_whole_windows_are_refused(tmp_path, objective):
     with pytest.raises(ValueError, match=r"regime.stages.1.objective.(mask_sampling|denominator|weight)=.*documents"):
-        make(tmp_path, objective).resolved()
+        resolve(make(tmp_path, objective))
     with pytest.raises(ValueError, match=r"base.objective"):
-        make(tmp_path, MaskedDiffusion(), base=Stage(objective)).resolved()
-    make(tmp_path, objective, corpus=Packed(document_mask=False)).resolved()
+        resolve(make(tmp_path, MaskedDiffusion(), base=Stage(objective)))
+    resolve(make(tmp_path, objective, corpus=Packed(document_mask=False)))
 
 
 @pytest.mark.parametrize("objective", UNBIASED, ids=name)
 def test_the_others_are_not(tmp_path, objective):
-    make(tmp_path, objective).resolved()
+    resolve(make(tmp_path, objective))
 
 
 @pytest.mark.parametrize("objective", [MaskedDiffusion(), BlockDiffusion(4, shift=True)], ids=name)

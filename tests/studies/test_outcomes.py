@@ -53,9 +53,9 @@ def test_numbers_of_a_curve(how, value):
 def test_arrivals_are_censored_at_the_last_look():
     score = Outcome("score", "decode", how=How.steps_to)
     rows = curve([(0, 0, 0.1), (0, 10, 0.79), (0, 20, 0.8), (0, 30, 0.5)], metric="score", contexts="decode")
-    assert (score.of(rows), score.reached(rows)) == (20, True)
+    assert (score.of(rows), score.reached(score.curve(rows))) == (20, True)
     never = curve([(0, 0, 0.1), (0, 30, 0.7)], metric="score", contexts="decode")
-    assert (score.of(never), score.reached(never)) == (30, False)
+    assert (score.of(never), score.reached(score.curve(never))) == (30, False)
 
 
 def test_only_what_is_asked_is_counted():

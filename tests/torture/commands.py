@@ -26,6 +26,7 @@ from ablate.studies.search_space import Choices, Space
 from ablate.text import dataset_build, sources
 from ablate.training import checkpoint
 from ablate.training.base_model import base_weights
+from ablate.training.resolution import resolve
 from ablate.training.run_config import Run
 from ablate.training.train import train
 from experiments.cli.compose import jobs
@@ -129,7 +130,7 @@ def require_equal(found: State, wanted: State) -> None:
 def tiny() -> Run:
     """The run of the words, resolved."""
     RUN.register()
-    return jobs(RUN, WORDS)[0].resolved()
+    return resolve(jobs(RUN, WORDS)[0])
 
 
 def add_presets() -> None:
@@ -263,7 +264,8 @@ def state_of_study(place: Path) -> State:
 
 
 def state_of_runs(place: Path) -> State:
-    runs = sorted(path for path in (place / "runs").glob("[!.]*") if path.is_dir())
+    runs = sorted(path.parent for path in (place / "runs").glob("[!.]*/manifest.json"))
+    assert runs, f"{place}: no run lies here"
     return {f"{path.name} {key}": value for path in runs for key, value in state_of_run(path).items()}
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ablate.training.run_error import RunError
+from ablate.training.run_manifest import RunError
 from tests.torture.commands import COMMANDS, Command, output_of, require_equal
 from tests.torture.counts import chosen, number, part
 from tests.torture.judge import require_said

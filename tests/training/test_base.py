@@ -20,7 +20,8 @@ from ablate.training import base_training
 from ablate.training.base_model import base_models
 from ablate.training.networks import plain_network
 from ablate.training.probe_plan import probes
-from ablate.training.run_error import RunError
+from ablate.training.resolution import resolve
+from ablate.training.run_manifest import RunError
 from ablate.training.train import train, train_together
 from experiments.reports.run_report import report
 from tests.builders import MASK, VOCABULARY, address, tiny_run, tokens
@@ -68,7 +69,7 @@ def run_of(home, seed, name="alone", **changes):
 
 
 def test_it_is_trained_in_rounds_until_every_reading_knows_and_says_so(home):
-    runs = [run_of(home, seed).resolved() for seed in (0, 1, 2)]
+    runs = [resolve(run_of(home, seed)) for seed in (0, 1, 2)]
     rounds = []
     for run in runs:
         (base,) = base_models([run], QUIET)
@@ -85,8 +86,8 @@ def test_it_is_trained_in_rounds_until_every_reading_knows_and_says_so(home):
 
 
 def test_runs_that_train_together_stop_each_at_its_own_time(home):
-    alone = [base_models([run_of(home, seed).resolved()], QUIET)[0] for seed in (0, 1, 2)]
-    runs = [run_of(home, seed, "pack", pack=3).resolved() for seed in (0, 1, 2)]
+    alone = [base_models([resolve(run_of(home, seed))], QUIET)[0] for seed in (0, 1, 2)]
+    runs = [resolve(run_of(home, seed, "pack", pack=3)) for seed in (0, 1, 2)]
     for base, one in zip(base_models(runs, QUIET), alone, strict=True):
         assert base.known["steps"] == one.known["steps"]
         for name, weights in one.weights.items():
@@ -106,7 +107,7 @@ def test_a_run_says_what_its_base_knows_and_reports_it(home):
 
 def test_a_base_that_is_found_is_not_lost_where_training_goes_on_and_diverges(home, monkeypatch):
     """Seed 1 needs longer than others; in its next round all losses are no numbers."""
-    runs = [run_of(home, seed, "lost", pack=3).resolved() for seed in (0, 1, 2)]
+    runs = [resolve(run_of(home, seed, "lost", pack=3)) for seed in (0, 1, 2)]
     steps = [base_models([run], QUIET)[0].known["steps"] for run in runs]
     first = min(steps)
     monkeypatch.setattr(
@@ -120,7 +121,7 @@ def test_a_reading_that_is_no_number_is_not_known(home, monkeypatch):
     monkeypatch.setattr(base_training, "ROUNDS", 1)
     bits = iter([0.01, math.nan, 0.01])
     monkeypatch.setattr(base_training, "_excess_bits", lambda *_: next(bits))
-    (found,) = base_training.train_bases([run_of(home, 0).resolved()], QUIET)
+    (found,) = base_training.train_bases([resolve(run_of(home, 0))], QUIET)
     assert isinstance(found, RunError)
 
 

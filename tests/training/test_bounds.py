@@ -13,7 +13,8 @@ from ablate.objectives.regime import Stage
 from ablate.training import data_feed
 from ablate.training.base_model import base_weights
 from ablate.training.data_feed import DataFeed
-from ablate.training.run_error import RunError
+from ablate.training.resolution import resolve
+from ablate.training.run_manifest import RunError
 from tests.builders import tiny_run
 
 QUIET = Console(quiet=True)
@@ -66,7 +67,7 @@ def test_what_is_read_ahead_is_what_each_step_reads(tmp_path, monkeypatch, optio
 
 def test_more_threads_than_a_machine_can_use_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"threads=1024: wanted at most \d+ on the \d+ cores here.*type threads=0"):
-        tiny_run(tmp_path, threads=1024).resolved()
+        resolve(tiny_run(tmp_path, threads=1024))
 
 
 @pytest.mark.parametrize(
@@ -80,7 +81,7 @@ def test_a_value_of_another_type_is_named(tmp_path, name, value):
 @pytest.mark.parametrize("every", [1, 100])
 def test_a_base_model_that_diverges_is_not_kept_and_its_rate_is_named(tmp_path, every):
     """Seen at a logged step, or where none is logged in the weights at the end."""
-    run = tiny_run(tmp_path, base=Stage(Autoregressive(), lr=1e30, warmup=0)).resolved()
+    run = resolve(tiny_run(tmp_path, base=Stage(Autoregressive(), lr=1e30, warmup=0)))
     run.budget.every = every
     with pytest.raises(RunError, match=r"base model, step \d+: .*diverged; type a smaller base.lr than 1e\+30"):
         base_weights(run, QUIET)
@@ -91,7 +92,7 @@ def test_a_base_model_of_no_numbers_that_was_kept_before_is_trained_again(tmp_pa
     from ablate.core.storage import digest
     from ablate.training.base_model import BaseModel, _write, base_key
 
-    run = tiny_run(tmp_path).resolved()
+    run = resolve(tiny_run(tmp_path))
     good = base_weights(run, QUIET)
     key = base_key(run)
     bad = BaseModel({name: x * float("nan") for name, x in good.items()})

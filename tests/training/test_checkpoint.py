@@ -23,7 +23,7 @@ from ablate.core.storage import Damaged, digest, file_hash
 from ablate.training import checkpoint
 from ablate.training.checkpoint import FOLDER, check, checkpoints, final_weights, latest, weights_hash
 from ablate.training.checkpoint_writer import Writer
-from ablate.training.run_error import RunError
+from ablate.training.run_manifest import RunError
 from ablate.training.train import train
 from tests.builders import BUDGET, tiny_run
 from tests.dying import dying

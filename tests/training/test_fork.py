@@ -14,7 +14,8 @@ from ablate.objectives.masked_diffusion import MaskedDiffusion
 from ablate.objectives.regime import MaskWarmup, Regime, Stage
 from ablate.training.checkpoint import FOLDER, final_weights, weights_hash
 from ablate.training.pack import packs
-from ablate.training.run_error import RunError
+from ablate.training.resolution import resolve
+from ablate.training.run_manifest import RunError
 from ablate.training.session import Session
 from ablate.training.train import train, train_together
 from tests.builders import BUDGET, tiny_run
@@ -92,7 +93,7 @@ def test_an_interrupted_fork_goes_on_from_its_own_checkpoint(home, monkeypatch):
 
 
 def test_seeds_that_train_together_leave_their_own_trunks(home):
-    runs = [fork(home, f"pack{seed}", regime(11), seed, pack=2).resolved() for seed in (1, 2)]
+    runs = [resolve(fork(home, f"pack{seed}", regime(11), seed, pack=2)) for seed in (1, 2)]
     assert packs(runs) == [runs], "weights at the fork are each seed's own"
     assert packs([runs[0], dataclasses.replace(runs[1], fork_step=23)]) == [
         [runs[0]],
@@ -106,16 +107,16 @@ def test_seeds_that_train_together_leave_their_own_trunks(home):
 
 
 def test_where_a_run_leaves_is_known_from_its_stages(home):
-    assert [fork(home, "x", regime(step)).resolved().fork_step for step in FORKS] == [*FORKS]
+    assert [resolve(fork(home, "x", regime(step))).fork_step for step in FORKS] == [*FORKS]
     other = fork(home, "x", Regime("x", [dataclasses.replace(AR, steps=11), *regime(23).stages]))
-    assert other.resolved().fork_step == 11, "its second stage is the trunk's no more: fresh moments"
+    assert resolve(other).fork_step == 11, "its second stage is the trunk's no more: fresh moments"
 
 
 def test_the_fingerprint_has_the_weights_and_not_the_place(home, tmp_path):
-    run = fork(home, "x", regime(11)).resolved()
+    run = resolve(fork(home, "x", regime(11)))
     shutil.copytree(home / "trunk3", tmp_path / "elsewhere")
-    moved = dataclasses.replace(fork(home, "x", regime(11)), fork=str(tmp_path / "elsewhere")).resolved()
-    assert moved.fingerprint() == run.fingerprint() != run_of(home, "x", regime(11), 3).resolved().fingerprint()
+    moved = resolve(dataclasses.replace(fork(home, "x", regime(11)), fork=str(tmp_path / "elsewhere")))
+    assert moved.fingerprint() == run.fingerprint() != resolve(run_of(home, "x", regime(11), 3)).fingerprint()
     assert dataclasses.replace(run, fork_weights="0").fingerprint() != run.fingerprint()
 
 
@@ -157,7 +158,7 @@ def test_a_trunk_of_other_code_packages_or_checkpoint_is_no_past(home, tmp_path,
     other = {"torch": "1"} if what == "packages" else "other"
     (tmp_path / "trunk" / "manifest.json").write_text(json.dumps({**manifest, what: other}))
     with pytest.raises(RunError, match=f"the same {what}, got others"):
-        dataclasses.replace(fork(home, "x", regime(11)), fork=str(tmp_path / "trunk")).resolved()
+        resolve(dataclasses.replace(fork(home, "x", regime(11)), fork=str(tmp_path / "trunk")))
 
 
 HOSTILE = {
@@ -178,7 +179,7 @@ def test_a_strangers_trunk_is_refused_in_one_line(home, tmp_path, what):
     (tmp_path / "trunk" / "manifest.json").write_text(json.dumps(manifest))
     (tmp_path / "trunk" / name).write_bytes(content)
     with pytest.raises(RunError, match=said) as refused:
-        dataclasses.replace(fork(home, "x", regime(11)), fork=str(tmp_path / "trunk")).resolved()
+        resolve(dataclasses.replace(fork(home, "x", regime(11)), fork=str(tmp_path / "trunk")))
     assert "\n" not in str(refused.value)
 
 
@@ -190,4 +191,4 @@ def test_checkpoints_for_forks_stay_and_others_go(home):
 @pytest.mark.parametrize("keep_at", [[0], [99]])
 def test_a_step_to_keep_must_be_one_of_the_run(tmp_path, keep_at):
     with pytest.raises(ValueError, match="keep_at: wanted steps of this run, 1"):
-        tiny_run(tmp_path, keep_at=keep_at).resolved()
+        resolve(tiny_run(tmp_path, keep_at=keep_at))

@@ -25,6 +25,7 @@ from ablate.training import checkpoint
 from ablate.training.base_model import base_weights
 from ablate.training.checkpoint import FOLDER, final_weights, weights_hash
 from ablate.training.checkpoint_writer import Writer, _settle
+from ablate.training.resolution import resolve
 from ablate.training.train import train
 from tests.builders import tiny_run
 
@@ -80,7 +81,7 @@ def test_a_run_ends_interrupted_and_goes_on(finished, tmp_path, size, file, stat
 
 
 def test_a_base_model_that_does_not_fit_is_named(finished, tmp_path):
-    run = dataclasses.replace(finished, cache=str(tmp_path / "base")).resolved()
+    run = resolve(dataclasses.replace(finished, cache=str(tmp_path / "base")))
     with pytest.raises(WriteError, match=r"model.safetensors: wanted to write it, got: .*type the same command"):  # noqa: SIM117
         with full(9000):
             base_weights(run, QUIET)

@@ -25,7 +25,8 @@ from ablate.training import checkpoint
 from ablate.training.checkpoint import weights_hash
 from ablate.training.lightning_module import TrainingModule
 from ablate.training.pack import packs
-from ablate.training.run_error import RunError
+from ablate.training.resolution import resolve
+from ablate.training.run_manifest import RunError
 from ablate.training.train import train, train_together
 from tests.builders import BUDGET, MASK, VOCABULARY, address, tiny_run, tokens
 
@@ -155,8 +156,8 @@ def test_together_and_alone_differ_in_rounding_alone(together, tmp_path):
         np.testing.assert_allclose(ours["value"][same], theirs["value"][same], rtol=1e-5)
         manifests = [json.loads((r.folder / "manifest.json").read_text()) for r in (run, alone)]
         assert [manifest["pack"] for manifest in manifests] == [
-            [r.resolved().label for r in together],
-            [run.resolved().label],
+            [resolve(r).label for r in together],
+            [resolve(run).label],
         ]
         assert manifests[0]["config_fingerprint"] == manifests[1]["config_fingerprint"]
         assert manifests[0]["initial_weights"] == manifests[1]["initial_weights"], "the base is kept, and shared"

@@ -23,8 +23,8 @@ from ablate.training import checkpoint, run_files
 from ablate.training.base_model import base_key, base_weights
 from ablate.training.checkpoint import Damaged, load, read_plain, save, weights_hash
 from ablate.training.lightning_module import TrainingModule
-from ablate.training.run_error import RunError
-from ablate.training.run_manifest import read_manifest
+from ablate.training.resolution import resolve
+from ablate.training.run_manifest import RunError, read_manifest
 from ablate.training.train import train
 from tests.builders import BUDGET, tiny_run
 
@@ -96,7 +96,7 @@ def test_arms_of_a_seed_share_base_data_order_and_questions(finished, tmp_path):
     assert ours["data"] == theirs["data"]
     base = [records.read(r.folder).query("stage == -1").drop(columns=["run", "regime"]) for r in (finished, arm)]
     pd.testing.assert_frame_equal(*base)
-    assert base_key(finished.resolved()) == base_key(arm.resolved())
+    assert base_key(resolve(finished)) == base_key(resolve(arm))
     assert not torch.equal(*(final_weights(r)["head.weight"] for r in (finished, arm)))
 
 
@@ -217,10 +217,10 @@ def test_damage_is_found(finished, tmp_path):
         train(run, QUIET)
     (run.folder / "manifest.json").write_text("{")
     with pytest.raises(RunError, match="damaged file"):
-        read_manifest(run.resolved())
+        read_manifest(resolve(run))
     write_manifest(run.folder, manifest | {"data": {"new/test": [1]}})
     with pytest.raises(RunError, match=r"damaged file \(content.data.new/test: str wanted"):
-        read_manifest(run.resolved())
+        read_manifest(resolve(run))
 
 
 def test_a_foreign_checkpoint_is_refused(finished, tmp_path):
@@ -251,7 +251,7 @@ def test_a_finished_run_from_before_protocols_gets_its_records_back(finished, tm
     run = dataclasses.replace(finished, out=str(tmp_path / "copy"))
     shutil.copytree(finished.folder, run.folder)
     (run.folder / "records.parquet").unlink()
-    new, plain = ("grid", "offset", "order", "pace"), read_plain(run.resolved(), checkpoint.final(run.folder))
+    new, plain = ("grid", "offset", "order", "pace"), read_plain(resolve(run), checkpoint.final(run.folder))
     once = [row for row in plain["rows"] if (row["order"], row["pace"]) in (("", ""), ("confidence", "tokens:1"))]
     rows = [{key: value for key, value in row.items() if key not in new} for row in once]
     monkeypatch.setattr(run_files, "read_plain", lambda *_: {**plain, "rows": rows})
@@ -273,7 +273,7 @@ def test_divergence_is_an_error_that_names_the_step(tmp_path):
 def test_tied_weights_train_and_are_cached(tmp_path):
     run = tiny_run(tmp_path, model=ModelConfig(16, 1, 2, 2, tied=True))
     train(run, QUIET)
-    again = base_weights(run.resolved(), QUIET)
+    again = base_weights(resolve(run), QUIET)
     assert torch.equal(again["head.weight"], again["embedding.weight"])
 
 
@@ -306,7 +306,7 @@ def test_where_files_lie_is_no_part_of_the_fingerprint(finished):
 
 def test_what_came_later_or_changes_rounding_alone_leaves_fingerprints_as_they_were(finished):
     """Kept results know their runs by it: a field added since counts only where it is not at its default."""
-    one = finished.resolved()
+    one = resolve(finished)
     assert "rope_scaling" not in describe(one.model, whole=False)
     assert "rope_scaling" in describe(one.model)
     for means in ({"processes": 2, "strategy": "ddp"}, {"recompute": "full", "recompute_every": 2}, {"loaders": 3}):
@@ -316,7 +316,7 @@ def test_what_came_later_or_changes_rounding_alone_leaves_fingerprints_as_they_w
 
 
 def test_base_cache_is_rebuilt_when_damaged_and_apart_when_anything_differs(finished, tmp_path):
-    run = dataclasses.replace(finished, cache=str(tmp_path)).resolved()
+    run = resolve(dataclasses.replace(finished, cache=str(tmp_path)))
     clean = base_weights(run, QUIET)
     (folder,) = (p for p in tmp_path.iterdir() if p.is_dir())
     for file in ("model.safetensors", "base.json"):
@@ -352,7 +352,7 @@ def _build(run, queue):
 
 @pytest.mark.slow
 def test_of_two_processes_one_builds_the_base(finished, tmp_path):
-    run = dataclasses.replace(finished, cache=str(tmp_path)).resolved()
+    run = resolve(dataclasses.replace(finished, cache=str(tmp_path)))
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
     processes = [context.Process(target=_build, args=(run, queue)) for _ in range(2)]

@@ -12,8 +12,6 @@ from tests.experiments.test_study import TINY
 from tests.packaging.test_search_path import console, started
 from tests.text.prose import prose
 
-WAYS = ("path", "name", "console")
-
 
 def words_of(command: str, way: str, folder: Path) -> list[str]:
     """How a command is started, Python's own word first."""
@@ -30,10 +28,10 @@ def unharmed(folder: Path, done: subprocess.CompletedProcess[str], code: int = 0
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("command", MODULES)
-def test_help_of_every_command(command, way, hostile):
-    done = started([*words_of(command, way, hostile), "--help"], hostile)
+def test_help_of_every_command(command, hostile):
+    """By its path, which each script sees to by itself; the other ways have one beginning for all commands."""
+    done = started([*words_of(command, "path", hostile), "--help"], hostile)
     unharmed(hostile, done)
     assert done.stdout
 
@@ -44,11 +42,10 @@ def test_figures_by_name(hostile):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", WAYS)
-def test_figures_drawn_by_a_pool(way, hostile):
+def test_figures_drawn_by_a_pool(hostile):
     """Two of them that need no rows; they are written into the checkout's own folder of figures, or into this one."""
     names = ["paper_training_dynamics", "paper_warmup"]
-    unharmed(hostile, started([*words_of("figures", way, hostile), *names], hostile))
+    unharmed(hostile, started([*words_of("figures", "path", hostile), *names], hostile))
 
 
 @pytest.mark.slow

@@ -6,13 +6,11 @@ grown a thousandfold after sixty steps, in one process on another processor as i
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
-import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -22,9 +20,8 @@ from ablate.core import records
 from ablate.training import checkpoint
 from ablate.training.checkpoint_writer import KEEP
 from tests import ROOT
+from tests.typed import Typed
 
-RUN = str(ROOT / "experiments" / "run.py")
-TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 # of every kind of parameter that a shape can have; budget.every=1 writes the loss of every step
 WORDS = [
     "regime=ar_to_bidllm",
@@ -49,28 +46,35 @@ WORDS = [
     "model.head=24",
     "model.kv_heads=2",
 ]
-ALONE: list[str] = []
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+TOGETHER = 2  # processes
 pytestmark = pytest.mark.slow
 
 
-def start(place: Path, name: str, launch: list[str], *words: str) -> subprocess.Popen[str]:
-    command = [sys.executable, *launch, RUN, *WORDS, *words, f"out={name}", f"cache=base-{name}"]
-    return subprocess.Popen(
-        command,
-        cwd=place,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-        env=ENVIRONMENT,
-    )
+def start(place: Path, name: str, *words: str, processes: int = 1, machines: int = 1) -> list[Typed]:
+    """The run by one process, or by several that have the environment which torchrun gives."""
+    here, port = processes // machines, free_port()
+    places = [
+        {
+            **{"RANK": rank, "LOCAL_RANK": rank % here, "GROUP_RANK": rank // here},
+            **{"WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": here, "GROUP_WORLD_SIZE": machines},
+            **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": name},
+        }
+        for rank in range(processes)
+    ]
+    return [
+        Typed(
+            *("run", *WORDS, *words, f"out={name}", f"cache=base-{name}"),
+            folder=place,
+            log=place / f"{name}.log",
+            **({key: str(value) for key, value in around.items()} if processes > 1 else {}),
+        )
+        for around in places
+    ]
 
 
-def finish(process: subprocess.Popen[str]) -> str:
-    said, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, said[-3000:]
-    return said
+def finish(processes: Sequence[Typed]) -> str:
+    """What all have said."""
+    return [process.finish() for process in processes][-1]
 
 
 def free_port() -> int:
@@ -79,13 +83,11 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def kill_after_first_checkpoint(process: subprocess.Popen[str], folder: Path) -> str:
+def kill_after_first_checkpoint(processes: Sequence[Typed], folder: Path) -> str:
     """SIGKILL to every process of the run, inside its first stage; the name of the last whole checkpoint."""
-    deadline = time.time() + 120
-    while checkpoint.latest(folder) is None and time.time() < deadline and process.poll() is None:
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    processes[0].wait_for(lambda: checkpoint.latest(folder))
+    for process in processes:
+        process.kill()
     path = checkpoint.latest(folder)
     assert path is not None
     return path.name
@@ -107,7 +109,7 @@ def check_same(ours: pd.DataFrame, theirs: pd.DataFrame) -> None:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("processes")
-    finish(start(folder, "alone", ALONE))
+    finish(start(folder, "alone"))
     return folder
 
 
@@ -117,7 +119,7 @@ def place(tmp_path_factory) -> Path:
 )
 def test_two_processes_give_the_curve_of_one(place, name, words):
     """Each trains its base model, too. Micro-batches, loaders and recomputed activations change nothing either."""
-    finish(start(place, name, TORCHRUN, *words))
+    finish(start(place, name, *words, processes=TOGETHER))
     check_same(rows(place, name), rows(place, "alone"))
     whole, alone = (checkpoint.final_weights(place / run) for run in (name, "alone"))
     assert whole.keys() == alone.keys()
@@ -125,34 +127,16 @@ def test_two_processes_give_the_curve_of_one(place, name, words):
 
 
 def test_two_machines_have_a_copy_each(place):
-    """Two launchers of one process each, as on two machines: weights are sharded within, gradients summed between."""
-    launch = [
-        "-m",
-        "torch.distributed.run",
-        "--nnodes",
-        "2",
-        "--nproc-per-node",
-        "1",
-        "--rdzv-backend",
-        "c10d",
-        "--rdzv-endpoint",
-        f"127.0.0.1:{free_port()}",
-        "--rdzv-id",
-        "machines",
-    ]
-    both = [start(place, "machines", launch, "strategy=fsdp") for _ in range(2)]
-    for process in both:
-        finish(process)
+    """Weights are sharded within a machine, gradients summed between."""
+    finish(start(place, "machines", "strategy=fsdp", processes=TOGETHER, machines=2))
     check_same(rows(place, "machines"), rows(place, "alone"))
 
 
-@pytest.mark.parametrize(
-    ("name", "first", "then"),
-    [("two-to-one", [TORCHRUN, "strategy=fsdp"], [ALONE]), ("one-to-two", [ALONE], [TORCHRUN, "strategy=fsdp"])],
-)
+@pytest.mark.parametrize(("name", "first", "then"), [("two-to-one", 2, 1), ("one-to-two", 1, 2)])
 def test_a_killed_run_goes_on_with_another_number_of_processes(place, name, first, then):
-    reached = kill_after_first_checkpoint(start(place, name, *first), place / name)
-    said = finish(start(place, name, *then))
+    words = {1: [], TOGETHER: ["strategy=fsdp"]}
+    reached = kill_after_first_checkpoint(start(place, name, *words[first], processes=first), place / name)
+    said = finish(start(place, name, *words[then], processes=then))
     assert f"resuming {name} at step {int(reached.split('-')[0])}" in said
     check_same(rows(place, name), rows(place, "alone"))
     names = sorted(path.name for path in (place / name / "checkpoints").iterdir())
@@ -162,24 +146,27 @@ def test_a_killed_run_goes_on_with_another_number_of_processes(place, name, firs
 
 def test_bf16_shards_train_alike(place):
     """Weights travel in bf16, the master copy is fp32: within the rounding of bf16 of autocast's curve."""
-    finish(start(place, "alone16", ALONE, "precision=bf16"))
-    finish(start(place, "fsdp16", TORCHRUN, "strategy=fsdp", "precision=bf16", "recompute=full"))
+    finish(start(place, "alone16", "precision=bf16"))
+    finish(start(place, "fsdp16", "strategy=fsdp", "precision=bf16", "recompute=full", processes=TOGETHER))
     ours, theirs = (rows(place, name).query("metric == 'loss'")["value"].tolist() for name in ("fsdp16", "alone16"))
     assert ours == pytest.approx(theirs, rel=2**-7)
     assert {t.dtype.itemsize for t in checkpoint.final_weights(place / "fsdp16").values()} == {4}
 
 
 def test_several_processes_find_a_finished_run_finished(place):
-    """The first one knows it, gives back what was lost, and goes; the others must not wait for it, nor it for them."""
+    """The first one knows it, gives back what was lost, and goes; the others must not wait for it, nor it for them.
+    Typed as the documentation has it."""
     shutil.copytree(place / "alone", place / "finished")
     (place / "finished" / records.FILE).unlink()
-    assert "complete already: finished" in finish(start(place, "finished", TORCHRUN))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*torchrun, str(ROOT / "experiments" / "run.py"), *WORDS, "out=finished", "cache=base-finished"]
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=True)
+    assert "complete already: finished" in done.stdout
     pd.testing.assert_frame_equal(rows(place, "finished"), rows(place, "alone"))
 
 
 def test_shards_without_processes_are_refused(tmp_path):
-    process = start(tmp_path, "x", ALONE, "strategy=fsdp")
-    said, _ = process.communicate(timeout=60)
-    assert process.returncode == 2
-    assert "type torchrun" in said
+    (process,) = start(tmp_path, "x", "strategy=fsdp")
+    assert process.wait() == 2
+    assert "type torchrun" in process.said
     assert not (tmp_path / "x").exists()

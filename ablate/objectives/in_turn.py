@@ -40,7 +40,7 @@ class InTurn(Objective):
         return self.objectives[step % len(self.objectives)]
 
     @property
-    def readings(self) -> Sequence[Objective]:
+    def parts(self) -> Sequence[Objective]:
         return self.objectives
 
     @property

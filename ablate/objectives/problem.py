@@ -122,8 +122,8 @@ class Objective(ABC):
         return False
 
     @property
-    def readings(self) -> Sequence[Objective]:
-        """As which a model is read that was trained by this: by itself, where it is one objective."""
+    def parts(self) -> Sequence[Objective]:
+        """The objectives that it takes in turn: itself, where it is one."""
         return [self]
 
     @property

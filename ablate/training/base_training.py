@@ -59,9 +59,10 @@ class Candidate:
         run, step = self.run, self.counters.step
         if self.contexts is not None:
             boundary = run.corpus.vocabulary.boundary
+            readings = {part.label: part for part in run.base.objective.parts}  # two may be read alike
             self.excess = {
-                objective.label: _excess_bits(Predictor(network, objective, boundary), self.contexts)
-                for objective in run.base.objective.readings
+                label: _excess_bits(Predictor(network, part, boundary), self.contexts)
+                for label, part in readings.items()
             }
             if from_first(not all(bits <= run.base.until for bits in self.excess.values())):
                 return

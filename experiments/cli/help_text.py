@@ -31,8 +31,8 @@ def _stages(regime: Any) -> str:
 
 def _base(stage: Any) -> str:
     """What it is trained by, and until when."""
-    parts = ", ".join(_objective(objective) for objective in stage.objective.readings)
-    in_turn = "in turn " if len(stage.objective.readings) > 1 else ""
+    parts = ", ".join(_objective(objective) for objective in stage.objective.parts)
+    in_turn = "in turn " if len(stage.objective.parts) > 1 else ""
     until = f", until each reading has {stage.until:g} excess bits or fewer" if stage.until else ""
     return f"{in_turn}{parts}{until}"
 

@@ -43,7 +43,7 @@ def text(run: Finished, config: Mapping[str, Any]) -> str:
     """The card, Markdown."""
     said, size, began = config["ablate"], run.shape.parameters(config["vocab_size"]), run.config.get("init")
     objective = config_of(run.config["base"]["objective"])
-    labels = ", ".join(one.label for one in objective.readings)
+    labels = ", ".join(one.label for one in objective.parts)
     base = f"the checkpoint {Path(began).name}" if began else f"a base model, trained by {labels}"
     blocks = f"; blocks have {said['size']} tokens and are counted from position 0" if said["size"] else ""
     lines = [

@@ -12,9 +12,11 @@ from ablate.objectives.regime import Decay, Stage
 RATE = 2e-3
 KNOWN = 0.05  # excess bits
 # All with shift: what an output predicts must not depend on the attention that it is read with. Masks by count have the
-# loss of masks at random rates in the mean, and less variance. The rate ends at 0 in each round, so that what is looked
-# at is not its noise.
-MIXED = InTurn([Autoregressive(), MaskedDiffusion(mask_sampling=MaskSampling.count), BlockDiffusion(4, shift=True)])
+# loss of masks at random rates in the mean, and less variance. They seldom hide all that follows a token, as decoding
+# from left to right does; suffix masks do. The rate ends at 0 in each round: what is looked at is not its noise.
+MASKS = (MaskSampling.count, MaskSampling.suffix)
+MASKED = [MaskedDiffusion(mask_sampling=sampling) for sampling in MASKS]
+MIXED = InTurn([Autoregressive(), *MASKED, BlockDiffusion(4, shift=True)])
 BASES = {
     "ar": Stage(Autoregressive(), lr=RATE),
     "bidllm": Stage(MaskedDiffusion(), lr=RATE),

@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from ablate.core.corpus import Oracle
 from ablate.decoding.answers import Answers, Decoded
+from ablate.decoding.cached_reader import CachedReader
 from ablate.decoding.predictor import Predict
 from ablate.decoding.protocol import Order, Protocol, SuffixRead
 
@@ -30,23 +32,27 @@ def decode(
     seed: int = 0,
     oracle: Oracle | None = None,
     attention_size: int = 0,
+    cached: bool = False,
 ) -> Decoded:
     """Fills the answers. Its tensors are on the CPU, wherever the prompt is.
 
     seed: of random orders and drawn tokens; row i has its own noise. oracle: for the order oracle_k. attention_size:
     blocks in which the model attends, 0 for none: on the grid of the sequence none of them is begun before those to its
-    left are full, as in training. Raises ValueError for an order without its oracle, and for suffix=cut where a prompt
-    stands behind an answer.
+    left are full, as in training. cached: what no later token can change is read once; equal but for rounding. Raises
+    ValueError for an order without its oracle, for suffix=cut where a prompt stands behind an answer, and for a cache
+    of what has none.
     """
     start = time.perf_counter()
     prompt_BL, answer_BL = prompt_BL.cpu(), answer_BL.cpu()
     _require(answer_BL, protocol, oracle)
+    read = CachedReader(predict, *prompt_BL.shape) if cached else partial(_read, predict)
     answers = Answers(prompt_BL, answer_BL, protocol, mask_id, seed, attention_size)
     while answers.hidden_BL.any():
         row_R = answers.hidden_BL.any(1).nonzero()[:, 0]
         block_RL, tokens_RL = answers.block(row_R), answers.tokens_BL[row_R]
         open_RL = block_RL & answers.hidden_BL[row_R]
-        logp_NV = _read(predict, tokens_RL, open_RL, _ends(block_RL) if protocol.suffix is SuffixRead.cut else None)
+        end_R = _ends(block_RL) if protocol.suffix is SuffixRead.cut else None
+        logp_NV = read(row_R, tokens_RL, open_RL, end_R)
         answers.reveal(row_R, open_RL, logp_NV, _candidates(oracle, tokens_RL, open_RL, protocol))
     return replace(answers.decoded(), seconds=time.perf_counter() - start)
 
@@ -63,7 +69,7 @@ def _ends(block_RL: Tensor) -> Tensor:
     return block_RL.shape[1] - block_RL.int().flip(1).argmax(1)
 
 
-def _read(predict: Predict, tokens_RL: Tensor, open_RL: Tensor, end_R: Tensor | None) -> Tensor:
+def _read(predict: Predict, _: Tensor, tokens_RL: Tensor, open_RL: Tensor, end_R: Tensor | None) -> Tensor:
     """(N, V) log-probabilities of the open places, row by row; of rows cut at their ends, if these are given."""
     if end_R is None:
         logp_RLV = predict(tokens_RL)

@@ -77,6 +77,14 @@ def attend(q_RHLD: Tensor, k_RHLD: Tensor, v_RHLD: Tensor, pattern: Pattern, for
     return compute(q_RHLD, k_RHLD, v_RHLD, pattern, form, cast("Tensor | None", seen))
 
 
+def attend_where(q_RHTD: Tensor, k_RHLD: Tensor, v_RHLD: Tensor, seen_R1TL: Tensor, form: Form) -> Tensor:
+    """Attention output (R, H, T, D) of some queries to the keys that each sees, bool; no query sees none."""
+    groups = q_RHTD.shape[1] // k_RHLD.shape[1]
+    if groups > 1:
+        k_RHLD, v_RHLD = (x.repeat_interleave(groups, dim=1) for x in (k_RHLD, v_RHLD))
+    return _masked(q_RHTD, k_RHLD, v_RHLD, _additive(seen_R1TL, q_RHTD.dtype), form)
+
+
 def _within(
     q_BHLD: Tensor, k_BHLD: Tensor, v_BHLD: Tensor, pattern: Pattern, form: Form, seen_B1LL: Tensor | None
 ) -> Tensor:

@@ -17,13 +17,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ablate.core.rng import address
-from ablate.model.attention import Form, Pattern, attend, sight
+from ablate.model.attention import Form, Pattern, attend, attend_where, sight
 from ablate.model.chunked_loss import scored_loss
 from ablate.model.config import ModelConfig
 from ablate.model.stacked import Embedding, Linear, linear, rms_norm, share_parameters, stack_parameters
 
 if TYPE_CHECKING:
     from ablate.model.attention import Sight
+    from ablate.model.kv_cache import Past
 
 
 class Transformer(nn.Module):
@@ -97,8 +98,7 @@ class Transformer(nn.Module):
         documents_BL: number of each token's document, where attention is limited to documents.
         Where a pattern has clean rows from whose outputs nothing is read, these have none: R is then the noisy rows.
         """
-        outputs = self._outputs(tokens_RL, pattern, scored_N, documents_BL)
-        return linear(outputs, self.head.weight, self.allowed_V.to(outputs.dtype))
+        return self.logits(self._outputs(tokens_RL, pattern, scored_N, documents_BL))
 
     def score(
         self,
@@ -119,10 +119,7 @@ class Transformer(nn.Module):
         self, tokens_RL: Tensor, pattern: Pattern, scored_N: Tensor | None, documents_BL: Tensor | None
     ) -> Tensor:
         """Normed outputs of the last layer, (R, L, W), (N, W) or (S, N, W)."""
-        positions_L = torch.arange(tokens_RL.shape[1], device=tokens_RL.device)
-        angles_LD = torch.outer(positions_L.float(), self.frequencies).repeat(1, 2)
-        x_RLW = self.embedding(tokens_RL)
-        turn = angles_LD.cos() * self.signs_D[-1], angles_LD.sin() * self.signs_D
+        x_RLW, turn = self.embedding(tokens_RL), self._turn(torch.arange(tokens_RL.shape[1], device=tokens_RL.device))
         see = partial(sight, pattern, self.form, tokens_RL.shape[1], tokens_RL.device, documents_BL)
         last, seen = len(self.layers) - 1, see()
         for i, layer in enumerate(self.layers):
@@ -131,6 +128,27 @@ class Transformer(nn.Module):
             x_RLW = layer(x_RLW, turn, pattern, spared, seen)
         outputs = x_RLW if scored_N is None else _chosen(x_RLW, scored_N)
         return rms_norm(outputs, self.norm, self.config.norm_eps)
+
+    def extend(self, tokens_RT: Tensor, place_RT: Tensor, pasts: Sequence[Past], seen_RTL: Tensor) -> Tensor:
+        """Normed outputs (R, T, W) of some places of each row, read again or for the first time, where the past of each
+        layer has the keys and values of others. seen_RTL: bool, which places of its row each of them sees.
+
+        For one network, not for stacked ones. Keys and values of these places are put there too.
+        """
+        x_RTW = self.embedding(tokens_RT)
+        turn = tuple(table_RTD[:, None] for table_RTD in self._turn(place_RT))  # alike for all heads
+        for layer, past in zip(self.layers, pasts, strict=True):
+            x_RTW = layer.extend(x_RTW, turn, past, seen_RTL[:, None])
+        return rms_norm(x_RTW, self.norm, self.config.norm_eps)
+
+    def logits(self, outputs: Tensor) -> Tensor:
+        """(..., V) of normed outputs (..., W)."""
+        return linear(outputs, self.head.weight, self.allowed_V.to(outputs.dtype))
+
+    def _turn(self, places: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines and signed sines of the rotary angles of places (...), each (..., D)."""
+        angles_D = (places[..., None].float() * self.frequencies).repeat(*[1] * places.dim(), 2)
+        return angles_D.cos() * self.signs_D[-1], angles_D.sin() * self.signs_D
 
 
 class Layer(nn.Module):
@@ -163,6 +181,17 @@ class Layer(nn.Module):
         """spared: the clean rows give keys and values alone, and have no output. seen: see `sight`."""
         y_RLW = rms_norm(x_RLW, self.norm_attention, self.config.norm_eps)
         asking_RLW, x_RLW = (pattern.noisy(y_RLW), pattern.noisy(x_RLW)) if spared else (y_RLW, x_RLW)
+        mixed_RHLD = attend(*self._heads(asking_RLW, y_RLW, turn), pattern, self.form, seen)
+        return self._mixed(x_RLW, mixed_RHLD)
+
+    def extend(self, x_RTW: Tensor, turn: tuple[Tensor, Tensor], past: Past, seen_R1TL: Tensor) -> Tensor:
+        """Outputs of T places of each row, which see the keys of the whole row that `past` has, their own included."""
+        y_RTW = rms_norm(x_RTW, self.norm_attention, self.config.norm_eps)
+        q_RHTD, k_RHTD, v_RHTD = self._heads(y_RTW, y_RTW, turn)
+        return self._mixed(x_RTW, attend_where(q_RHTD, *past.put(k_RHTD, v_RHTD), seen_R1TL, self.form))
+
+    def _heads(self, asking_RLW: Tensor, y_RLW: Tensor, turn: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries of the asking rows, keys and values of all: (R, H, L, D) each."""
         q_RHLD, k_RHLD, v_RHLD = (
             project(y).unflatten(-1, (-1, self.config.head_width)).transpose(1, 2)
             for project, y in ((self.q, asking_RLW), (self.k, y_RLW), (self.v, y_RLW))
@@ -171,8 +200,10 @@ class Layer(nn.Module):
             q_RHLD, k_RHLD = (
                 rms_norm(x, gain, self.config.norm_eps) for x, gain in ((q_RHLD, self.norm_q), (k_RHLD, self.norm_k))
             )
-        turned = _rotate(q_RHLD, *turn), _rotate(k_RHLD, *turn)
-        mixed_RHLD = attend(*turned, v_RHLD, pattern, self.form, seen)
+        return _rotate(q_RHLD, *turn), _rotate(k_RHLD, *turn), v_RHLD
+
+    def _mixed(self, x_RLW: Tensor, mixed_RHLD: Tensor) -> Tensor:
+        """What attention has gathered goes into the stream, and the stream through SwiGLU."""
         x_RLW = x_RLW + self.out(mixed_RHLD.transpose(1, 2).flatten(-2))
         y_RLW = rms_norm(x_RLW, self.norm_mlp, self.config.norm_eps)
         return x_RLW + self.down(F.silu(self.gate(y_RLW)) * self.up(y_RLW))

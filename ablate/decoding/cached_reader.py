@@ -1,0 +1,113 @@
+"""Reading with a cache: what a pass makes of tokens that no later token can change is made once.
+
+A token's keys and values are final when every token of its block of attention, and of those before, is revealed and has
+been read so: under causal attention a block is one token. Under full attention nothing is ever final.
+
+Shapes: B sequences, R rows of them that are read in a pass, L positions, T places read, N open places, V vocabulary,
+W width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ablate.core.corpus import documents, unscored
+from ablate.decoding.predictor import Predict, Predictor
+from ablate.model.attention import Attention
+from ablate.model.attention_pattern import visible
+from ablate.model.kv_cache import KeyValueCache
+
+BLOCK = {Attention.causal: 1}  # tokens that see each other; `block` says its own
+
+
+def cacheable(predict: Predict) -> bool:
+    """Does what it reads become final from left to right?"""
+    return isinstance(predict, Predictor) and predict.objective.reading.kind in (Attention.causal, Attention.block)
+
+
+class CachedReader:
+    """What a `Predictor` says of the open places of B rows as they are filled from left to right, pass by pass.
+
+    Equal to its prediction of the whole rows but for rounding. Raises ValueError where attention is neither causal nor
+    by blocks.
+    """
+
+    def __init__(self, predict: Predict, rows: int, length: int):
+        if not isinstance(predict, Predictor) or not cacheable(predict):
+            label = predict.objective.label if isinstance(predict, Predictor) else "something else"
+            raise ValueError(
+                f"a cache: wanted a network that attends to its left or by blocks, got {label}, of which a later token "
+                "changes what was read before; decode without one"
+            )
+        self.predict, self.network, pattern = predict, predict.network, predict.objective.reading
+        self.offset, self.size = predict.objective.offset, BLOCK.get(pattern.kind, pattern.size)
+        like = self.network.embedding.weight
+        self.visible_LL = visible(pattern, length).to(like.device)
+        self.cache = KeyValueCache(self.network.config, rows, length, like)
+        self.final_B = torch.zeros(rows, dtype=torch.int64, device=like.device)  # places whose keys are final
+        self.last_BW = like.new_zeros(rows, like.shape[1])  # output of the last of them
+
+    @torch.no_grad()
+    def __call__(self, row_R: Tensor, tokens_RL: Tensor, open_RL: Tensor, end_R: Tensor | None = None) -> Tensor:
+        """(N, V) log-probabilities of the open places, nats, row by row. end_R: nothing is read from there on."""
+        device = self.final_B.device
+        row_R, tokens_RL, open_RL = (x.to(device) for x in (row_R, tokens_RL, open_RL))
+        self._forget(row_R, tokens_RL)
+        first_R, place_RT = self._places(row_R, open_RL)
+        stop = int(place_RT.max()) + 1
+        outputs_RTW = self.network.extend(
+            tokens_RL.gather(1, place_RT),
+            place_RT,
+            self.cache.pasts(row_R, place_RT, stop),
+            self._seen(tokens_RL, place_RT, stop, None if end_R is None else end_R.to(device)),
+        )
+        outputs_RTW = torch.cat([self.last_BW[row_R][:, None], outputs_RTW], 1)  # from the place before the first
+        in_row_N, place_N = open_RL.nonzero(as_tuple=True)
+        at_N = place_N + self.offset - first_R[in_row_N] + 1
+        logits_NV = self.network.logits(outputs_RTW[in_row_N, at_N.clamp_min(0)])[:, : self.network.tokens]
+        if self.offset:
+            unscored_N = unscored(tokens_RL, self.predict.boundary)[in_row_N, place_N]
+            logits_NV[unscored_N] = self.network.allowed_V[: logits_NV.shape[1]]
+        self._settle(row_R, tokens_RL, first_R, outputs_RTW)
+        return logits_NV.float().log_softmax(-1).cpu()
+
+    def _forget(self, row_R: Tensor, tokens_RL: Tensor) -> None:
+        """Blocks in which a token was hidden again are read again, and the one before them for its outputs."""
+        block_R = self._clean(tokens_RL) // self.size
+        changed_R = block_R * self.size < self.final_B[row_R]
+        self.final_B[row_R[changed_R]] = (block_R[changed_R] - 1).clamp_min(0) * self.size
+
+    def _clean(self, tokens_RL: Tensor) -> Tensor:
+        """(R,) how many tokens stand before the first mask."""
+        return (tokens_RL != self.network.mask_id).int().cumprod(1).sum(1)
+
+    def _places(self, row_R: Tensor, open_RL: Tensor) -> tuple[Tensor, Tensor]:
+        """The first place that each row reads, and all of them, as many in every row: from what is final to the end of
+        the last open place's block."""
+        length = open_RL.shape[1]
+        last_R = length - 1 - open_RL.int().flip(1).argmax(1)
+        end_R = ((last_R // self.size + 1) * self.size).clamp_max(length)
+        most = int((end_R - self.final_B[row_R]).max())
+        first_R = self.final_B[row_R].clamp_max(length - most)
+        return first_R, first_R[:, None] + torch.arange(most, device=first_R.device)
+
+    def _seen(self, tokens_RL: Tensor, place_RT: Tensor, stop: int, end_R: Tensor | None) -> Tensor:
+        """(R, T, stop) bool: which places of its row each place sees."""
+        seen_RTL = self.visible_LL[place_RT][..., :stop]
+        if self.predict.boundary is not None:
+            told_RL = documents(tokens_RL, self.predict.boundary)
+            seen_RTL = seen_RTL & (told_RL.gather(1, place_RT)[..., None] == told_RL[:, None, :stop])
+        if end_R is not None:  # a place behind the end still sees itself: no query is without a key
+            place_L = torch.arange(stop, device=place_RT.device)
+            seen_RTL = seen_RTL & ((place_L < end_R[:, None, None]) | (place_L == place_RT[..., None]))
+        return seen_RTL
+
+    def _settle(self, row_R: Tensor, tokens_RL: Tensor, first_R: Tensor, outputs_RTW: Tensor) -> None:
+        """Whole blocks of attention that were read without a mask are final now."""
+        whole_R = torch.minimum(self._clean(tokens_RL), first_R + outputs_RTW.shape[1] - 1)
+        final_R = torch.maximum(whole_R // self.size * self.size, self.final_B[row_R])
+        moved_R = final_R > self.final_B[row_R]
+        rows, at = row_R[moved_R], (final_R - first_R)[moved_R]  # the place before `final` is 1 further here
+        self.last_BW[rows] = outputs_RTW[moved_R, at]
+        self.final_B[row_R] = final_R

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablate.core.terminal import terminal
-from experiments.benchmarks.bench_options import add_train, place, positive
+from experiments.benchmarks.bench_options import add_study, add_train, place, positive
 from experiments.benchmarks.timing import in_fresh_process, surroundings
 from experiments.cli.guard import guarded, refuse
 
@@ -81,6 +81,19 @@ def step(options: argparse.Namespace) -> int:
     console.print(table(races))
     console.print(notes(races), highlight=False)
     _write("step", result, options, console)
+    return 0
+
+
+def decode(options: argparse.Namespace) -> int:
+    """Races decoding with a cache against full passes and transformers' generate; prints and writes likewise."""
+    if find_spec("transformers") is None:
+        return refuse('bench.py decode: wanted transformers to compare with, found none; type pip install -e ".[hf]"')
+    from experiments.benchmarks import decode_speed
+
+    console = terminal()
+    result = surroundings("transformers") | in_fresh_process(decode_speed.race, 1 if options.quick else options.rounds)
+    console.print(decode_speed.table(result))
+    _write("decode", result, options, console)
     return 0
 
 
@@ -187,7 +200,7 @@ def _write(benchmark: str, result: dict[str, Any], options: argparse.Namespace, 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Speed on this machine, with its spread. Needs it to itself.")
-    commands = parser.add_subparsers(required=True, metavar="{train,step,run,oracle,study,profile,guard}")
+    commands = parser.add_subparsers(required=True, metavar="{train,step,decode,run,oracle,study,profile,guard}")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--quick", action="store_true", help="two short rounds, to try it; no file without --out")
     common.add_argument(
@@ -205,6 +218,10 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--only", nargs="+", choices=races, metavar="RACE", help=f"some of {', '.join(races)}")
     one.add_argument("--rounds", type=positive, default=15, metavar="N", help="default: 15")
     one.set_defaults(measure=step)
+    told = "a row filled with a cache, by full passes, and by transformers' generate, in turns"
+    other = commands.add_parser("decode", parents=[common], help=told)
+    other.add_argument("--rounds", type=positive, default=7, metavar="N", help="default: 7")
+    other.set_defaults(measure=decode)
     two = commands.add_parser("run", parents=[common], help="the main job beside its bare loop; time to its first step")
     two.add_argument("--threads", type=positive, default=0, metavar="N", help="default: as many as the job takes")
     two.set_defaults(measure=run)
@@ -219,31 +236,8 @@ def _parser() -> argparse.ArgumentParser:
     told = "also a million sequences of bare addition, a chunk at a time: seconds, memory, mean K_0 and entropy"
     three.add_argument("--million", action="store_true", help=told)
     three.set_defaults(measure=oracle)
-    _add_study(commands, common)
+    add_study(commands, common, study, profile, guard)
     return parser
-
-
-def _add_study(commands: Any, common: argparse.ArgumentParser) -> None:
-    """What is measured of whole studies."""
-    told = """The paper's three arms on traces with 8 seeds each, probes and all: as a study packs and warms them, with
-        an empty and with a warm compile cache, beside the same runs one by one in fresh processes. Then training steps
-        of 1 to 16 seeds. --quick has 2 seeds, short runs, in which loading counts more, and no compiling."""
-    four = commands.add_parser("study", parents=[common], help="a study beside its runs one by one", description=told)
-    four.add_argument("--rounds", type=positive, default=1, metavar="N", help="of the whole study; default: 1")
-    four.set_defaults(measure=study)
-    five = commands.add_parser("profile", parents=[common], help="what a training step spends its time on")
-    five.add_argument(
-        "--operations", type=positive, default=5, metavar="N", help="of a trace; default: 5, of 13 tokens"
-    )
-    regimes = ("ar_to_bidllm", "bidllm", "ar_to_block")
-    five.add_argument("--regimes", nargs="+", default=regimes[:2], metavar="NAME", help="default: first stages of two")
-    five.set_defaults(measure=profile)
-    told = """Compares the ratios of two files of `bench.py study --out FILE.json`. On the same processor a ratio below
-        0.9 of what it was ends with exit code 1; elsewhere it is reported."""
-    six = commands.add_parser("guard", help="ratios of `study` beside earlier ones", description=told)
-    six.add_argument("now", type=Path, metavar="NOW.json")
-    six.add_argument("before", type=Path, nargs="?", metavar="BEFORE.json", help="default: benchmarks/ of this machine")
-    six.set_defaults(measure=guard)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ and on the grid of the sequence moved by every offset measures the unclipped bou
 
   bounds=[]                                          block sizes, such as bounds=[4]
 
+Models that attend to their left or by blocks are read with a cache of keys and values, which changes roundings alone.
 questions=256 and contexts=2048 say of how many; seed=1000 which. oracle=true decodes with the exact oracle of the
 run's world as the model too: the rules that it breaks are the decoder's doing.
 

@@ -76,9 +76,10 @@ class Answers:
 
     def reveal(self, row_R: Tensor, open_RL: Tensor, logp_NV: Tensor, k_N: Tensor | None) -> None:
         """One pass of these rows."""
-        length = open_RL.shape[1]
-        in_row_N, place_N = open_RL.nonzero(as_tuple=True)
-        row_N = row_R[in_row_N]
+        length, (first, end) = open_RL.shape[1], _span(open_RL)
+        open_RL = open_RL[:, first:end]  # what is beyond takes no part
+        in_row_N, column_N = open_RL.nonzero(as_tuple=True)
+        row_N, place_N = row_R[in_row_N], column_N + first
         stream = f"decoding/token/{int(self.passes_B[row_R[0]])}"  # rows that are not full have had as many passes
         token_N = choose(logp_NV, self.protocol, self.seed, stream, row_N * length + place_N)
         sampled_N = logp_NV.gather(1, token_N[:, None])[:, 0]
@@ -88,12 +89,13 @@ class Answers:
         priority_RL = torch.full(open_RL.shape, -math.inf, dtype=torch.float64)
         priority_RL[open_RL] = PRIORITY[self.protocol.order](places).clamp_min(torch.finfo(torch.float64).min)
         ranked_RL = priority_RL.argsort(dim=1, descending=True, stable=True)  # of equals the leftmost
-        rank_RL = torch.empty_like(ranked_RL).scatter_(1, ranked_RL, torch.arange(length).expand_as(ranked_RL))
+        rank_RL = torch.empty_like(ranked_RL).scatter_(1, ranked_RL, torch.arange(end - first).expand_as(ranked_RL))
         count_R1 = self._count(row_R, open_RL.sum(1), confidence_RL.gather(1, ranked_RL))[:, None]
         now_RL = open_RL & (rank_RL < count_R1)
         token_RL = torch.zeros_like(ranked_RL)
         token_RL[open_RL] = token_N
-        at = (row_R[now_RL.nonzero()[:, 0]], now_RL.nonzero()[:, 1])
+        now = now_RL.nonzero()
+        at = (row_R[now[:, 0]], now[:, 1] + first)
         self.tokens_BL[at] = token_RL[now_RL]
         self.hidden_BL[at] = False
         self.order_BL[at] = (self.revealed_B[row_R, None] + rank_RL)[now_RL]
@@ -104,7 +106,7 @@ class Answers:
         full_R = now_RL.sum(1) == open_RL.sum(1)
         self.of_block_B[row_R] = torch.where(full_R, 0, self.of_block_B[row_R] + 1)
         if self.protocol.remask and full_R.any():
-            self._hide_again(row_R[full_R], self.block_BL[row_R][open_RL & (rank_RL == 0)][full_R])
+            self._hide_again(row_R[full_R], self.block_BL[row_R, first:end][open_RL & (rank_RL == 0)][full_R])
 
     def _count(self, row_R: Tensor, open_R: Tensor, confidence_RL: Tensor) -> Tensor:
         """(R,) how many places are revealed, from their confidences in the order of revealing."""
@@ -137,3 +139,9 @@ class Answers:
         return Decoded(
             self.tokens_BL, self.order_BL, self.pass_BL, self.confidence_BL, self.passes_B, 0.0, self.protocol
         )
+
+
+def _span(open_RL: Tensor) -> tuple[int, int]:
+    """The first and behind the last place that is open in any row."""
+    places = open_RL.any(0).nonzero()
+    return int(places[0]), int(places[-1]) + 1

@@ -53,7 +53,8 @@ class CachedReader:
         """(N, V) log-probabilities of the open places, nats, row by row. end_R: nothing is read from there on."""
         device = self.final_B.device
         row_R, tokens_RL, open_RL = (x.to(device) for x in (row_R, tokens_RL, open_RL))
-        self._forget(row_R, tokens_RL)
+        clean_R = (tokens_RL != self.network.mask_id).int().cumprod(1).sum(1)  # tokens before the first mask
+        self._forget(row_R, clean_R)
         first_R, place_RT = self._places(row_R, open_RL)
         stop = int(place_RT.max()) + 1
         outputs_RTW = self.network.extend(
@@ -69,26 +70,22 @@ class CachedReader:
         if self.offset:
             unscored_N = unscored(tokens_RL, self.predict.boundary)[in_row_N, place_N]
             logits_NV[unscored_N] = self.network.allowed_V[: logits_NV.shape[1]]
-        self._settle(row_R, tokens_RL, first_R, outputs_RTW)
+        self._settle(row_R, clean_R, first_R, outputs_RTW)
         return logits_NV.float().log_softmax(-1).cpu()
 
-    def _forget(self, row_R: Tensor, tokens_RL: Tensor) -> None:
+    def _forget(self, row_R: Tensor, clean_R: Tensor) -> None:
         """Blocks in which a token was hidden again are read again, and the one before them for its outputs."""
-        block_R = self._clean(tokens_RL) // self.size
-        changed_R = block_R * self.size < self.final_B[row_R]
-        self.final_B[row_R[changed_R]] = (block_R[changed_R] - 1).clamp_min(0) * self.size
-
-    def _clean(self, tokens_RL: Tensor) -> Tensor:
-        """(R,) how many tokens stand before the first mask."""
-        return (tokens_RL != self.network.mask_id).int().cumprod(1).sum(1)
+        block_R, final_R = clean_R // self.size, self.final_B[row_R]
+        again_R = (block_R - 1).clamp_min(0) * self.size
+        self.final_B[row_R] = torch.where(block_R * self.size < final_R, again_R, final_R)
 
     def _places(self, row_R: Tensor, open_RL: Tensor) -> tuple[Tensor, Tensor]:
         """The first place that each row reads, and all of them, as many in every row: from what is final to the end of
-        the last open place's block."""
+        the block in which the last open place is predicted."""
         length = open_RL.shape[1]
-        last_R = length - 1 - open_RL.int().flip(1).argmax(1)
+        last_R = length - 1 - open_RL.int().flip(1).argmax(1) + self.offset
         end_R = ((last_R // self.size + 1) * self.size).clamp_max(length)
-        most = int((end_R - self.final_B[row_R]).max())
+        most = max(1, int((end_R - self.final_B[row_R]).max()))
         first_R = self.final_B[row_R].clamp_max(length - most)
         return first_R, first_R[:, None] + torch.arange(most, device=first_R.device)
 
@@ -103,9 +100,9 @@ class CachedReader:
             seen_RTL = seen_RTL & ((place_L < end_R[:, None, None]) | (place_L == place_RT[..., None]))
         return seen_RTL
 
-    def _settle(self, row_R: Tensor, tokens_RL: Tensor, first_R: Tensor, outputs_RTW: Tensor) -> None:
+    def _settle(self, row_R: Tensor, clean_R: Tensor, first_R: Tensor, outputs_RTW: Tensor) -> None:
         """Whole blocks of attention that were read without a mask are final now."""
-        whole_R = torch.minimum(self._clean(tokens_RL), first_R + outputs_RTW.shape[1] - 1)
+        whole_R = torch.minimum(clean_R, first_R + outputs_RTW.shape[1] - 1)
         final_R = torch.maximum(whole_R // self.size * self.size, self.final_B[row_R])
         moved_R = final_R > self.final_B[row_R]
         rows, at = row_R[moved_R], (final_R - first_R)[moved_R]  # the place before `final` is 1 further here

@@ -77,12 +77,12 @@ def attend(q_RHLD: Tensor, k_RHLD: Tensor, v_RHLD: Tensor, pattern: Pattern, for
     return compute(q_RHLD, k_RHLD, v_RHLD, pattern, form, cast("Tensor | None", seen))
 
 
-def attend_where(q_RHTD: Tensor, k_RHLD: Tensor, v_RHLD: Tensor, seen_R1TL: Tensor, form: Form) -> Tensor:
-    """Attention output (R, H, T, D) of some queries to the keys that each sees, bool; no query sees none."""
+def attend_where(q_RHTD: Tensor, k_RHLD: Tensor, v_RHLD: Tensor, bias_R1TL: Tensor, form: Form) -> Tensor:
+    """Attention output (R, H, T, D) of some queries under an additive mask; no query sees nothing."""
     groups = q_RHTD.shape[1] // k_RHLD.shape[1]
     if groups > 1:
         k_RHLD, v_RHLD = (x.repeat_interleave(groups, dim=1) for x in (k_RHLD, v_RHLD))
-    return _masked(q_RHTD, k_RHLD, v_RHLD, _additive(seen_R1TL, q_RHTD.dtype), form)
+    return _masked(q_RHTD, k_RHLD, v_RHLD, bias_R1TL, form)
 
 
 def _within(
@@ -90,7 +90,7 @@ def _within(
 ) -> Tensor:
     """Sequences as they are."""
     if seen_B1LL is not None:
-        return _masked(q_BHLD, k_BHLD, v_BHLD, _additive(seen_B1LL, q_BHLD.dtype), form)
+        return _masked(q_BHLD, k_BHLD, v_BHLD, additive(seen_B1LL, q_BHLD.dtype), form)
     if form is not Form.matmul and pattern.kind in UNMASKED:
         return _unmasked(q_BHLD, k_BHLD, v_BHLD, pattern)
     length = q_BHLD.shape[2]
@@ -118,7 +118,7 @@ def _masked(q_BHLD: Tensor, k_BHMD: Tensor, v_BHMD: Tensor, bias_LM: Tensor, for
     return (scores_BHLM + bias_LM).softmax(-1) @ v_BHMD
 
 
-def _additive(seen: Tensor, dtype: torch.dtype) -> Tensor:
+def additive(seen: Tensor, dtype: torch.dtype) -> Tensor:
     """0 where visible, -inf elsewhere."""
     import torch
 
@@ -192,7 +192,7 @@ def _table(
         clean = everything.shape[1] - length  # first key of the clean half
         queries = everything[start:stop] if noisy else everything[clean + start : clean + stop]
         parts = [queries[:, clean : clean + seen], *([queries[:, start:stop]] if noisy else [])]
-        return _additive(torch.cat(parts, 1), dtype).to(device)
+        return additive(torch.cat(parts, 1), dtype).to(device)
 
 
 def _joined(

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Past:
     """What one layer keeps (B, H, L, D), as one pass reads and writes it: the places (R, T) of the rows (R,); keys are
-    seen of the first `length` places."""
+    seen of the first `length` places. row_R None: all rows, and all at the same places, which costs no copies."""
 
     keys_BHLD: Tensor
     values_BHLD: Tensor
-    row_R: Tensor
+    row_R: Tensor | None
     place_RT: Tensor
     length: int
 
@@ -30,6 +30,9 @@ class Past:
         return self._put(self.keys_BHLD, k_RHTD), self._put(self.values_BHLD, v_RHTD)
 
     def _put(self, kept_BHLD: Tensor, fresh_RHTD: Tensor) -> Tensor:
+        if self.row_R is None:
+            kept_BHLD[:, :, self.length - fresh_RHTD.shape[2] : self.length] = fresh_RHTD
+            return kept_BHLD[:, :, : self.length]
         kept_BHLD[self.row_R[:, None], :, self.place_RT] = fresh_RHTD.transpose(1, 2)
         return kept_BHLD[self.row_R, :, : self.length]
 
@@ -42,5 +45,7 @@ class KeyValueCache:
         self.layers = [(like.new_zeros(shape), like.new_zeros(shape)) for _ in range(config.layers)]
 
     def pasts(self, row_R: Tensor, place_RT: Tensor, length: int) -> list[Past]:
-        """A pass over these places of these rows, layer by layer."""
-        return [Past(keys, values, row_R, place_RT, length) for keys, values in self.layers]
+        """A pass over these places, one after another, of these rows, each once; layer by layer. The last place of the
+        row that has come farthest is `length` - 1."""
+        alike = len(row_R) == len(self.layers[0][0]) and bool((place_RT[:, 0] == place_RT[0, 0]).all())
+        return [Past(keys, values, None if alike else row_R, place_RT, length) for keys, values in self.layers]

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ablate.core.rng import address
-from ablate.model.attention import Form, Pattern, attend, attend_where, sight
+from ablate.model.attention import Form, Pattern, additive, attend, attend_where, sight
 from ablate.model.chunked_loss import scored_loss
 from ablate.model.config import ModelConfig
 from ablate.model.stacked import Embedding, Linear, linear, rms_norm, share_parameters, stack_parameters
@@ -137,8 +137,9 @@ class Transformer(nn.Module):
         """
         x_RTW = self.embedding(tokens_RT)
         turn = tuple(table_RTD[:, None] for table_RTD in self._turn(place_RT))  # alike for all heads
+        bias_R1TL = additive(seen_RTL[:, None], x_RTW.dtype)
         for layer, past in zip(self.layers, pasts, strict=True):
-            x_RTW = layer.extend(x_RTW, turn, past, seen_RTL[:, None])
+            x_RTW = layer.extend(x_RTW, turn, past, bias_R1TL)
         return rms_norm(x_RTW, self.norm, self.config.norm_eps)
 
     def logits(self, outputs: Tensor) -> Tensor:
@@ -184,11 +185,11 @@ class Layer(nn.Module):
         mixed_RHLD = attend(*self._heads(asking_RLW, y_RLW, turn), pattern, self.form, seen)
         return self._mixed(x_RLW, mixed_RHLD)
 
-    def extend(self, x_RTW: Tensor, turn: tuple[Tensor, Tensor], past: Past, seen_R1TL: Tensor) -> Tensor:
+    def extend(self, x_RTW: Tensor, turn: tuple[Tensor, Tensor], past: Past, bias_R1TL: Tensor) -> Tensor:
         """Outputs of T places of each row, which see the keys of the whole row that `past` has, their own included."""
         y_RTW = rms_norm(x_RTW, self.norm_attention, self.config.norm_eps)
         q_RHTD, k_RHTD, v_RHTD = self._heads(y_RTW, y_RTW, turn)
-        return self._mixed(x_RTW, attend_where(q_RHTD, *past.put(k_RHTD, v_RHTD), seen_R1TL, self.form))
+        return self._mixed(x_RTW, attend_where(q_RHTD, *past.put(k_RHTD, v_RHTD), bias_R1TL, self.form))
 
     def _heads(self, asking_RLW: Tensor, y_RLW: Tensor, turn: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Queries of the asking rows, keys and values of all: (R, H, L, D) each."""

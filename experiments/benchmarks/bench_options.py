@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ablate.compute.device import Recompute
 from experiments.cli.places import require_place
 from experiments.presets.model_sizes import MODELS
 
+Measure = Callable[[argparse.Namespace], int]
 MOST = 1_000_000  # rounds, threads, seconds: whatever is counted
 
 
@@ -42,6 +45,29 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--memory", type=positive, default=0, metavar="GB", help="of 1e9 bytes; default: all of the GPU"
     )
+
+
+def add_study(commands: Any, common: argparse.ArgumentParser, study: Measure, profile: Measure, guard: Measure) -> None:
+    """The words of what is measured of whole studies."""
+    told = """The paper's three arms on traces with 8 seeds each, probes and all: as a study packs and warms them, with
+        an empty and with a warm compile cache, beside the same runs one by one in fresh processes. Then training steps
+        of 1 to 16 seeds. --quick has 2 seeds, short runs, in which loading counts more, and no compiling."""
+    four = commands.add_parser("study", parents=[common], help="a study beside its runs one by one", description=told)
+    four.add_argument("--rounds", type=positive, default=1, metavar="N", help="of the whole study; default: 1")
+    four.set_defaults(measure=study)
+    five = commands.add_parser("profile", parents=[common], help="what a training step spends its time on")
+    five.add_argument(
+        "--operations", type=positive, default=5, metavar="N", help="of a trace; default: 5, of 13 tokens"
+    )
+    regimes = ("ar_to_bidllm", "bidllm", "ar_to_block")
+    five.add_argument("--regimes", nargs="+", default=regimes[:2], metavar="NAME", help="default: first stages of two")
+    five.set_defaults(measure=profile)
+    told = """Compares the ratios of two files of `bench.py study --out FILE.json`. On the same processor a ratio below
+        0.9 of what it was ends with exit code 1; elsewhere it is reported."""
+    six = commands.add_parser("guard", help="ratios of `study` beside earlier ones", description=told)
+    six.add_argument("now", type=Path, metavar="NOW.json")
+    six.add_argument("before", type=Path, nargs="?", metavar="BEFORE.json", help="default: benchmarks/ of this machine")
+    six.set_defaults(measure=guard)
 
 
 def model(text: str) -> str:

@@ -24,6 +24,7 @@ from ablate.core.blocks import Grid
 from ablate.core.corpus import Corpus, Split
 from ablate.core.validation import UsageError
 from ablate.decoding.answers import Decoded
+from ablate.decoding.cached_reader import cacheable
 from ablate.decoding.loop import decode
 from ablate.decoding.predictor import OraclePredictor, Predict, Predictor
 from ablate.decoding.protocol import Order, Protocol
@@ -117,12 +118,17 @@ def _common(folder: Path) -> Row:
     return {**{name: last[name] for name in names}, **blank}
 
 
-def _models(run: run_folder.Finished, asked: Evaluation) -> Iterator[Model]:
+def predictor(run: run_folder.Finished) -> Predictor:
+    """The network as it was trained last, fp32, on the CPU. Raises RunError for a run without whole weights."""
     weights, v = final_weights(run.folder), run.corpus.vocabulary
     form = attention_form(Device.cpu, Precision.fp32)
     network = Transformer(run.shape, len(weights["embedding.weight"]), v.mask_id, form, tokens=len(v))
     load_weights(network, weights)
-    predict = Predictor(network.eval(), run.objective, v.boundary)
+    return Predictor(network.eval(), run.objective, v.boundary)
+
+
+def _models(run: run_folder.Finished, asked: Evaluation) -> Iterator[Model]:
+    predict = predictor(run)
     yield Model(run.objective.label, predict, predict, run.objective.reading.size)
     if asked.oracle:
         test, train = (run.of(split).oracle for split in (Split.test, Split.train))
@@ -134,7 +140,7 @@ def _models(run: run_folder.Finished, asked: Evaluation) -> Iterator[Model]:
 def _answers(model: Model, corpus: Corpus, asked: Evaluation) -> Iterator[Part]:
     """The same fresh questions under every protocol."""
     query, mask_id = corpus.queries(asked.questions, asked.seed), corpus.vocabulary.mask_id
-    options = {"seed": asked.seed, "oracle": corpus.oracle, "attention_size": model.attention_size}
+    options = _options(model, corpus, asked)
 
     def scores(protocol: Protocol) -> list[Row]:
         found = decode(model.answers, query.prompt(mask_id), query.answer_BL, protocol, mask_id, **options)
@@ -155,7 +161,7 @@ def _sequences(model: Model, run: run_folder.Finished, asked: Evaluation) -> Ite
     assert judge is not None
     first_BL, mask_id = corpus.batch(range(asked.sequences), asked.seed), corpus.vocabulary.mask_id
     drawn_BL = torch.arange(corpus.length).expand_as(first_BL) > 0
-    options = {"seed": asked.seed, "oracle": corpus.oracle, "attention_size": model.attention_size}
+    options = _options(model, corpus, asked)
 
     def legal(protocol: Protocol) -> list[Row]:
         found = decode(model.sequences, first_BL, drawn_BL, protocol, mask_id, **options)
@@ -172,6 +178,11 @@ def _sequences(model: Model, run: run_folder.Finished, asked: Evaluation) -> Ite
         warm = replace(protocol, temperature=1.0)
         where = {"contexts": "sequence", "split": str(corpus.split), "n": asked.sequences}
         yield Part(where | named(warm), partial(legal, warm))
+
+
+def _options(model: Model, corpus: Corpus, asked: Evaluation) -> dict[str, Any]:
+    cached = cacheable(model.answers)
+    return {"seed": asked.seed, "oracle": corpus.oracle, "attention_size": model.attention_size, "cached": cached}
 
 
 def _protocols(asked: Evaluation) -> Iterator[Protocol]:

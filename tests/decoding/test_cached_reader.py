@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
+from rich.console import Console
 
 from ablate.core.blocks import Grid
+from ablate.core.corpus import Split
 from ablate.decoding import loop
 from ablate.decoding.cached_reader import CachedReader
 from ablate.decoding.predictor import Predictor
@@ -15,7 +19,10 @@ from ablate.model.config import ModelConfig
 from ablate.objectives.autoregressive import Autoregressive
 from ablate.objectives.block_diffusion import BlockDiffusion
 from ablate.objectives.masked_diffusion import MaskedDiffusion
-from tests.builders import MASK, network
+from ablate.objectives.regime import Regime, Stage
+from ablate.training.train import train
+from experiments.finished_runs import measure, run_folder
+from tests.builders import BUDGET, MASK, network, tiny_run
 
 LENGTH = 24
 BOUNDARY = 3
@@ -119,6 +126,39 @@ def test_each_token_is_read_clean_once(monkeypatch, form):
     assert read == [12, 4, 4, 4, *[8, 4, 4, 4] * 3]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", READ)
+def test_trained_networks_say_the_same_tokens(name, tmp_path):
+    """Token for token where no choice was closer than 1e-4: there are always some such, and rounding may turn them."""
+    regime = Regime("one", [Stage(READ[name], 1.0, lr=1e-2, warmup=2)])
+    run = tiny_run(tmp_path, regime=regime, budget=dataclasses.replace(BUDGET, tokens=24000))
+    train(run, Console(quiet=True))
+    finished = run_folder.read(run.folder)
+    predict, corpus = measure.predictor(finished), finished.of(Split.test)
+    query, mask_id = corpus.queries(200, 1), corpus.vocabulary.mask_id
+    size = predict.objective.reading.size
+    for block in (1, 2, 8):
+        plain, cached = (
+            loop.decode(
+                predict,
+                query.prompt(mask_id),
+                query.answer_BL,
+                Protocol(block, Order.left_to_right),
+                mask_id,
+                attention_size=size,
+                cached=way,
+            )
+            for way in (False, True)
+        )
+        close_B = torch.zeros(len(query.tokens_BL), dtype=torch.bool)
+        for number in range(int(plain.passes_B.max())):
+            now_BL = plain.pass_BL == number
+            top_BL2 = predict(plain.before(torch.full((len(now_BL), 1), number), mask_id)).exp().topk(2).values
+            close_B |= ((top_BL2[..., 0] - top_BL2[..., 1] < 1e-4) & now_BL).any(1)
+        assert close_B.float().mean() < 0.1, "few are set apart"
+        assert torch.equal(plain.tokens_BL[~close_B], cached.tokens_BL[~close_B])
+
+
 def test_autoregression_is_a_greedy_loop():
     """One new token a pass, the most probable after the prompt so far."""
     net, objective = network(3.0, shape=SHAPE), READ["ar"]
@@ -141,3 +181,24 @@ def test_what_a_later_token_changes_has_no_cache(objective):
         loop.decode(Predictor(net, objective), tokens_BL, answer_BL, Protocol(4), MASK, cached=True)
     with pytest.raises(ValueError, match="got something else"):
         loop.decode(lambda x: x, tokens_BL, answer_BL, Protocol(4), MASK, cached=True)
+
+
+@pytest.mark.slow
+def test_every_contestant_of_the_race_fills_the_row(monkeypatch):
+    """AR with a cache says what transformers' generate says, token for token."""
+    pytest.importorskip("transformers", "5", exc_type=ImportError)
+    from experiments.benchmarks import decode_speed
+
+    monkeypatch.setattr(decode_speed, "LENGTH", 40)
+    monkeypatch.setattr(decode_speed, "PROMPT", 12)
+    net = network(3.0, shape=ModelConfig(16, 2, 4, 2))
+    tokens_BL, _ = ragged([12], torch.Generator().manual_seed(8))
+    tokens_BL = torch.cat([tokens_BL, tokens_BL], 1)[:, :40]
+    with torch.no_grad():
+        net.head.weight[MASK] = 0  # the peer knows no mask that is never predicted
+    contestants = decode_speed._contestants(net, tokens_BL)
+    ours, theirs = contestants["AR, cached"](), contestants["AR, transformers' generate"]()
+    assert torch.equal(ours.tokens_BL, theirs)
+    full, cached = (contestants[f"blocks of 4, {way}"]() for way in ("full passes", "cached"))
+    assert torch.equal(full.tokens_BL, cached.tokens_BL)
+    contestants[decode_speed.BARE]()

@@ -15,7 +15,7 @@ import runpy
 from importlib.util import find_spec
 from pathlib import Path
 
-RUNS = ("run", "compare", "study", "verdicts", "warmup", "sweep", "evaluate", "export")
+RUNS = ("run", "compare", "study", "verdicts", "warmup", "sweep", "evaluate", "generate", "export")
 MEASUREMENTS = ("knowledge", "variance", "no_signal", "plan", "bench", "one_step")
 MODULES = {**{name: f"experiments.{name}" for name in (*RUNS, *MEASUREMENTS)}, "figures": "paper_figs"}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -33,12 +34,13 @@ def decode(
     oracle: Oracle | None = None,
     attention_size: int = 0,
     cached: bool = False,
+    watch: Callable[[Answers], object] = lambda _: None,
 ) -> Decoded:
     """Fills the answers. Its tensors are on the CPU, wherever the prompt is.
 
     seed: of random orders and drawn tokens; row i has its own noise. oracle: for the order oracle_k. attention_size:
     blocks in which the model attends, 0 for none: on the grid of the sequence none of them is begun before those to its
-    left are full, as in training. cached: what no later token can change is read once; equal but for rounding. Raises
+    left are full, as in training. cached: what no later token can change is read once; equal but for rounding. watch: sees the answers after each pass. Raises
     ValueError for an order without its oracle, for suffix=cut where a prompt stands behind an answer, and for a cache
     of what has none.
     """
@@ -54,6 +56,7 @@ def decode(
         end_R = _ends(block_RL) if protocol.suffix is SuffixRead.cut else None
         logp_NV = read(row_R, tokens_RL, open_RL, end_R)
         answers.reveal(row_R, open_RL, logp_NV, _candidates(oracle, tokens_RL, open_RL, protocol))
+        watch(answers)
     return replace(answers.decoded(), seconds=time.perf_counter() - start)
 
 

@@ -215,7 +215,7 @@ def _require_same(folder: Path, shape: ModelConfig, vocabulary: Vocabulary) -> N
             f"model.vocabulary: wanted {theirs.vocabulary} or more, the rows of {folder}, got "
             f"{shape.vocabulary}; type model.vocabulary={theirs.vocabulary}"
         )
-    symbols = _symbols(folder)
+    symbols = symbols_of(folder)
     symbols.pop(vocabulary.mask_id, None)
     ours = {i: s for i, s in enumerate(vocabulary.symbols) if s and i != vocabulary.mask_id}
     if ours != symbols:
@@ -229,8 +229,9 @@ def _require_same(folder: Path, shape: ModelConfig, vocabulary: Vocabulary) -> N
         )
 
 
-def _symbols(folder: Path) -> dict[int, str]:
-    """The checkpoint's tokens by id: of its tokenizer.json, or of a world's vocabulary."""
+def symbols_of(folder: Path) -> dict[int, str]:
+    """The checkpoint's tokens by id: of its tokenizer.json, or of a world's vocabulary. Raises ValueError where neither can
+    be read."""
     tokenizer, listed = folder / TOKENIZER, folder / VOCABULARY
     file = listed if listed.exists() and not tokenizer.exists() else tokenizer
     try:

@@ -9,9 +9,10 @@ Shapes: V vocabulary.
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,6 +82,15 @@ class TextTokenizer:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise ValueError(f"corpus.tokenizer: it fails on a text of the corpus ({reason})") from None
         return [encoding.ids for encoding in found]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of these ids; the separator and MASK as they are named."""
+        tokenizer, beside = _loaded(self), {self.separator[1]: self.separator[0], self.mask[1]: self.mask[0]}
+        parts = [(is_beside, [*part]) for is_beside, part in itertools.groupby(map(int, ids), beside.__contains__)]
+        return "".join(
+            "".join(beside[i] for i in part) if is_beside else tokenizer.decode(part, skip_special_tokens=False)
+            for is_beside, part in parts
+        )
 
 
 def trained(texts: Iterable[str], tokens: int) -> TextTokenizer:

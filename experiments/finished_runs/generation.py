@@ -1,0 +1,81 @@
+"""What is asked of generate.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from ablate.core.blocks import Grid
+from ablate.core.validation import UsageError, path_of, require_ranges
+from ablate.decoding.protocol import Order, Protocol
+from experiments.cli.places import require_place
+
+NUMBERS = {"questions": (1, 1000), "new_tokens": (1, 2**20), "seed": (0, 2**63 - 1)}
+
+
+@dataclass
+class Generation:
+    """What a network is to write. prompt None: questions of its own corpus. Raises ValueError for values out of range.
+
+    block_size 0: as many tokens as the network attends to in a block, 1 where it does not attend in blocks.
+    """
+
+    run: str
+    prompt: str | None = None
+    questions: int = 4
+    new_tokens: int = 64
+    block_size: int = 0
+    order: str = str(Order.confidence)
+    pace: str = "tokens:1"
+    grid: str = ""
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 1000
+    live: bool = True
+    trace: str = ""
+
+    def __post_init__(self) -> None:
+        require_ranges(self, NUMBERS)
+        if not isinstance(self.live, bool):
+            raise UsageError(f"live: wanted true or false, got {self.live!r}; type live=false")
+        if self.trace and Path(self.trace).suffix != ".png":
+            raise UsageError(f"trace: wanted a file that ends in .png, got {self.trace!r}; type trace=order.png")
+        self.protocol(1, Grid.answer)
+
+    def protocol(self, attention_size: int, grid: Grid) -> Protocol:
+        """How it is decoded, where the network attends in blocks of a size and has a grid of its own."""
+        for name in ("block_size", "temperature", "top_p"):
+            if isinstance(getattr(self, name), bool) or not isinstance(getattr(self, name), int | float):
+                raise UsageError(f"{name}: wanted a number, got {getattr(self, name)!r}; type {name}=1")
+        size = self.block_size or max(1, attention_size)
+        try:
+            order, counted = Order(self.order), Grid(self.grid or grid)
+        except ValueError as error:
+            raise UsageError(f"{error}; type one of {', '.join(Order)} or {', '.join(Grid)}") from None
+        return Protocol(size, order, self.pace, counted, temperature=self.temperature, top_p=self.top_p)
+
+
+def read(words: list[str]) -> Generation:
+    """What was typed. Raises UsageError for what cannot be generated."""
+    import yaml
+
+    known = [f.name for f in fields(Generation) if f.name != "run"]
+    keys: dict[str, Any] = {}
+    places = []
+    for word in words:
+        name, equals, value = word.partition("=")
+        if equals and name in known:
+            try:  # a prompt is taken as it stands
+                keys[name] = value if name in ("prompt", "trace", "pace") else yaml.safe_load(value)
+            except yaml.YAMLError:
+                raise UsageError(f"{word}: wanted {name}=VALUE; type --help") from None
+        elif word.startswith("-") or (equals and not Path(word).exists()):
+            raise UsageError(f"{word}: wanted RUN and {', '.join(known)}; type --help")
+        else:
+            places.append(word)
+    if len(places) != 1:
+        raise UsageError(f"generate: wanted one RUN, got {', '.join(places) or 'none'}; type runs/NAME or hf:FOLDER")
+    if keys.get("trace"):
+        require_place(path_of("trace", keys["trace"]).parent, "trace")
+    return Generation(places[0], **keys)

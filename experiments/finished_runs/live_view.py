@@ -1,0 +1,56 @@
+"""Answers as they are revealed: for a terminal, and as rows of a figure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import groupby
+
+import pandas as pd
+from rich.text import Text
+from torch import Tensor
+
+from ablate.decoding.answers import Answers, Decoded
+
+HIDDEN, NEXT = "\u00b7", "\u2591"  # a place that is to be filled, and one of the block at work
+STYLES = {"prompt": "dim", "old": "", "new": "bold green", HIDDEN: "dim", NEXT: "yellow"}
+
+
+def shown(answers: Answers, answer_BL: Tensor, text: Callable[[Sequence[int]], str]) -> Text:
+    """Every row: prompt, what is revealed, what this pass has revealed, the block at work and the rest."""
+    lines = []
+    for row in range(len(answer_BL)):
+        hidden_L, pass_L = answers.hidden_BL[row].tolist(), answers.pass_BL[row].tolist()
+        blocks_L = answers.block_BL[row].tolist()
+        now = min((block for block, hidden in zip(blocks_L, hidden_L, strict=True) if hidden), default=None)
+        last, line = int(answers.passes_B[row]) - 1, Text()
+        places = [
+            (_state(asked, hidden, block == now, number == last), token)
+            for asked, hidden, block, number, token in zip(
+                answer_BL[row].tolist(), hidden_L, blocks_L, pass_L, answers.tokens_BL[row].tolist(), strict=True
+            )
+        ]
+        for state, part in groupby(places, lambda place: place[0]):
+            ids = [token for _, token in part]
+            line.append(state * len(ids) if state in (HIDDEN, NEXT) else text(ids), STYLES[state])
+        lines.append(line)
+    return Text("\n").join(lines)
+
+
+def _state(asked: bool, hidden: bool, in_block: bool, fresh: bool) -> str:
+    if not asked:
+        return "prompt"
+    if hidden:
+        return NEXT if in_block else HIDDEN
+    return "new" if fresh else "old"
+
+
+def reveal_rows(found: Decoded, text: Callable[[Sequence[int]], str]) -> pd.DataFrame:
+    """A row per token, as `figures.learning.reveal_order` draws them."""
+    tokens_BL, pass_BL = found.tokens_BL.tolist(), found.pass_BL.tolist()
+    return pd.DataFrame(
+        [
+            {"row": row, "place": place, "text": text([token]), "pass": pass_BL[row][place]}
+            for row, tokens_L in enumerate(tokens_BL)
+            for place, token in enumerate(tokens_L)
+        ]
+    )

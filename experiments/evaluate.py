@@ -22,6 +22,11 @@ run's world as the model too: the rules that it breaks are the decoder's doing.
 Rows go to RUN/evaluation.parquet: the columns of records, and n, error (standard error of the mean), passes (forward
 passes a question) and seconds. What is there already is not measured again. out=FOLDER keeps the rows of all these runs
 in FOLDER/evaluation.parquet too, from which `python paper_figs.py decoding_paces` draws. Costs seconds a protocol.
+
+  python experiments/evaluate.py hf:FOLDER task=bits_per_byte corpus=text corpus.folder=PATH
+
+scores held-out windows of real text (contexts=256) by a checkpoint's folder, without training: by the chain from left
+to right, which is exact, or by the unclipped bound where it reads otherwise.
 """
 
 from __future__ import annotations
@@ -46,6 +51,8 @@ def main(words: list[str] | None = None) -> int:
     if {"--help", "-h"} & {*words}:
         print(__doc__)
         return 0
+    if any(word.startswith("hf:") for word in words):
+        return _score(words)
     try:
         asked = read(words)
     except ValueError as error:
@@ -65,6 +72,22 @@ def main(words: list[str] | None = None) -> int:
     if asked.out:
         records.write(pd.concat(found, ignore_index=True), path_of("out", asked.out) / FILE, records.EVALUATION)
         console.print(f"  {path_of('out', asked.out) / FILE}", soft_wrap=True)
+    return 0
+
+
+def _score(words: list[str]) -> int:
+    """Of a checkpoint's folder."""
+    from experiments.finished_runs import bits_per_byte
+    from experiments.finished_runs.measure import FILE
+
+    try:
+        asked = bits_per_byte.read(words)
+        row = bits_per_byte.scored(asked)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    terminal().print(bits_per_byte.told(row), markup=False, highlight=False, soft_wrap=True)
+    if asked.out:
+        records.write(records.table([row], records.EVALUATION), path_of("out", asked.out) / FILE, records.EVALUATION)
     return 0
 
 

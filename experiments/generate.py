@@ -1,8 +1,8 @@
 """What a network writes: `python experiments/generate.py RUN [prompt="..."] [block_size=4 order=confidence pace=...]`
 
-RUN is the folder of a finished run, or hf:FOLDER with config.json, model.safetensors and tokenizer.json. Without a prompt a
-run answers the first questions of its own corpus (questions=4), and its world says what is right. A prompt of a
-world is written in its symbols, and the rest of the sequence is filled; of text new_tokens=64 are added.
+RUN is the folder of a finished run, or hf:FOLDER with config.json, model.safetensors and tokenizer.json. Without a
+prompt a run answers the first questions of its own corpus (questions=4), and its world says what is right. A prompt of
+a world is written in its symbols, and the rest of the sequence is filled; of text new_tokens=64 are added.
 
   block_size=0             tokens a block; 0: as many as the network attends to in a block, else 1
   order=confidence         also left_to_right, random, confidence_of_sample, margin, entropy, oracle_k (worlds)
@@ -68,7 +68,7 @@ def _generate(asked: Generation) -> None:
         tokens_BL, answer_BL = query.prompt(known.vocabulary.mask_id), query.answer_BL
     found = _decoded(known, asked, tokens_BL, answer_BL)
     console = terminal()
-    console.print(f"{known.name}: {found.protocol.words}", style="dim", highlight=False, soft_wrap=True)
+    console.print(f"{known.name}: {found.protocol.words}", style="dim", highlight=False, markup=False, soft_wrap=True)
     for row in range(len(tokens_BL)):
         ids, asked_L = found.tokens_BL[row].tolist(), answer_BL[row].tolist()
         first = asked_L.index(True) if True in asked_L else len(ids)
@@ -87,7 +87,7 @@ def _generate(asked: Generation) -> None:
 
         figure = reveal_order.draw(reveal_rows(found, known.text), f"{known.name}: {found.protocol.words}.")
         for path in style.save(figure, Path(asked.trace).with_suffix("")):
-            console.print(f"  {path}", soft_wrap=True)
+            console.print(f"  {path}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _decoded(known: Writer, asked: Generation, tokens_BL: Tensor, answer_BL: Tensor) -> Decoded:

@@ -9,12 +9,14 @@ W width.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from ablate.core.corpus import documents, unscored
 from ablate.decoding.predictor import Predict, Predictor
-from ablate.model.attention import Attention
+from ablate.model.attention import Attention, additive
 from ablate.model.attention_pattern import visible
 from ablate.model.kv_cache import KeyValueCache
 
@@ -29,11 +31,11 @@ def cacheable(predict: Predict) -> bool:
 class CachedReader:
     """What a `Predictor` says of the open places of B rows as they are filled from left to right, pass by pass.
 
-    Equal to its prediction of the whole rows but for rounding. Raises ValueError where attention is neither causal nor
-    by blocks.
+    Equal to its prediction of the whole rows but for rounding. again: may tokens be hidden again? Raises ValueError
+    where attention is neither causal nor by blocks.
     """
 
-    def __init__(self, predict: Predict, rows: int, length: int):
+    def __init__(self, predict: Predict, rows: int, length: int, again: bool = True):
         if not isinstance(predict, Predictor) or not cacheable(predict):
             label = predict.objective.label if isinstance(predict, Predictor) else "something else"
             raise ValueError(
@@ -43,7 +45,8 @@ class CachedReader:
         self.predict, self.network, pattern = predict, predict.network, predict.objective.reading
         self.offset, self.size = predict.objective.offset, BLOCK.get(pattern.kind, pattern.size)
         like = self.network.embedding.weight
-        self.visible_LL = visible(pattern, length).to(like.device)
+        self.bias_LL = additive(visible(pattern, length).to(like.device), like.dtype)
+        self.again = again
         self.cache = KeyValueCache(self.network.config, rows, length, like)
         self.final_B = torch.zeros(rows, dtype=torch.int64, device=like.device)  # places whose keys are final
         self.last_BW = like.new_zeros(rows, like.shape[1])  # output of the last of them
@@ -54,21 +57,24 @@ class CachedReader:
         device = self.final_B.device
         row_R, tokens_RL, open_RL = (x.to(device) for x in (row_R, tokens_RL, open_RL))
         clean_R = (tokens_RL != self.network.mask_id).int().cumprod(1).sum(1)  # tokens before the first mask
-        self._forget(row_R, clean_R)
+        if self.again:
+            self._forget(row_R, clean_R)
         first_R, place_RT = self._places(row_R, open_RL)
         stop = int(place_RT.max()) + 1
         outputs_RTW = self.network.extend(
             tokens_RL.gather(1, place_RT),
             place_RT,
             self.cache.pasts(row_R, place_RT, stop),
-            self._seen(tokens_RL, place_RT, stop, None if end_R is None else end_R.to(device)),
+            self._bias(tokens_RL, place_RT, stop, None if end_R is None else end_R.to(device)),
         )
         outputs_RTW = torch.cat([self.last_BW[row_R][:, None], outputs_RTW], 1)  # from the place before the first
         in_row_N, place_N = open_RL.nonzero(as_tuple=True)
         at_N = place_N + self.offset - first_R[in_row_N] + 1
         logits_NV = self.network.logits(outputs_RTW[in_row_N, at_N.clamp_min(0)])[:, : self.network.tokens]
         if self.offset:
-            unscored_N = unscored(tokens_RL, self.predict.boundary)[in_row_N, place_N]
+            unscored_N = place_N == 0
+            if self.predict.boundary is not None:
+                unscored_N = unscored(tokens_RL, self.predict.boundary)[in_row_N, place_N]
             logits_NV[unscored_N] = self.network.allowed_V[: logits_NV.shape[1]]
         self._settle(row_R, clean_R, first_R, outputs_RTW)
         return logits_NV.float().log_softmax(-1).cpu()
@@ -89,16 +95,18 @@ class CachedReader:
         first_R = self.final_B[row_R].clamp_max(length - most)
         return first_R, first_R[:, None] + torch.arange(most, device=first_R.device)
 
-    def _seen(self, tokens_RL: Tensor, place_RT: Tensor, stop: int, end_R: Tensor | None) -> Tensor:
-        """(R, T, stop) bool: which places of its row each place sees."""
-        seen_RTL = self.visible_LL[place_RT][..., :stop]
+    def _bias(self, tokens_RL: Tensor, place_RT: Tensor, stop: int, end_R: Tensor | None) -> Tensor:
+        """(R, T, stop): 0 where a place of a row sees another, -inf elsewhere."""
+        bias_RTL = self.bias_LL[:, :stop][place_RT]
         if self.predict.boundary is not None:
             told_RL = documents(tokens_RL, self.predict.boundary)
-            seen_RTL = seen_RTL & (told_RL.gather(1, place_RT)[..., None] == told_RL[:, None, :stop])
+            other_RTL = told_RL.gather(1, place_RT)[..., None] != told_RL[:, None, :stop]
+            bias_RTL = bias_RTL.masked_fill(other_RTL, -math.inf)
         if end_R is not None:  # a place behind the end still sees itself: no query is without a key
             place_L = torch.arange(stop, device=place_RT.device)
-            seen_RTL = seen_RTL & ((place_L < end_R[:, None, None]) | (place_L == place_RT[..., None]))
-        return seen_RTL
+            behind_RTL = (place_L >= end_R[:, None, None]) & (place_L != place_RT[..., None])
+            bias_RTL = bias_RTL.masked_fill(behind_RTL, -math.inf)
+        return bias_RTL
 
     def _settle(self, row_R: Tensor, clean_R: Tensor, first_R: Tensor, outputs_RTW: Tensor) -> None:
         """Whole blocks of attention that were read without a mask are final now."""

@@ -40,14 +40,14 @@ def decode(
 
     seed: of random orders and drawn tokens; row i has its own noise. oracle: for the order oracle_k. attention_size:
     blocks in which the model attends, 0 for none: on the grid of the sequence none of them is begun before those to its
-    left are full, as in training. cached: what no later token can change is read once; equal but for rounding. watch: sees the answers after each pass. Raises
-    ValueError for an order without its oracle, for suffix=cut where a prompt stands behind an answer, and for a cache
-    of what has none.
+    left are full, as in training. cached: what no later token can change is read once; equal but for rounding. watch:
+    sees the answers after each pass. Raises ValueError for an order without its oracle, for suffix=cut where a prompt
+    stands behind an answer, and for a cache of what has none.
     """
     start = time.perf_counter()
     prompt_BL, answer_BL = prompt_BL.cpu(), answer_BL.cpu()
     _require(answer_BL, protocol, oracle)
-    read = CachedReader(predict, *prompt_BL.shape) if cached else partial(_read, predict)
+    read = CachedReader(predict, *prompt_BL.shape, protocol.remask > 0) if cached else partial(_read, predict)
     answers = Answers(prompt_BL, answer_BL, protocol, mask_id, seed, attention_size)
     while answers.hidden_BL.any():
         row_R = answers.hidden_BL.any(1).nonzero()[:, 0]

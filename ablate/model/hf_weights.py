@@ -230,8 +230,8 @@ def _require_same(folder: Path, shape: ModelConfig, vocabulary: Vocabulary) -> N
 
 
 def symbols_of(folder: Path) -> dict[int, str]:
-    """The checkpoint's tokens by id: of its tokenizer.json, or of a world's vocabulary. Raises ValueError where neither can
-    be read."""
+    """The checkpoint's tokens by id: of its tokenizer.json, or of a world's vocabulary. Raises ValueError where
+    there is none that can be read."""
     tokenizer, listed = folder / TOKENIZER, folder / VOCABULARY
     file = listed if listed.exists() and not tokenizer.exists() else tokenizer
     try:

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ablate.core.rng import address
-from ablate.model.attention import Form, Pattern, additive, attend, attend_where, sight
+from ablate.model.attention import Form, Pattern, attend, attend_where, sight
 from ablate.model.chunked_loss import scored_loss
 from ablate.model.config import ModelConfig
 from ablate.model.stacked import Embedding, Linear, linear, rms_norm, share_parameters, stack_parameters
@@ -129,17 +129,17 @@ class Transformer(nn.Module):
         outputs = x_RLW if scored_N is None else _chosen(x_RLW, scored_N)
         return rms_norm(outputs, self.norm, self.config.norm_eps)
 
-    def extend(self, tokens_RT: Tensor, place_RT: Tensor, pasts: Sequence[Past], seen_RTL: Tensor) -> Tensor:
+    def extend(self, tokens_RT: Tensor, place_RT: Tensor, pasts: Sequence[Past], bias_RTL: Tensor) -> Tensor:
         """Normed outputs (R, T, W) of some places of each row, read again or for the first time, where the past of each
-        layer has the keys and values of others. seen_RTL: bool, which places of its row each of them sees.
+        layer has the keys and values of others. bias_RTL: additive mask, which places of its row each of them
+        sees; none sees nothing.
 
         For one network, not for stacked ones. Keys and values of these places are put there too.
         """
         x_RTW = self.embedding(tokens_RT)
         turn = tuple(table_RTD[:, None] for table_RTD in self._turn(place_RT))  # alike for all heads
-        bias_R1TL = additive(seen_RTL[:, None], x_RTW.dtype)
         for layer, past in zip(self.layers, pasts, strict=True):
-            x_RTW = layer.extend(x_RTW, turn, past, bias_R1TL)
+            x_RTW = layer.extend(x_RTW, turn, past, bias_RTL[:, None])
         return rms_norm(x_RTW, self.norm, self.config.norm_eps)
 
     def logits(self, outputs: Tensor) -> Tensor:

@@ -86,9 +86,9 @@ def _bare(network: Transformer, tokens_BL: Tensor) -> None:
     for place in range(PROMPT, LENGTH):
         first = place // BLOCK * BLOCK
         place_RT = torch.arange(first, first + BLOCK)[None]
-        seen_RTL = torch.ones(1, BLOCK, first + BLOCK, dtype=torch.bool)
+        bias_RTL = torch.zeros(1, BLOCK, first + BLOCK)
         pasts = cache.pasts(row, place_RT, first + BLOCK)
-        network.logits(network.extend(tokens_BL.gather(1, place_RT), place_RT, pasts, seen_RTL))
+        network.logits(network.extend(tokens_BL.gather(1, place_RT), place_RT, pasts, bias_RTL))
 
 
 def table(result: dict[str, Any]) -> Table:

@@ -31,6 +31,7 @@ SHORT = ["budget.base_tokens=4000", "budget.tokens=16000", "budget.evaluations=2
 PACKS, OPERATIONS = (1, 2, 4, 8, 16), {13: 5, 33: 15}  # operations of a trace, by its tokens
 WAYS = ("fresh processes, pack=1", "packed and warm, empty compile cache", "packed and warm, warm compile cache")
 UNCOMPILED = "packed and warm, too short to compile"
+PACK = 4  # of eight seeds: three arms then keep two workers busy to the end
 A_TURN = 2.0  # CPU seconds that a training loop is timed for
 
 
@@ -68,6 +69,7 @@ class Contest:
             f"only=[{CONDITION}]",
             f"words=[{','.join(words)}]",
             f"workers={self.workers}",
+            f"pack={PACK}",
             f"runs={home}/runs",
             f"results={home}/results",
         ]

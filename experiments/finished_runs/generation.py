@@ -11,7 +11,8 @@ from ablate.core.validation import UsageError, path_of, require_ranges
 from ablate.decoding.protocol import Order, Protocol
 from experiments.cli.places import require_place
 
-NUMBERS = {"questions": (1, 1000), "new_tokens": (1, 2**20), "seed": (0, 2**63 - 1)}
+MOST = 2**20  # tokens
+NUMBERS = {"questions": (1, 1000), "new_tokens": (1, MOST), "block_size": (0, MOST), "seed": (0, 2**63 - 1)}
 
 
 @dataclass
@@ -45,7 +46,7 @@ class Generation:
 
     def protocol(self, attention_size: int, grid: Grid) -> Protocol:
         """How it is decoded, where the network attends in blocks of a size and has a grid of its own."""
-        for name in ("block_size", "temperature", "top_p"):
+        for name in ("temperature", "top_p"):
             if isinstance(getattr(self, name), bool) or not isinstance(getattr(self, name), int | float):
                 raise UsageError(f"{name}: wanted a number, got {getattr(self, name)!r}; type {name}=1")
         size = self.block_size or max(1, attention_size)

@@ -1,4 +1,4 @@
-"""A network that writes: read from a finished run, or from the folder of a checkpoint, with the symbols that it knows."""
+"""A network that writes, read from a finished run or a checkpoint's folder, with the symbols that it knows."""
 
 from __future__ import annotations
 
@@ -18,12 +18,11 @@ from ablate.compute.device import Device, Precision, attention_form
 from ablate.compute.execution import load_weights
 from ablate.core.blocks import Grid
 from ablate.core.corpus import Corpus, Split, Vocabulary
-from ablate.core.foreign_files import TOKENIZER
 from ablate.core.validation import UsageError, path_of
 from ablate.decoding.predictor import Predictor
 from ablate.model.attention import Attention
 from ablate.model.hf_config import read_config, shape_of
-from ablate.model.hf_weights import VOCABULARY, folder_of, read_weights, symbols_of
+from ablate.model.hf_weights import TOKENIZER, VOCABULARY, folder_of, read_weights, symbols_of
 from ablate.model.transformer import Transformer
 from ablate.objectives.autoregressive import Autoregressive
 from ablate.objectives.block_diffusion import BlockDiffusion
@@ -73,8 +72,8 @@ class Writer:
         if len(ids) >= self.most or length > self.most:
             asked = "at least one" if self.world else str(new_tokens)
             raise UsageError(
-                f"prompt: wanted room for {asked} more tokens of at most {self.most} in all, got a prompt of {len(ids)}; "
-                f"type a shorter prompt{'' if self.world else ' or new_tokens=N'}"
+                f"prompt: wanted room for {asked} more tokens of at most {self.most} in all, got a prompt of {len(ids)}"
+                f"; type a shorter prompt{'' if self.world else ' or new_tokens=N'}"
             )
         if not ids:
             raise UsageError("prompt: wanted at least one token, since the first is never predicted, got none")
@@ -129,8 +128,8 @@ def _objective(folder: Path, said: Any) -> Objective:
         return MaskedDiffusion(kind, shift=shift)
     except (KeyError, TypeError, ValueError):
         raise UsageError(
-            f"{folder}: wanted in config.json what export.py writes under ablate, got {json.dumps(said)[:80]}; export the "
-            "run again"
+            f"{folder}: wanted in config.json what export.py writes under ablate, got {json.dumps(said)[:80]}; export "
+            "the run again"
         ) from None
 
 
@@ -161,8 +160,8 @@ def _world_ids(vocabulary: Vocabulary, prompt: str) -> list[int]:
         size = next((n for n in range(longest, 0, -1) if prompt[place : place + n] in by_text), 0)
         if not size:
             raise UsageError(
-                f"prompt: wanted symbols of the world, such as {' '.join(list(by_text)[:8])}, got {prompt[place:][:8]!r} at "
-                f"place {place}; leave prompt= out to see the world's own questions"
+                f"prompt: wanted symbols of the world, such as {' '.join(list(by_text)[:8])}, got "
+                f"{prompt[place:][:8]!r} at place {place}; leave prompt= out to see the world's own questions"
             )
         ids.append(by_text[prompt[place : place + size]])
         place += size

@@ -15,7 +15,7 @@ DEVELOPMENT_WORLD = 0
 BASES = ("mixed", "ar")
 SHARE = 0.35  # of the first stage's steps: the second one's in the paper, 35k after 100k
 LENGTHS = {"1x": 1, "4x": 4}
-FIRST_RATES, SECOND_RATES = (5e-4, 1e-3, 2e-3), (2.5e-4, 5e-4, 1e-3, 2e-3)
+FIRST_RATES, SECOND_RATES = (5e-4, 1e-3, 2e-3, 4e-3), (2.5e-4, 5e-4, 1e-3, 2e-3)
 
 
 @dataclass(frozen=True)

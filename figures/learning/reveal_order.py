@@ -51,7 +51,7 @@ def _cells(panel: Axes, part: pd.DataFrame, norm: Normalize, lines: int) -> None
 
 
 def _short(text: str) -> str:
-    shown = text.replace("\n", "\u21b5").replace("$", r"\$").strip() or "\u2423"
+    shown = _plain(text.replace("\n", "\u21b5")).strip() or "\u2423"
     return shown if len(shown) <= 6 else shown[:5] + "\u2026"
 
 
@@ -59,6 +59,11 @@ def _caption(rows: pd.DataFrame, caption: str) -> str:
     revealed = rows[rows["pass"] >= 0]
     passes = int(revealed.groupby("row")["pass"].max().max()) + 1
     return (
-        f"The pass in which each token was revealed: {len(revealed)} tokens of {rows['row'].nunique()} sequence(s), at most "
-        f"{passes} passes. Grey text is the prompt. {caption}"
+        f"The pass in which each token was revealed: {len(revealed)} tokens of {rows['row'].nunique()} sequence(s), at "
+        f"most {passes} passes. Grey text is the prompt. {_plain(caption)}"
     ).strip()
+
+
+def _plain(text: str) -> str:
+    """No formula, whatever a folder or a token is called."""
+    return text.replace("$", r"\$")

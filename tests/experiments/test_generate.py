@@ -13,7 +13,6 @@ from ablate.decoding.answers import Answers
 from ablate.decoding.loop import decode
 from ablate.decoding.protocol import Protocol
 from ablate.model.attention import CAUSAL
-from ablate.model.hf_config import config_of, names
 from ablate.objectives.block_diffusion import BlockDiffusion
 from ablate.objectives.regime import Regime, Stage
 from ablate.text.tokenizer import trained
@@ -24,7 +23,8 @@ from experiments.finished_runs.generation import read
 from experiments.finished_runs.writer import writer
 from experiments.hf_export.tokenizer_files import tokenizer_files
 from tests import ROOT
-from tests.builders import MASK, network, tiny_run
+from tests.builders import MASK, tiny_run
+from tests.experiments.checkpoints import plain_llama, write
 
 
 @pytest.fixture(scope="module")
@@ -85,20 +85,15 @@ def test_an_exported_world_writes_the_same(finished, folder, capsys):
 
 def test_text_is_written_in_text(tmp_path, capsys):
     """A checkpoint that is no export of ours: a Llama, read from left to right, with its tokenizer and first token."""
-    own = trained(["words and more words, " * 20], 300)
-    net = network(3.0, vocabulary=own.vocabulary)
-    weights = net.state_dict()
-    export.write_weights(tmp_path, {theirs: weights[ours] for ours, theirs in names(net.config).items()}, "float32")
-    files = {"config.json": config_of(net.config, len(own.vocabulary), 24), **tokenizer_files(own, 24)}
-    files["config.json"]["bos_token_id"] = own.separator[1]
-    for name, content in files.items():
-        (tmp_path / name).write_text(json.dumps(content))
+    net, own = plain_llama(tmp_path)
+    end = own.separator[1]
+    write(tmp_path, net, own, bos_token_id=end)
     line = said(capsys, f"hf:{tmp_path}", "prompt=more words", "new_tokens=6").splitlines()[1]
-    ids = [own.separator[1], *own.encode(["more words"])[0]]
+    ids = [end, *own.encode(["more words"])[0]]
     for _ in range(6):
         ids.append(int(net(torch.tensor([ids]), CAUSAL)[0, -1].argmax()))
     assert line == f"{own.decode(ids)}   [no verifier]"
-    with pytest.raises(UsageError, match="wanted room for 60 more tokens of at most 24 in all, got a prompt of 3"):
+    with pytest.raises(UsageError, match="wanted room for 60 more tokens of at most 24 in all, got a prompt of 4"):
         generate.main([f"hf:{tmp_path}", "prompt=more words", "new_tokens=60"])
 
 
@@ -148,11 +143,12 @@ def test_ids_become_text_and_back():
         (["RUN", "block=4"], "block=4: wanted RUN and prompt, questions"),
         (["RUN", "order=sideways"], "'sideways' is not a valid Order; type one of left_to_right"),
         (["RUN", "pace=fast"], "pace: wanted tokens:N"),
-        (["RUN", "block_size=no"], "block_size: wanted a number"),
+        (["RUN", "block_size=no"], "block_size: wanted"),
         (["RUN", "questions=0"], "questions: wanted 1"),
         (["RUN", "live=perhaps"], "live: wanted true or false"),
         (["RUN", "trace=x.jpg"], "trace: wanted a file that ends in .png"),
         (["RUN", "top_p=0.5"], "top_p: wanted a mass"),
+        (["RUN", "temperature=warm"], "temperature: wanted a number"),
         (["nowhere"], "nowhere: wanted the folder of a run"),
         (["hf:nowhere"], "nowhere: wanted the folder of a checkpoint"),
     ],

@@ -26,6 +26,7 @@ from experiments import (
     compare,
     evaluate,
     export,
+    generate,
     knowledge,
     no_signal,
     one_step,
@@ -41,9 +42,12 @@ from experiments.cli.compose import jobs
 from experiments.cli.entry import asked_for
 from experiments.cli.guard import guarded
 from experiments.cli.run_command import RUN
+from experiments.finished_runs.evaluation import Evaluation
+from experiments.finished_runs.generation import Generation
 from experiments.presets.registry import GROUPS
 from experiments.sweep_runner.search import gathered
 from tests import ROOT
+from tests.torture.commands import kept_run
 from tests.torture.counts import ALL, ROUNDS, part
 
 A_ROUND, PROCESSES, TRAINED = 50, 2, 3  # cases a round in this process, as processes, and accepted runs that train
@@ -66,6 +70,7 @@ PLAIN: dict[str, Callable[[list[str]], int]] = {
     "export": export.main,
     "no_signal": no_signal.main,
     "evaluate": evaluate.main,
+    "generate": generate.main,
 }
 HOSTILE = (
     *("", "0", "-1", "1", "2", "7", "1.5", "1e9", "1e400", "nan", "-inf", "2147483648", str(2**63), "1" + "0" * 40),
@@ -103,6 +108,7 @@ def lines_of(command: Command) -> st.SearchStrategy[list[str]]:
 def plain_lines() -> st.SearchStrategy[list[str]]:
     """Lists of words for commands that take options."""
     options = ("--out", "--results", "--predictions", "--draws", "--seed", "--metric", "out=", "dtype=", "--nope", "-x")
+    options += ("prompt=", "order=", "pace=", "block_size=", "trace=", "questions=", "paces=", "orders=", "bounds=")
     word = st.one_of(st.sampled_from(options), st.sampled_from([h.strip("'") for h in HOSTILE]), st.text(max_size=8))
     return st.lists(word.map(lambda w: w.replace("\0", "")), max_size=5)
 
@@ -229,6 +235,29 @@ def test_words_of_options_are_taken_or_refused(name: str, place: Path) -> None:
 
         few = ["--draws", "100"] if name == "no_signal" else []
         drawn(plain_lines().map(lambda words: [*few, *words]), ROUNDS * A_ROUND // 12, try_one)
+
+
+@pytest.mark.parametrize(("name", "config"), [("generate", Generation), ("evaluate", Evaluation)])
+def test_values_of_a_decoder_are_taken_or_refused(name: str, config: type, place: Path) -> None:
+    """Of a finished run; what would take long is asked for little."""
+    run = kept_run() / "run"
+    few = {"generate": ["questions=1"], "evaluate": ["questions=1", "contexts=2", "block_sizes=[1]", "paces=[all]"]}[
+        name
+    ]
+    keys = [f.name for f in dataclasses.fields(config) if f.name not in ("run", "runs", "sequences")]
+    word = st.tuples(st.sampled_from(keys), st.sampled_from([h.strip("'") for h in HOSTILE])).map("=".join)
+    with part(f"command lines: values of {name}") as tried:
+
+        def try_one(words: list[str]) -> None:
+            tried.tried += 1
+            copy = place.parent / "run"  # rows go beside the run
+            shutil.rmtree(copy, ignore_errors=True)
+            shutil.copytree(run, copy)
+            words = [str(copy), "questions=1", *few, *words]
+            code, error = ended(f"{name}.py", words, lambda: PLAIN[name](words))
+            require_refused_or_done(words, code, error, place)
+
+        drawn(st.lists(word, max_size=2), ROUNDS * A_ROUND // 12, try_one)
 
 
 def test_processes_end_in_the_same_way(place: Path) -> None:

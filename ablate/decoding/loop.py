@@ -47,7 +47,8 @@ def decode(
     start = time.perf_counter()
     prompt_BL, answer_BL = prompt_BL.cpu(), answer_BL.cpu()
     _require(answer_BL, protocol, oracle)
-    read = CachedReader(predict, *prompt_BL.shape, protocol.remask > 0) if cached else partial(_read, predict)
+    rows, length = prompt_BL.shape
+    read = CachedReader(predict, rows, length, protocol.remask > 0) if cached else partial(_read, predict)
     answers = Answers(prompt_BL, answer_BL, protocol, mask_id, seed, attention_size)
     while answers.hidden_BL.any():
         row_R = answers.hidden_BL.any(1).nonzero()[:, 0]

@@ -139,6 +139,7 @@ class Transformer(nn.Module):
         x_RTW = self.embedding(tokens_RT)
         turn = tuple(table_RTD[:, None] for table_RTD in self._turn(place_RT))  # alike for all heads
         for layer, past in zip(self.layers, pasts, strict=True):
+            assert isinstance(layer, Layer)
             x_RTW = layer.extend(x_RTW, turn, past, bias_RTL[:, None])
         return rms_norm(x_RTW, self.norm, self.config.norm_eps)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -32,7 +32,8 @@ from ablate.text.tokenizer import TextTokenizer, checkpoint_tokenizer
 from experiments.finished_runs import run_folder
 from experiments.finished_runs.measure import predictor
 
-Encode, Text = Callable[[str], list[int]], Callable[[Sequence[int]], str]
+Encode: TypeAlias = Callable[[str], list[int]]
+Text: TypeAlias = Callable[[Sequence[int]], str]
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,8 @@ class Writer:
 
     def possible(self, tokens_BL: Tensor) -> list[bool]:
         """Of a world: which rows break none of its rules, whatever it holds out."""
-        assert self.corpus is not None
-        law = dataclasses.replace(self.corpus, split=Split.whole) if Split.whole in self.corpus.splits else self.corpus
+        corpus: Any = self.corpus
+        law = dataclasses.replace(corpus, split=Split.whole) if Split.whole in corpus.splits else corpus
         return (law.oracle.log_evidence(tokens_BL) > -math.inf).tolist()
 
     @property

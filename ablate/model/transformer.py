@@ -137,7 +137,8 @@ class Transformer(nn.Module):
         For one network, not for stacked ones. Keys and values of these places are put there too.
         """
         x_RTW = self.embedding(tokens_RT)
-        turn = tuple(table_RTD[:, None] for table_RTD in self._turn(place_RT))  # alike for all heads
+        cos_RTD, sin_RTD = self._turn(place_RT)
+        turn = cos_RTD[:, None], sin_RTD[:, None]  # alike for all heads
         for layer, past in zip(self.layers, pasts, strict=True):
             assert isinstance(layer, Layer)
             x_RTW = layer.extend(x_RTW, turn, past, bias_RTL[:, None])

@@ -87,7 +87,13 @@ def _score(words: list[str]) -> int:
         raise UsageError(str(error)) from None
     terminal().print(bits_per_byte.told(row), markup=False, highlight=False, soft_wrap=True)
     if asked.out:
-        records.write(records.table([row], records.EVALUATION), path_of("out", asked.out) / FILE, records.EVALUATION)
+        import pandas as pd
+
+        rows, path = records.table([row], records.EVALUATION), path_of("out", asked.out) / FILE
+        if path.exists():  # of other folders
+            rows = pd.concat([records.read(path, records.EVALUATION), rows], ignore_index=True)
+        records.write(rows, path, records.EVALUATION)
+        terminal().print(f"  {path}", markup=False, highlight=False, soft_wrap=True)
     return 0
 
 

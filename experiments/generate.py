@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from ablate.core.corpus import Query
     from ablate.decoding.answers import Decoded
-    from experiments.finished_runs.writer import Writer
+    from experiments.finished_runs.loaded_model import LoadedModel
 
 
 def main(words: list[str] | None = None) -> int:
@@ -55,9 +55,9 @@ def main(words: list[str] | None = None) -> int:
 
 
 def _generate(asked: Generation) -> None:
-    from experiments.finished_runs.writer import writer
+    from experiments.finished_runs.loaded_model import load_model
 
-    known = writer(asked.run)
+    known = load_model(asked.run)
     query = None
     if asked.prompt is not None:
         tokens_BL, answer_BL = known.prompted(asked.prompt, asked.new_tokens)
@@ -67,16 +67,14 @@ def _generate(asked: Generation) -> None:
         query = known.corpus.queries(asked.questions, asked.seed)
         tokens_BL, answer_BL = query.prompt(known.vocabulary.mask_id), query.answer_BL
     found = _decoded(known, asked, tokens_BL, answer_BL)
-    console = terminal()
+    console, judged = terminal(), _judged(known, query, found.tokens_BL)
     console.print(f"{known.name}: {found.protocol.words}", style="dim", highlight=False, markup=False, soft_wrap=True)
     for row in range(len(tokens_BL)):
         ids, asked_L = found.tokens_BL[row].tolist(), answer_BL[row].tolist()
         first = asked_L.index(True) if True in asked_L else len(ids)
         console.print(known.text(ids[:first]), style="dim", end="", highlight=False, markup=False, soft_wrap=True)
         console.print(known.text(ids[first:]), highlight=False, markup=False, soft_wrap=True, end="")
-        console.print(
-            f"   [{_judged(known, query, found.tokens_BL, row)}]", style="bold", markup=False, highlight=False
-        )
+        console.print(f"   [{judged[row]}]", style="bold", markup=False, highlight=False)
     console.print(
         f"{found.tokens_a_pass:.2f} tokens a pass, {int(answer_BL.sum())} tokens in {found.seconds:.2f} s", style="dim"
     )
@@ -90,7 +88,7 @@ def _generate(asked: Generation) -> None:
             console.print(f"  {path}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _decoded(known: Writer, asked: Generation, tokens_BL: Tensor, answer_BL: Tensor) -> Decoded:
+def _decoded(known: LoadedModel, asked: Generation, tokens_BL: Tensor, answer_BL: Tensor) -> Decoded:
     from rich.live import Live
 
     from ablate.decoding.cached_reader import cacheable
@@ -115,16 +113,16 @@ def _decoded(known: Writer, asked: Generation, tokens_BL: Tensor, answer_BL: Ten
         )
 
 
-def _judged(known: Writer, query: Query | None, tokens_BL: Tensor, row: int) -> str:
-    """What the corpus says of an answer: right or wrong where it knows, else how much is as it stands there."""
+def _judged(known: LoadedModel, query: Query | None, tokens_BL: Tensor) -> list[str]:
+    """What the corpus says of each answer: right or wrong where it knows, else how much is as it stands there."""
     if query is not None:
-        share = float(query.verify(tokens_BL)[row])
+        shares = query.verify(tokens_BL).tolist()
         if not known.world:
-            return f"{share:.0%} of the tokens as in the text"
-        return "right" if share == 1 else f"wrong: {share:.0%} right"
+            return [f"{share:.0%} of the tokens as in the text" for share in shares]
+        return ["right" if share == 1 else f"wrong: {share:.0%} right" for share in shares]
     if not known.world:
-        return "no verifier"
-    return "breaks no rule" if known.possible(tokens_BL[[row]])[0] else "breaks a rule"
+        return ["no verifier"] * len(tokens_BL)
+    return ["breaks no rule" if possible else "breaks a rule" for possible in known.possible(tokens_BL)]
 
 
 if __name__ == "__main__":

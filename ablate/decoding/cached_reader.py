@@ -16,16 +16,19 @@ from torch import Tensor
 
 from ablate.core.corpus import documents, unscored
 from ablate.decoding.predictor import Predict, Predictor
-from ablate.model.attention import Attention, additive
+from ablate.model.attention import Attention, Pattern, additive
 from ablate.model.attention_pattern import visible
 from ablate.model.kv_cache import KeyValueCache
 
-BLOCK = {Attention.causal: 1}  # tokens that see each other; `block` says its own
+
+def final_size(pattern: Pattern) -> int:
+    """Tokens that become final together, from left to right; 0 where none ever does."""
+    return {Attention.causal: 1, Attention.block: pattern.size}.get(pattern.kind, 0)
 
 
 def cacheable(predict: Predict) -> bool:
-    """Does what it reads become final from left to right?"""
-    return isinstance(predict, Predictor) and predict.objective.reading.kind in (Attention.causal, Attention.block)
+    """Does what it reads become final?"""
+    return isinstance(predict, Predictor) and final_size(predict.objective.reading) > 0
 
 
 class CachedReader:
@@ -43,7 +46,7 @@ class CachedReader:
                 "changes what was read before; decode without one"
             )
         self.predict, self.network, pattern = predict, predict.network, predict.objective.reading
-        self.offset, self.size = predict.objective.offset, BLOCK.get(pattern.kind, pattern.size)
+        self.offset, self.size = predict.objective.offset, final_size(pattern)
         like = self.network.embedding.weight
         self.bias_LL = additive(visible(pattern, length).to(like.device), like.dtype)
         self.again = again

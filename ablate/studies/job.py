@@ -67,10 +67,8 @@ def together(jobs: Sequence[Job]) -> Job:
     if len(jobs) == 1:
         return first
     words = []
-    for number, word in enumerate(first.words):
-        found = [job.words[number] for job in jobs]
-        if len(set(found)) > 1:
-            seeds = ",".join(other.removeprefix("seed=") for other in found)
-            word = f"seed={seeds}" if word.startswith("seed=") else f"out={first.folder.with_name('*')}"
-        words.append(word)
+    for found in zip(*(job.words for job in jobs), strict=True):
+        key = found[0].partition("=")[0]
+        ways = {"seed": ",".join(word.partition("=")[2] for word in found), "out": first.folder.with_name("*")}
+        words.append(found[0] if len(set(found)) == 1 else f"{key}={ways[key]}")
     return replace(first, words=("-m", *words, f"pack={len(jobs)}"))

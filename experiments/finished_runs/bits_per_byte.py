@@ -9,7 +9,6 @@ Shapes: B windows, L positions, V vocabulary.
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -21,11 +20,12 @@ from ablate.core.corpus import Domain, Split, unscored
 from ablate.core.records import NO_BLOCKS
 from ablate.core.validation import UsageError, path_of, require_ranges
 from ablate.decoding.predictor import Predictor
-from ablate.evaluation.contexts import Blocks
 from experiments.cli.compose import jobs
+from experiments.cli.places import require_place
 from experiments.cli.run_command import RUN
-from experiments.finished_runs.measure import STRETCH, error_of
-from experiments.finished_runs.writer import writer
+from experiments.cli.words import places_and_values
+from experiments.finished_runs.loaded_model import load_model
+from experiments.finished_runs.measure import bits_of, block_bits, error_of
 
 TASK = "bits_per_byte"
 NUMBERS = {"contexts": (2, 10**6), "seed": (0, 2**63 - 1)}
@@ -51,34 +51,22 @@ class Scoring:
 
 def read(words: list[str]) -> Scoring:
     """What was typed. Raises UsageError for what cannot be scored."""
-    import yaml
-
-    known = [f.name for f in fields(Scoring) if f.name not in ("folder", "corpus")]
-    keys: dict[str, Any] = {}
-    places, corpus = [], []
-    for word in words:
-        name, _, value = word.partition("=")
-        if word.startswith("hf:"):
-            places.append(word)
-        elif name == "corpus" or name.startswith("corpus."):
-            corpus.append(word)
-        elif name in known:
-            try:
-                keys[name] = value if name in ("out", "task") else yaml.safe_load(value)
-            except yaml.YAMLError:
-                raise UsageError(f"{word}: wanted {name}=VALUE; type --help") from None
-        else:
-            raise UsageError(f"{word}: wanted hf:FOLDER, corpus=text corpus.folder=PATH and {', '.join(known)}")
+    corpus = [word for word in words if word.startswith(("corpus=", "corpus."))]
+    names = [f.name for f in fields(Scoring) if f.name not in ("folder", "corpus")]
+    others = [word for word in words if word not in corpus]
+    places, values = places_and_values(
+        others, "hf:FOLDER, corpus=text corpus.folder=PATH", names, as_typed=("out", "task")
+    )
     if len(places) != 1:
-        raise UsageError(f"evaluate: wanted one hf:FOLDER at a time, got {', '.join(places)}")
-    if keys.get("out"):
-        path_of("out", keys["out"])
-    return Scoring(places[0], corpus, **keys)
+        raise UsageError(f"evaluate: wanted one hf:FOLDER at a time, got {', '.join(places)}; type them one by one")
+    if values.get("out"):
+        require_place(path_of("out", values["out"]), "out")
+    return Scoring(places[0], corpus, **values)
 
 
 def scored(asked: Scoring) -> dict[str, Any]:
     """The row, columns of `records.EVALUATION`. Raises UsageError or ValueError for what cannot be measured."""
-    known, corpus = writer(asked.folder), corpus_of(asked)
+    known, corpus = load_model(asked.folder), corpus_of(asked)
     v = corpus.vocabulary
     if corpus.oracle is not None or v.bytes_V is None:
         raise UsageError(f"corpus={corpus.name}: wanted real text; type corpus=text corpus.folder=PATH")
@@ -95,7 +83,7 @@ def scored(asked: Scoring) -> dict[str, Any]:
         raise UsageError("corpus.document_mask: no bound within documents; type corpus.document_mask=false")
     else:
         size = predict.objective.reading.size or corpus.length
-        bits_B = _bound(predict, size, tokens_BL, scored_BL, asked.seed, v.mask_id)
+        bits_B = block_bits(predict, size, 0, tokens_BL, v, asked.seed)
         where = {"contexts": "bound", "block_size": size, "grid": str(Grid.sequence), "offset": 0}
     tokens_a_byte = float(scored_BL.sum() / torch.tensor(v.bytes_V)[tokens_BL][scored_BL].sum())
     return {
@@ -118,20 +106,7 @@ def corpus_of(asked: Scoring) -> Any:
 
 def _chain(predict: Predictor, tokens_BL: Tensor, scored_BL: Tensor) -> Tensor:
     """(B,) bits a scored token, each given all on its left."""
-    nats_BL = _nats(predict, tokens_BL, tokens_BL)
-    return (nats_BL * scored_BL).sum(1) / scored_BL.sum(1) / math.log(2)
-
-
-def _bound(predict: Predictor, size: int, tokens_BL: Tensor, scored_BL: Tensor, seed: int, mask_id: int) -> Tensor:
-    """(B,) bits a token, of one context of each window; their mean is the bound."""
-    contexts = Blocks(size, grid=Grid.sequence).draw(tokens_BL, scored_BL, mask_id, seed)
-    return contexts.means(_nats(predict, contexts.inputs_BL, tokens_BL) / math.log(2))
-
-
-def _nats(predict: Predictor, inputs_BL: Tensor, tokens_BL: Tensor) -> Tensor:
-    rows = max(1, STRETCH // (tokens_BL.shape[1] * predict.network.tokens))
-    parts = zip(inputs_BL.split(rows), tokens_BL.split(rows), strict=True)
-    return -torch.cat([predict(x_BL).gather(-1, y_BL[..., None])[..., 0] for x_BL, y_BL in parts]).double()
+    return (bits_of(predict, tokens_BL, tokens_BL, predict.network.tokens) * scored_BL).sum(1) / scored_BL.sum(1)
 
 
 def told(row: dict[str, Any]) -> str:

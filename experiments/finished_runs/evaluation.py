@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
 
 from ablate.core.blocks import Grid
 from ablate.core.validation import UsageError, path_of, require_ranges
 from ablate.decoding.protocol import Order, Pace
+from experiments.cli.words import places_and_values
 
 MOST = 2**20  # tokens a block
 LISTS = {"block_sizes": int, "orders": Order, "paces": Pace.read, "grids": Grid, "bounds": int}
@@ -53,22 +53,8 @@ class Evaluation:
 
 def read(words: list[str]) -> Evaluation:
     """What was typed. Raises UsageError for what cannot be evaluated."""
-    import yaml
-
-    known = [f.name for f in fields(Evaluation) if f.name != "runs"]
-    keys: dict[str, Any] = {}
-    places = []
-    for word in words:
-        name, equals, value = word.partition("=")
-        if word.startswith("-") or (equals and name not in known and not Path(word).exists()):
-            raise UsageError(f"{word}: wanted RUN folders and {', '.join(known)}; type --help")
-        if not equals or name not in known:
-            places.append(path_of("RUN", word))
-            continue
-        try:
-            keys[name] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise UsageError(f"{word}: wanted {name}=VALUE or {name}=[VALUE,VALUE]; type --help") from None
+    names = [f.name for f in fields(Evaluation) if f.name != "runs"]
+    places, values = places_and_values(words, "RUN folders", names)
     if not places:
         raise UsageError("evaluate: wanted one or more folders of finished runs, got none; type runs/NAME")
-    return Evaluation(list(dict.fromkeys(places)), **keys)
+    return Evaluation(list(dict.fromkeys(path_of("RUN", place) for place in places)), **values)

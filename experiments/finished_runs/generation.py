@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from ablate.core.blocks import Grid
 from ablate.core.validation import UsageError, path_of, require_ranges
 from ablate.decoding.protocol import Order, Protocol
 from experiments.cli.places import require_place
+from experiments.cli.words import places_and_values
 
 MOST = 2**20  # tokens
 NUMBERS = {"questions": (1, 1000), "new_tokens": (1, MOST), "block_size": (0, MOST), "seed": (0, 2**63 - 1)}
@@ -59,24 +59,10 @@ class Generation:
 
 def read(words: list[str]) -> Generation:
     """What was typed. Raises UsageError for what cannot be generated."""
-    import yaml
-
-    known = [f.name for f in fields(Generation) if f.name != "run"]
-    keys: dict[str, Any] = {}
-    places = []
-    for word in words:
-        name, equals, value = word.partition("=")
-        if equals and name in known:
-            try:  # a prompt is taken as it stands
-                keys[name] = value if name in ("prompt", "trace", "pace") else yaml.safe_load(value)
-            except yaml.YAMLError:
-                raise UsageError(f"{word}: wanted {name}=VALUE; type --help") from None
-        elif word.startswith("-") or (equals and not Path(word).exists()):
-            raise UsageError(f"{word}: wanted RUN and {', '.join(known)}; type --help")
-        else:
-            places.append(word)
+    names = [f.name for f in fields(Generation) if f.name != "run"]
+    places, values = places_and_values(words, "RUN", names, as_typed=("prompt", "trace", "pace"))
     if len(places) != 1:
         raise UsageError(f"generate: wanted one RUN, got {', '.join(places) or 'none'}; type runs/NAME or hf:FOLDER")
-    if keys.get("trace"):
-        require_place(path_of("trace", keys["trace"]).parent, "trace")
-    return Generation(places[0], **keys)
+    if values.get("trace"):
+        require_place(path_of("trace", values["trace"]).parent, "trace")
+    return Generation(places[0], **values)

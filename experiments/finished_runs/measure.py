@@ -21,7 +21,7 @@ from ablate.compute.device import Device, Precision, attention_form
 from ablate.compute.execution import load_weights
 from ablate.core import records
 from ablate.core.blocks import Grid
-from ablate.core.corpus import Corpus, Split
+from ablate.core.corpus import Corpus, Split, Vocabulary
 from ablate.core.validation import UsageError
 from ablate.decoding.answers import Decoded
 from ablate.decoding.cached_reader import cacheable
@@ -203,19 +203,28 @@ def _bounds(model: Model, corpus: Corpus, asked: Evaluation) -> Iterator[Part]:
 
 
 def _bound(model: Model, size: int, corpus: Corpus, asked: Evaluation) -> list[Row]:
-    tokens_BL = corpus.batch(range(asked.contexts), asked.seed)
-    scored_BL = torch.ones_like(tokens_BL, dtype=torch.bool)
-    scored_BL[:, 0] = False
-    rows = []
+    tokens_BL, rows = corpus.batch(range(asked.contexts), asked.seed), []
     for offset in range(size):
-        sampler = Blocks(size, grid=Grid.sequence, offset=offset)
-        contexts = sampler.draw(tokens_BL, scored_BL, corpus.vocabulary.mask_id, asked.seed)
-        rows_read = max(1, STRETCH // (corpus.length * len(corpus.vocabulary)))
-        parts = zip(contexts.inputs_BL.split(rows_read), tokens_BL.split(rows_read), strict=True)
-        nats_BL = -torch.cat([model.sequences(x_BL).gather(-1, y_BL[..., None])[..., 0] for x_BL, y_BL in parts])
-        bits_B = contexts.means(nats_BL.double() / math.log(2))
+        bits_B = block_bits(model.sequences, size, offset, tokens_BL, corpus.vocabulary, asked.seed)
         rows.append({"offset": offset, "value": float(bits_B.mean()), "error": error_of(bits_B)})
     return rows
+
+
+def block_bits(predict: Predict, size: int, offset: int, tokens_BL: Tensor, v: Vocabulary, seed: int) -> Tensor:
+    """(B,) bits a token of one context of each sequence, in blocks on the sequence's grid moved by the offset; their
+    mean estimates the unclipped bound. Position 0 is not asked for."""
+    scored_BL = torch.ones_like(tokens_BL, dtype=torch.bool)
+    scored_BL[:, 0] = False
+    contexts = Blocks(size, grid=Grid.sequence, offset=offset).draw(tokens_BL, scored_BL, v.mask_id, seed)
+    return contexts.means(bits_of(predict, contexts.inputs_BL, tokens_BL, len(v)))
+
+
+def bits_of(predict: Predict, inputs_BL: Tensor, tokens_BL: Tensor, symbols: int) -> Tensor:
+    """(B, L) float64: bits of each token, given what stands in its row; predicted a stretch of rows at a time."""
+    rows = max(1, STRETCH // (tokens_BL.shape[1] * symbols))
+    parts = zip(inputs_BL.split(rows), tokens_BL.split(rows), strict=True)
+    nats_BL = -torch.cat([predict(x_BL).gather(-1, y_BL[..., None])[..., 0] for x_BL, y_BL in parts])
+    return nats_BL.double() / math.log(2)
 
 
 def error_of(values_B: Tensor) -> float:

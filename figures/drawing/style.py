@@ -24,6 +24,7 @@ PALETTE = {
     "indigo": "#332288",
     "teal": "#44AA99",
 }
+MAP, DARK = "cividis_r", 0.55  # of numbers, read alike with and without colour vision; from DARK on its text is white
 NEUTRAL = "#555555"
 PALE = "#DDDDDD"
 COLOURS = {

@@ -1,4 +1,4 @@
-"""What is looked at: in which order a decoder revealed an answer, token by token."""
+"""No claim: in which order a decoder revealed an answer, token by token."""
 
 import matplotlib
 import pandas as pd
@@ -6,19 +6,18 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from figures.drawing import style
 
-# A row per token: of which sequence, at which place, what it says, and the pass that revealed it, -1 in the prompt.
-COLUMNS = {"row": "int64", "place": "int64", "text": "str", "pass": "int64"}
 WIDE = 32  # tokens in a line
-MAP, DARK = "cividis_r", 0.55  # read alike with and without colour vision; from DARK on its text is white
 CELL = 0.3  # inches, high
 
 
 def draw(rows: pd.DataFrame, caption: str = "") -> Figure:
     """A line of cells for each sequence, longer ones in several; darker cells were revealed later.
 
+    rows: one per token: `row`, its sequence; `place` in it; its `text`; the `pass` that revealed it, -1 in the prompt.
     ValueError where nothing was revealed.
     """
     if not (rows["pass"] >= 0).any():
@@ -30,19 +29,22 @@ def draw(rows: pd.DataFrame, caption: str = "") -> Figure:
         panels = body.subplots(len(lines), 1, squeeze=False, height_ratios=list(lines.values()))[:, 0]
         for panel, (number, part) in zip(panels, rows.groupby("row"), strict=True):
             _cells(panel, part, norm, lines[number])
-        colours = ScalarMappable(norm, MAP)
-        body.colorbar(colours, ax=list(panels), location="bottom", aspect=60, label="forward pass", fraction=0.05)
+        colours = ScalarMappable(norm, style.MAP)
+        whole = MaxNLocator(integer=True)
+        body.colorbar(
+            colours, ax=list(panels), location="bottom", aspect=60, label="forward pass", fraction=0.05, ticks=whole
+        )
     return drawing
 
 
 def _cells(panel: Axes, part: pd.DataFrame, norm: Normalize, lines: int) -> None:
-    colours = matplotlib.colormaps[MAP]
+    colours = matplotlib.colormaps[style.MAP]
     for place, text, number in part[["place", "text", "pass"]].itertuples(index=False):
         down, across = divmod(place, WIDE)
         shade = "white" if number < 0 else colours(norm(number))
         box = matplotlib.patches.Rectangle((across, down), 1, 1, facecolor=shade, edgecolor="white", linewidth=1)
         panel.add_patch(box)
-        ink = style.NEUTRAL if number < 0 else "white" if norm(number) > DARK else "black"
+        ink = style.NEUTRAL if number < 0 else "white" if norm(number) > style.DARK else "black"
         panel.text(
             across + 0.5, down + 0.5, _short(text), ha="center", va="center", fontsize=6, color=ink, clip_on=True
         )

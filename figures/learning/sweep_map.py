@@ -23,8 +23,6 @@ COLUMNS = {
 }
 VALUES = 6  # different warmups that are shown as they are; more are put into bins
 BINS = 5
-MAP = "cividis_r"  # read alike with and without colour vision; dark is little, hence good
-DARK = 0.55  # of the map, from which on its text is white
 
 
 def draw(rows: pd.DataFrame) -> Figure:
@@ -78,7 +76,7 @@ def _draw_map(axis: Axes, body: SubFigure, cells: pd.DataFrame, sizes: list[int]
         grid[sizes.index(size), int(column)] = cell["mean"]
     low, high = np.nanmin(grid), np.nanmax(grid)
     norm = LogNorm(max(low, 1e-6), max(high, low * 1.001, 2e-6))
-    image = axis.pcolormesh(np.ma.masked_invalid(grid), cmap=MAP, norm=norm, edgecolors="white", linewidth=1.0)
+    image = axis.pcolormesh(np.ma.masked_invalid(grid), cmap=style.MAP, norm=norm, edgecolors="white", linewidth=1.0)
     for line in range(len(sizes)):
         for column in range(len(names)):
             _write_cell(axis, cells, (sizes[line], column), (column + 0.5, line + 0.5), norm)
@@ -107,7 +105,7 @@ def _write_cell(axis: Axes, cells: pd.DataFrame, key: tuple[int, int], at: tuple
         return
     cell = cells.loc[key]
     half = "" if np.isnan(cell["half"]) else f" ± {cell['half']:.2g}"
-    colour = "white" if norm(cell["mean"]) > DARK else "black"
+    colour = "white" if norm(cell["mean"]) > style.DARK else "black"
     axis.text(*at, f"{cell['mean']:.2f}{half}\nn = {int(cell['trials'])}", color=colour, fontsize=6, **look)
 
 

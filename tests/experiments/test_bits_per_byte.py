@@ -2,12 +2,14 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from ablate.core import records
 from ablate.core.validation import UsageError
 from ablate.model.attention import CAUSAL
+from ablate.noise.options import BatchAddress
 from ablate.objectives.block_diffusion import BlockDiffusion
 from experiments import evaluate
 from experiments.finished_runs import bits_per_byte
@@ -57,24 +59,42 @@ def test_who_knows_nothing_needs_the_logarithm_of_the_vocabulary(place, said):
     with torch.no_grad():
         net.head.weight.zero_()
     write(place / "llama", net, own, **({} if said is None else {"ablate": said}))
-    row = bits_per_byte.scored(bits_per_byte.read(words(place)))
-    tokens_a_byte = row["value"] / math.log2(net.tokens - 1)  # MASK is never predicted
-    assert 0 < tokens_a_byte <= 1
+    asked = bits_per_byte.read(words(place))
+    row, tokens = bits_per_byte.scored(asked), bits_per_byte.corpus_of(asked).batch(range(8), 1000)[:, 1:]
+    size = sum(own.vocabulary.bytes_V[int(t)] for t in tokens.flatten())
+    bits = math.log2(net.tokens - 1)  # MASK is never predicted
+    assert row["value"] == pytest.approx(bits * tokens.numel() / size, rel=1e-6)
     assert row["error"] == pytest.approx(0, abs=1e-6)
     assert row["contexts"] == ("ar" if said is None else "bound")
     if said is not None:
         assert row["block_size"] == (said["size"] or 16)
 
 
-def test_a_bound_is_that_of_its_objective(place):
-    """Other windows and draws give the same within their errors."""
+def test_a_bound_is_the_loss_of_its_training(place):
+    """Masks by count in the same blocks, of the same windows, in training's own pass."""
     net, own = plain_llama(place / "llama")
     write(place / "llama", net, own, ablate=BLOCKS)
-    row = bits_per_byte.scored(bits_per_byte.read([*words(place), "contexts=400"]))
-    assert row["objective"] == BlockDiffusion(4).label
-    again = bits_per_byte.scored(bits_per_byte.read([*words(place), "contexts=400", "seed=7"]))
-    assert abs(row["value"] - again["value"]) < 4 * math.hypot(row["error"], again["error"])
-    assert row["error"] > 0
+    asked = bits_per_byte.read([*words(place), "contexts=4000"])
+    row, tokens = bits_per_byte.scored(asked), bits_per_byte.corpus_of(asked).batch(range(4000), 1000)
+    objective = BlockDiffusion(4, mask_sampling="count")
+    problem = objective.pose(tokens, BatchAddress(5, 0, np.arange(4000), 4000), own.vocabulary)
+    with torch.no_grad():
+        logits = net(problem.inputs_RL, problem.pattern)
+    nats = torch.nn.functional.cross_entropy(logits.transpose(1, 2), problem.targets_RL[:4000], reduction="none")
+    weight = problem.weight_RL[:4000]
+    bits = torch.where(weight > 0, nats * weight, 0.0).double().sum(1) / 15 / math.log(2)
+    size = sum(own.vocabulary.bytes_V[int(t)] for t in tokens[:, 1:].flatten())
+    a_byte = tokens[:, 1:].numel() / size
+    error = float(bits.std()) / math.sqrt(4000) * a_byte
+    assert abs(row["value"] - float(bits.mean()) * a_byte) < 4.5 * math.hypot(row["error"], error)
+    assert 0 < row["error"] < 0.01 * row["value"], "or the comparison says nothing"
+
+
+def test_rows_of_other_folders_stay(place):
+    plain_llama(place / "llama")
+    for _ in range(2):
+        assert evaluate.main([*words(place), f"out={place / 'rows'}"]) == 0
+    assert len(records.read(place / "rows" / "evaluation.parquet", records.EVALUATION)) == 2
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from ablate.training.train import train
 from experiments import export, generate
 from experiments.finished_runs import live_view
 from experiments.finished_runs.generation import read
-from experiments.finished_runs.writer import writer
+from experiments.finished_runs.loaded_model import load_model
 from experiments.hf_export.tokenizer_files import tokenizer_files
 from tests import ROOT
 from tests.builders import MASK, tiny_run
@@ -50,7 +50,7 @@ def said(capsys, *words):
 def test_questions_are_answered_and_judged_by_the_world(finished, capsys):
     """The judgement is the verifier's of what stands there."""
     lines = said(capsys, finished, "questions=6").splitlines()
-    known = writer(str(finished))
+    known = load_model(str(finished))
     query = known.corpus.queries(6, 1000)
     judged = [line for line in lines if "[" in line]
     assert len(judged) == 6
@@ -64,7 +64,7 @@ def test_questions_are_answered_and_judged_by_the_world(finished, capsys):
 
 
 def test_a_prompt_of_a_world_is_filled_and_held_against_its_rules(finished, capsys):
-    known = writer(str(finished))
+    known = load_model(str(finished))
     whole = known.corpus.queries(1, 5).tokens_BL[0].tolist()
     prompt = known.text(whole[:-2]).removeprefix("<bos>")
     line = next(line for line in said(capsys, finished, f"prompt={prompt}").splitlines() if "rule" in line)
@@ -75,7 +75,7 @@ def test_a_prompt_of_a_world_is_filled_and_held_against_its_rules(finished, caps
 
 
 def test_an_exported_world_writes_the_same(finished, folder, capsys):
-    known = writer(str(finished))
+    known = load_model(str(finished))
     prompt = known.text(known.corpus.queries(1, 6).tokens_BL[0].tolist()[:-3])
     ours = said(capsys, finished, f"prompt={prompt}").splitlines()[1]
     theirs = said(capsys, f"hf:{folder}", f"prompt={prompt}", "new_tokens=3").splitlines()[1]

@@ -1,4 +1,4 @@
-"""A network that writes, read from a finished run or a checkpoint's folder, with the symbols that it knows."""
+"""A network and its vocabulary, loaded from a finished run or a checkpoint's folder, to be given a prompt."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Text: TypeAlias = Callable[[Sequence[int]], str]
 
 
 @dataclass(frozen=True)
-class Writer:
+class LoadedModel:
     """encode: ids of a prompt. text: what ids say. most: tokens of prompt and answer together. corpus: of questions,
     where there is one; a world's sequences have just `most` tokens. begin: ids that every prompt begins with."""
 
@@ -82,21 +82,21 @@ class Writer:
         return tokens_1L, torch.arange(length)[None] >= len(ids)
 
 
-def writer(run: str) -> Writer:
+def load_model(run: str) -> LoadedModel:
     """Raises UsageError, RunError or ValueError for what cannot be read."""
     return _of_folder(run) if run.startswith("hf:") else _of_run(run_folder.read(path_of("RUN", run)))
 
 
-def _of_run(run: run_folder.Finished) -> Writer:
+def _of_run(run: run_folder.Finished) -> LoadedModel:
     predict, corpus, v = predictor(run), run.of(Split.test), run.corpus.vocabulary
     if corpus.oracle is None:
         tokenizer = run.corpus.built_tokenizer
-        return Writer(run.folder.name, predict, v, *_symbols(tokenizer), corpus.length, corpus=corpus)
+        return LoadedModel(run.folder.name, predict, v, *_symbols(tokenizer), corpus.length, corpus=corpus)
     first = tuple(i for i, symbol in enumerate(v.symbols) if symbol == "<bos>")
-    return Writer(run.folder.name, predict, v, partial(_world_ids, v), v.text, corpus.length, first, corpus)
+    return LoadedModel(run.folder.name, predict, v, partial(_world_ids, v), v.text, corpus.length, first, corpus)
 
 
-def _of_folder(init: str) -> Writer:
+def _of_folder(init: str) -> LoadedModel:
     folder = folder_of(init)
     config, shape = read_config(folder), shape_of(folder)
     v, encode, text = _vocabulary(folder, config)
@@ -105,7 +105,7 @@ def _of_folder(init: str) -> Writer:
     load_weights(network, dict(read_weights(folder, shape, rows)))
     most = config.get("max_position_embeddings")
     begin = config.get("bos_token_id")
-    return Writer(
+    return LoadedModel(
         folder.name,
         Predictor(network.eval(), _objective(folder, config.get("ablate"))),
         v,

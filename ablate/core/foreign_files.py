@@ -100,9 +100,10 @@ def parse_json(raw: bytes) -> Any:
     return content
 
 
-def printable(text: str) -> str:
-    """The text in one line, with signs for what would move a terminal's cursor: names of files are foreign too."""
-    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
+def printable(text: str, keep: str = "") -> str:
+    """The text with signs for what would move a terminal's cursor, but for what is kept: names of files are foreign
+    too, and so is what a model writes."""
+    return "".join(sign if sign.isprintable() or sign in keep else ascii(sign)[1:-1] for sign in text)
 
 
 def tokens_of(parts: Any) -> tuple[dict[str, int], set[int]]:

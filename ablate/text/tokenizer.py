@@ -83,6 +83,13 @@ class TextTokenizer:
             raise ValueError(f"corpus.tokenizer: it fails on a text of the corpus ({reason})") from None
         return [encoding.ids for encoding in found]
 
+    @functools.cached_property
+    def opening(self) -> tuple[int, ...]:
+        """Ids that the checkpoint's template puts before a text, such as its BOS."""
+        found = _loaded(self).encode("a", add_special_tokens=True)
+        first = itertools.takewhile(lambda pair: pair[1], zip(found.ids, found.special_tokens_mask, strict=True))
+        return tuple(id for id, _ in first)
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of these ids; the separator and MASK as they are named."""
         tokenizer, beside = _loaded(self), {self.separator[1]: self.separator[0], self.mask[1]: self.mask[0]}

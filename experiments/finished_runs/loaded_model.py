@@ -18,6 +18,7 @@ from ablate.compute.device import Device, Precision, attention_form
 from ablate.compute.execution import load_weights
 from ablate.core.blocks import Grid
 from ablate.core.corpus import Corpus, Split, Vocabulary
+from ablate.core.foreign_files import printable
 from ablate.core.validation import UsageError, path_of
 from ablate.decoding.predictor import Predictor
 from ablate.model.attention import Attention
@@ -38,8 +39,9 @@ Text: TypeAlias = Callable[[Sequence[int]], str]
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """encode: ids of a prompt. text: what ids say. most: tokens of prompt and answer together. corpus: of questions,
-    where there is one; a world's sequences have just `most` tokens. begin: ids that every prompt begins with."""
+    """encode: ids of a prompt. text: what ids say, fit for a terminal. most: tokens of prompt and answer together.
+    corpus: of questions, where there is one; a world's sequences have just `most` tokens. begin: ids that every prompt
+    begins with."""
 
     name: str
     predict: Predictor
@@ -99,12 +101,11 @@ def _of_run(run: run_folder.Finished) -> LoadedModel:
 def _of_folder(init: str) -> LoadedModel:
     folder = folder_of(init)
     config, shape = read_config(folder), shape_of(folder)
-    v, encode, text = _vocabulary(folder, config)
-    rows = shape.vocabulary
+    v, encode, text, begin = _vocabulary(folder, config)
+    rows = max(shape.vocabulary, v.mask_id + 1)  # a checkpoint that knows no MASK gets a row for it
     network = Transformer(shape, rows, v.mask_id, attention_form(Device.cpu, Precision.fp32), tokens=min(rows, len(v)))
     load_weights(network, dict(read_weights(folder, shape, rows)))
     most = config.get("max_position_embeddings")
-    begin = config.get("bos_token_id")
     return LoadedModel(
         folder.name,
         Predictor(network.eval(), _objective(folder, config.get("ablate"))),
@@ -112,7 +113,7 @@ def _of_folder(init: str) -> LoadedModel:
         encode,
         text,
         most if isinstance(most, int) else 2**20,
-        (begin,) if isinstance(begin, int) else (),
+        begin,
     )
 
 
@@ -134,20 +135,21 @@ def _objective(folder: Path, said: Any) -> Objective:
         ) from None
 
 
-def _vocabulary(folder: Path, config: dict[str, Any]) -> tuple[Vocabulary, Encode, Text]:
-    """Of a tokenizer, or of a world's symbols, which export.py has listed."""
+def _vocabulary(folder: Path, config: dict[str, Any]) -> tuple[Vocabulary, Encode, Text, tuple[int, ...]]:
+    """Of a tokenizer, or of a world's symbols, which export.py has listed; and with which ids a text begins."""
     if (folder / TOKENIZER).exists() or not (folder / VOCABULARY).exists():
         tokenizer = checkpoint_tokenizer(str(folder))
-        return tokenizer.vocabulary, *_symbols(tokenizer)
+        return tokenizer.vocabulary, *_symbols(tokenizer), tokenizer.opening
     symbols, mask_id = symbols_of(folder), config.get("mask_token_id")
     if mask_id not in symbols:
         raise UsageError(f"{folder}: wanted the id of MASK in config.json, got {mask_id!r}; export the run again")
     v = Vocabulary(tuple(symbols.get(i, "") for i in range(max(symbols) + 1)), mask_id)
-    return v, partial(_world_ids, v), v.text
+    begin = config.get("bos_token_id")
+    return v, partial(_world_ids, v), v.text, (begin,) if isinstance(begin, int) else ()
 
 
 def _symbols(tokenizer: TextTokenizer) -> tuple[Encode, Text]:
-    return lambda prompt: tokenizer.encode([prompt])[0], tokenizer.decode
+    return lambda prompt: tokenizer.encode([prompt])[0], lambda ids: printable(tokenizer.decode(ids), keep="\n\t")
 
 
 def _world_ids(vocabulary: Vocabulary, prompt: str) -> list[int]:

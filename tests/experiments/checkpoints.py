@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,24 @@ def plain_llama(folder: Path, **config: Any) -> tuple[Transformer, TextTokenizer
     return net, own
 
 
-def write(folder: Path, net: Transformer, own: TextTokenizer, **config: Any) -> None:
-    weights = net.state_dict()
-    export.write_weights(folder, {theirs: weights[ours] for ours, theirs in names(net.config).items()}, "float32")
-    files = {"config.json": config_of(net.config, len(own.vocabulary), 24) | config, **tokenizer_files(own, 24)}
+def write(
+    folder: Path, net: Transformer, own: TextTokenizer, mask: bool = True, opening: str = "", **config: Any
+) -> None:
+    """mask: do the files know of MASK? opening: a token that the tokenizer's template puts before every text."""
+    rows, weights = len(own.vocabulary) - (not mask), net.state_dict()
+    sized = {
+        theirs: weights[ours][:rows] if "embed" in theirs or "head" in theirs else weights[ours]
+        for ours, theirs in names(net.config).items()
+    }
+    export.write_weights(folder, sized, "float32")
+    known = own if mask else dataclasses.replace(own, mask=(own.mask[0], 10**6))  # so far that it is left out
+    files = {"config.json": config_of(net.config, rows, 24) | config, **tokenizer_files(known, 24)}
+    if opening:
+        files["tokenizer.json"]["post_processor"] = {
+            "type": "TemplateProcessing",
+            "single": [{"SpecialToken": {"id": opening, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+            "special_tokens": {opening: {"id": opening, "ids": [own.separator[1]], "tokens": [opening]}},
+        }
     for name, content in files.items():
         (folder / name).write_text(json.dumps(content))

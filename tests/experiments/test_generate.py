@@ -83,17 +83,24 @@ def test_an_exported_world_writes_the_same(finished, folder, capsys):
     assert theirs.endswith("[no verifier]")
 
 
-def test_text_is_written_in_text(tmp_path, capsys):
-    """A checkpoint that is no export of ours: a Llama, read from left to right, with its tokenizer and first token."""
+@pytest.mark.parametrize("mask", [True, False])
+@pytest.mark.parametrize("opens", [True, False])
+def test_text_is_written_in_text(tmp_path, capsys, mask, opens):
+    """A checkpoint that is no export of ours: a Llama, read from left to right. Its tokenizer says whether a text opens
+    with BOS, whatever config.json calls BOS; and most know of no MASK."""
     net, own = plain_llama(tmp_path)
-    end = own.separator[1]
-    write(tmp_path, net, own, bos_token_id=end)
-    line = said(capsys, f"hf:{tmp_path}", "prompt=more words", "new_tokens=6").splitlines()[1]
-    ids = [end, *own.encode(["more words"])[0]]
-    for _ in range(6):
-        ids.append(int(net(torch.tensor([ids]), CAUSAL)[0, -1].argmax()))
-    assert line == f"{own.decode(ids)}   [no verifier]"
-    with pytest.raises(UsageError, match="wanted room for 60 more tokens of at most 24 in all, got a prompt of 4"):
+    end = own.separator
+    write(tmp_path, net, own, mask, end[0] if opens else "", bos_token_id=end[1])
+    _, written = said(capsys, f"hf:{tmp_path}", "prompt=more words", "new_tokens=6").split("\n", 1)
+    ids = [*([end[1]] if opens else []), *own.encode(["more words"])[0]]
+    with torch.no_grad():
+        for _ in range(6):
+            ids.append(int(net(torch.tensor([ids]), CAUSAL)[0, -1].argmax()))
+    text = "".join(sign if sign.isprintable() or sign in "\n\t" else ascii(sign)[1:-1] for sign in own.decode(ids))
+    assert written.startswith(f"{text}   [no verifier]"), "signs stand for what would move the cursor"
+    with pytest.raises(
+        UsageError, match=f"wanted room for 60 more tokens of at most 24 in all, got a prompt of {len(ids) - 6}"
+    ):
         generate.main([f"hf:{tmp_path}", "prompt=more words", "new_tokens=60"])
 
 

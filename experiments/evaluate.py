@@ -6,6 +6,7 @@ What a score means depends on how answers are decoded. This decodes the same fre
   orders=[left_to_right,random,confidence]           also confidence_of_sample, margin, entropy, oracle_k (worlds)
   paces=[tokens:1,tokens:4,all]                      also passes:N, threshold:P, dynamic:F
   grids=[answer]                                     where blocks are counted from; also sequence
+  caches=[exact]                                     also prefix: approximate, for networks with full attention
 
 where wanted, draws as many whole sequences of a world under each (temperature 1), to see which break a rule,
 
@@ -20,7 +21,8 @@ questions=256 and contexts=2048 say of how many; seed=1000 which. oracle=true de
 run's world as the model too: the rules that it breaks are the decoder's doing.
 
 Rows go to RUN/evaluation.parquet: the columns of records, and n, error (standard error of the mean), passes (forward
-passes a question) and seconds. What is there already is not measured again. out=FOLDER keeps the rows of all these runs
+passes a question) and seconds. What is there already is not measured again. A heat map of each metric is drawn beside
+them, RUN/evaluation_METRIC.png and .pdf (draw=false: none). out=FOLDER keeps the rows of all these runs
 in FOLDER/evaluation.parquet too, from which `python paper_figs.py decoding_paces` draws. Costs seconds a protocol.
 
   python experiments/evaluate.py hf:FOLDER task=bits_per_byte corpus=text corpus.folder=PATH
@@ -38,11 +40,14 @@ if not __package__:  # started by its path: what is imported is this package's o
     sys.path.insert(0, os.path.realpath(f"{__file__}/../.."))
     __import__("experiments")
 
+from pathlib import Path
+from typing import Any
+
 from ablate.core import records
 from ablate.core.terminal import terminal
 from ablate.core.validation import UsageError, path_of
 from experiments.cli.guard import guarded
-from experiments.finished_runs.evaluation import read
+from experiments.finished_runs.evaluation import Evaluation, read
 
 
 def main(words: list[str] | None = None) -> int:
@@ -58,6 +63,7 @@ def main(words: list[str] | None = None) -> int:
     except ValueError as error:
         raise UsageError(str(error)) from None
     import pandas as pd
+    from rich.measure import Measurement
 
     from experiments.finished_runs.measure import FILE, evaluated
     from experiments.finished_runs.table import table
@@ -66,13 +72,30 @@ def main(words: list[str] | None = None) -> int:
     found = []
     for run in asked.runs:
         found.append(rows := evaluated(run, asked))
-        console.width = max(console.width, 165)  # a number cut short is lost
-        console.print(table(run.name, rows))
+        shown = table(run.name, rows)
+        console.width = max(console.width, Measurement.get(console, console.options.update(width=999), shown).maximum)
+        console.print(shown)  # a number cut short is lost
         console.print(f"  {run / FILE}", soft_wrap=True)
+        for path in _maps(run, rows, asked) if asked.draw else ():
+            console.print(f"  {path}", soft_wrap=True)
     if asked.out:
         records.write(pd.concat(found, ignore_index=True), path_of("out", asked.out) / FILE, records.EVALUATION)
         console.print(f"  {path_of('out', asked.out) / FILE}", soft_wrap=True)
     return 0
+
+
+def _maps(run: Path, rows: Any, asked: Evaluation) -> list[Path]:
+    """A heat map of each metric of what is asked, beside the rows."""
+    from figures.drawing import style
+    from figures.learning import decoding_map
+
+    of = {"decode": asked.questions, "sequence": asked.sequences}
+    shown = rows[(rows["question_seed"] == asked.seed) & (rows["n"] == rows["contexts"].map(of))]
+    found = []
+    for (contexts, metric), part in shown.groupby(["contexts", "metric"], sort=False):
+        kind = "evaluation_sequences" if contexts == "sequence" else "evaluation"
+        found += style.save(decoding_map.draw(part, metric), run / f"{kind}_{metric}")
+    return found
 
 
 def _score(words: list[str]) -> int:

@@ -9,6 +9,8 @@ a world is written in its symbols, and the rest of the sequence is filled; of te
   pace=tokens:1            tokens of a pass; also passes:N, threshold:P, dynamic:F, all
   grid=                    where blocks are counted from, answer or sequence; default: as in training
   temperature=0 top_p=1    greedy, or drawn; seed=1000 says which questions and which noise
+  cache=exact              prefix: keeps what is before a block; approximate, for full attention alone
+  stop=true                text ends at its end token; false: goes on
   live=true                shows the blocks as they are revealed, where a terminal reads
   trace=FILE.png           draws in which pass each token was revealed, and FILE.pdf
 
@@ -73,11 +75,11 @@ def _generate(asked: Generation) -> None:
         ids, asked_L = found.tokens_BL[row].tolist(), answer_BL[row].tolist()
         first = asked_L.index(True) if True in asked_L else len(ids)
         console.print(known.text(ids[:first]), style="dim", end="", highlight=False, markup=False, soft_wrap=True)
+        ids = [id for id, behind in zip(ids, found.behind_BL[row].tolist(), strict=True) if not behind]
         console.print(known.text(ids[first:]), highlight=False, markup=False, soft_wrap=True, end="")
         console.print(f"   [{judged[row]}]", style="bold", markup=False, highlight=False)
-    console.print(
-        f"{found.tokens_a_pass:.2f} tokens a pass, {int(answer_BL.sum())} tokens in {found.seconds:.2f} s", style="dim"
-    )
+    written = int((found.order_BL >= 0).sum())
+    console.print(f"{found.tokens_a_pass:.2f} tokens a pass, {written} tokens in {found.seconds:.2f} s", style="dim")
     if asked.trace:
         from experiments.finished_runs.live_view import reveal_rows
         from figures.drawing import style
@@ -96,7 +98,7 @@ def _decoded(known: LoadedModel, asked: Generation, tokens_BL: Tensor, answer_BL
     from experiments.finished_runs.live_view import shown
 
     size, console = known.predict.objective.reading.size, terminal()
-    protocol = asked.protocol(size, known.grid)
+    protocol = asked.protocol(size, known.grid, known.ends)
     with Live(console=console, transient=True, auto_refresh=False) as live:
         watched = console.is_terminal and asked.live
         return decode(

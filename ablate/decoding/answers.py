@@ -28,7 +28,8 @@ class Decoded:
     tokens_BL: int64. order_BL: int64, how many tokens of the row were revealed before this one; pass_BL: in which
     forward pass of the row, from 0; both -1 in the prompt. confidence_BL: probability by which the pace judged the
     token when it was revealed, nan in the prompt. passes_B: forward passes that each row took. seconds: of all rows
-    together. With remasking all of these are of a token's last reveal.
+    together. With remasking all of these are of a token's last reveal. Behind the end of an answer that stopped stands
+    its end token, with no order and a pass that was never made.
     """
 
     tokens_BL: Tensor
@@ -46,7 +47,12 @@ class Decoded:
 
     def before(self, pass_B1: Tensor, mask_id: int) -> Tensor:
         """(B, L) int64: what stood there before this pass of each row; without remasking alone."""
-        return self.tokens_BL.masked_fill((self.order_BL >= 0) & (self.pass_BL >= pass_B1), mask_id)
+        return self.tokens_BL.masked_fill(self.pass_BL >= pass_B1, mask_id)
+
+    @property
+    def behind_BL(self) -> Tensor:
+        """(B, L) bool: what is behind the end of its answer."""
+        return (self.order_BL < 0) & (self.pass_BL >= 0)
 
 
 class Answers:
@@ -107,6 +113,8 @@ class Answers:
         self.of_block_B[row_R] = torch.where(full_R, 0, self.of_block_B[row_R] + 1)
         if self.protocol.remask and full_R.any():
             self._hide_again(row_R[full_R], self.block_BL[row_R, first:end][open_RL & (rank_RL == 0)][full_R])
+        if self.protocol.stop_at:
+            self._end(row_R)
 
     def _count(self, row_R: Tensor, open_R: Tensor, confidence_RL: Tensor) -> Tensor:
         """(R,) how many places are revealed, from their confidences in the order of revealing."""
@@ -133,6 +141,19 @@ class Answers:
         chosen_RL = block_RL & first_R1 & (rank_RL < self.protocol.remask)
         at = (row_R[chosen_RL.nonzero()[:, 0]], chosen_RL.nonzero()[:, 1])
         self.tokens_BL[at], self.hidden_BL[at], self.again_BL[at] = self.mask_id, True, True
+
+    def _end(self, row_R: Tensor) -> None:
+        """Rows are full in which an end token stands and nothing before it is open."""
+        answer_RL, hidden_RL = self.block_BL[row_R] != NEVER, self.hidden_BL[row_R]
+        end_RL = torch.isin(self.tokens_BL[row_R], torch.tensor(self.protocol.stop_at)) & answer_RL & ~hidden_RL
+        settled_RL = (hidden_RL.cumsum(1) == 0) & end_RL
+        first_R1 = settled_RL.int().argmax(1, keepdim=True)
+        behind_RL = settled_RL.any(1, keepdim=True) & answer_RL & (torch.arange(answer_RL.shape[1]) > first_R1)
+        in_row, place = behind_RL.nonzero(as_tuple=True)
+        at = (row_R[in_row], place)
+        self.tokens_BL[at] = self.tokens_BL[row_R].gather(1, first_R1)[in_row, 0]
+        self.hidden_BL[at], self.order_BL[at], self.confidence_BL[at] = False, -1, math.nan
+        self.pass_BL[at] = self.passes_B[at[0]]
 
     def decoded(self) -> Decoded:
         """What has come of it; no time was taken."""

@@ -31,6 +31,22 @@ def cacheable(predict: Predict) -> bool:
     return isinstance(predict, Predictor) and final_size(predict.objective.reading) > 0
 
 
+def log_probabilities(
+    predict: Predictor, outputs_RTW: Tensor, first_R: Tensor, tokens_RL: Tensor, open_RL: Tensor
+) -> Tensor:
+    """(N, V) of the open places, nats, row by row, by normed outputs of each row from its first place on."""
+    network, offset = predict.network, predict.objective.offset
+    in_row_N, place_N = open_RL.nonzero(as_tuple=True)
+    at_N = place_N + offset - first_R[in_row_N]
+    logits_NV = network.logits(outputs_RTW[in_row_N, at_N.clamp_min(0)])[:, : network.tokens]
+    if offset:
+        unscored_N = place_N == 0
+        if predict.boundary is not None:
+            unscored_N = unscored(tokens_RL, predict.boundary)[in_row_N, place_N]
+        logits_NV[unscored_N] = network.allowed_V[: logits_NV.shape[1]]
+    return logits_NV.float().log_softmax(-1)
+
+
 class CachedReader:
     """What a `Predictor` says of the open places of B rows as they are filled from left to right, pass by pass.
 
@@ -46,7 +62,7 @@ class CachedReader:
                 "changes what was read before; decode without one"
             )
         self.predict, self.network, pattern = predict, predict.network, predict.objective.reading
-        self.offset, self.size = predict.objective.offset, final_size(pattern)
+        self.size = final_size(pattern)
         like = self.network.embedding.weight
         self.bias_LL = additive(visible(pattern, length).to(like.device), like.dtype)
         self.again = again
@@ -55,7 +71,9 @@ class CachedReader:
         self.last_BW = like.new_zeros(rows, like.shape[1])  # output of the last of them
 
     @torch.no_grad()
-    def __call__(self, row_R: Tensor, tokens_RL: Tensor, open_RL: Tensor, end_R: Tensor | None = None) -> Tensor:
+    def __call__(
+        self, row_R: Tensor, tokens_RL: Tensor, open_RL: Tensor, start_R: Tensor, end_R: Tensor | None = None
+    ) -> Tensor:
         """(N, V) log-probabilities of the open places, nats, row by row. end_R: nothing is read from there on."""
         device = self.final_B.device
         row_R, tokens_RL, open_RL = (x.to(device) for x in (row_R, tokens_RL, open_RL))
@@ -71,16 +89,9 @@ class CachedReader:
             self._bias(tokens_RL, place_RT, stop, None if end_R is None else end_R.to(device)),
         )
         outputs_RTW = torch.cat([self.last_BW[row_R][:, None], outputs_RTW], 1)  # from the place before the first
-        in_row_N, place_N = open_RL.nonzero(as_tuple=True)
-        at_N = place_N + self.offset - first_R[in_row_N] + 1
-        logits_NV = self.network.logits(outputs_RTW[in_row_N, at_N.clamp_min(0)])[:, : self.network.tokens]
-        if self.offset:
-            unscored_N = place_N == 0
-            if self.predict.boundary is not None:
-                unscored_N = unscored(tokens_RL, self.predict.boundary)[in_row_N, place_N]
-            logits_NV[unscored_N] = self.network.allowed_V[: logits_NV.shape[1]]
+        logp_NV = log_probabilities(self.predict, outputs_RTW, first_R - 1, tokens_RL, open_RL)
         self._settle(row_R, clean_R, first_R, outputs_RTW)
-        return logits_NV.float().log_softmax(-1).cpu()
+        return logp_NV.cpu()
 
     def _forget(self, row_R: Tensor, clean_R: Tensor) -> None:
         """Blocks in which a token was hidden again are read again, and the one before them for its outputs."""
@@ -92,7 +103,7 @@ class CachedReader:
         """The first place that each row reads, and all of them, as many in every row: from what is final to the end of
         the block in which the last open place is predicted."""
         length = open_RL.shape[1]
-        last_R = length - 1 - open_RL.int().flip(1).argmax(1) + self.offset
+        last_R = length - 1 - open_RL.int().flip(1).argmax(1) + self.predict.objective.offset
         end_R = ((last_R // self.size + 1) * self.size).clamp_max(length)
         most = max(1, int((end_R - self.final_B[row_R]).max()))
         first_R = self.final_B[row_R].clamp_max(length - most)

@@ -20,7 +20,8 @@ from ablate.core.corpus import Oracle
 from ablate.decoding.answers import Answers, Decoded
 from ablate.decoding.cached_reader import CachedReader
 from ablate.decoding.predictor import Predict
-from ablate.decoding.protocol import Order, Protocol, SuffixRead
+from ablate.decoding.prefix_reader import PrefixReader
+from ablate.decoding.protocol import Cache, Order, Protocol, SuffixRead
 
 
 def decode(
@@ -42,20 +43,24 @@ def decode(
     blocks in which the model attends, 0 for none: on the grid of the sequence none of them is begun before those to its
     left are full, as in training. cached: what no later token can change is read once; equal but for rounding. watch:
     sees the answers after each pass. Raises ValueError for an order without its oracle, for suffix=cut where a prompt
-    stands behind an answer, and for a cache of what has none.
+    stands behind an answer, and for a cache, exact or of a prefix, of what has none.
     """
     start = time.perf_counter()
     prompt_BL, answer_BL = prompt_BL.cpu(), answer_BL.cpu()
     _require(answer_BL, protocol, oracle)
     rows, length = prompt_BL.shape
-    read = CachedReader(predict, rows, length, protocol.remask > 0) if cached else partial(_read, predict)
+    read: Callable[..., Tensor] = partial(_read, predict)
+    if protocol.cache is Cache.prefix:
+        read = PrefixReader(predict, rows, length)
+    elif cached:
+        read = CachedReader(predict, rows, length, protocol.remask > 0)
     answers = Answers(prompt_BL, answer_BL, protocol, mask_id, seed, attention_size)
     while answers.hidden_BL.any():
         row_R = answers.hidden_BL.any(1).nonzero()[:, 0]
         block_RL, tokens_RL = answers.block(row_R), answers.tokens_BL[row_R]
         open_RL = block_RL & answers.hidden_BL[row_R]
         end_R = _ends(block_RL) if protocol.suffix is SuffixRead.cut else None
-        logp_NV = read(row_R, tokens_RL, open_RL, end_R)
+        logp_NV = read(row_R, tokens_RL, open_RL, block_RL.int().argmax(1), end_R)
         answers.reveal(row_R, open_RL, logp_NV, _candidates(oracle, tokens_RL, open_RL, protocol))
         watch(answers)
     return replace(answers.decoded(), seconds=time.perf_counter() - start)
@@ -73,7 +78,7 @@ def _ends(block_RL: Tensor) -> Tensor:
     return block_RL.shape[1] - block_RL.int().flip(1).argmax(1)
 
 
-def _read(predict: Predict, _: Tensor, tokens_RL: Tensor, open_RL: Tensor, end_R: Tensor | None) -> Tensor:
+def _read(predict: Predict, _: Tensor, tokens_RL: Tensor, open_RL: Tensor, __: Tensor, end_R: Tensor | None) -> Tensor:
     """(N, V) log-probabilities of the open places, row by row; of rows cut at their ends, if these are given."""
     if end_R is None:
         logp_RLV = predict(tokens_RL)

@@ -6,11 +6,11 @@ A score says something of a model under a protocol, so every score is kept with 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ablate.core.blocks import Grid
-from ablate.core.storage import describe, digest
+from ablate.core.storage import LATER, describe, digest
 from ablate.core.validation import require
 
 MOST = 2**32  # tokens or passes: more are a slip of the finger
@@ -40,6 +40,18 @@ class SuffixRead(StrEnum):
 
     mask = "mask"
     cut = "cut"
+
+
+class Cache(StrEnum):
+    """What a pass takes over from earlier ones of the same row.
+
+    exact: at most what no later token can change, which alters nothing but rounding. prefix: all that stands before the
+    block at work, as the block's first pass read it (Fast-dLLM's prefix cache, Wu et al., 2025); approximate, and for
+    networks with full attention alone.
+    """
+
+    exact = "exact"
+    prefix = "prefix"
 
 
 class Rule(StrEnum):
@@ -97,7 +109,8 @@ class Protocol:
     block_size: tokens a block. order, pace: see `Order` and `Pace`. grid: where blocks are counted from. remask: the n
     tokens of a full block that were least confident are hidden and revealed once more, given the others. temperature: 0
     takes the most probable token, else one is drawn from p^(1/temperature); top_p: from the most probable tokens that
-    have this mass together. suffix: see `SuffixRead`. Raises ValueError for values out of range.
+    have this mass together. suffix: see `SuffixRead`. cache: see `Cache`. stop_at: tokens that end an answer: once one
+    is revealed, and all before it, the rest of the answer is not decoded. Raises ValueError for values out of range.
     """
 
     block_size: int = 32
@@ -108,10 +121,12 @@ class Protocol:
     temperature: float = 0.0
     top_p: float = 1.0
     suffix: SuffixRead = SuffixRead.mask
+    cache: Cache = field(default=Cache.exact, metadata=LATER)
+    stop_at: tuple[int, ...] = field(default=(), metadata=LATER)
 
     def __post_init__(self) -> None:
         self.order, self.grid, self.suffix = Order(self.order), Grid(self.grid), SuffixRead(self.suffix)
-        self.pace = str(Pace.read(self.pace))
+        self.pace, self.cache, self.stop_at = str(Pace.read(self.pace)), Cache(self.cache), tuple(self.stop_at)
         self.temperature, self.top_p = float(self.temperature), float(self.top_p)
         require("block_size", self.block_size, self.block_size >= 1, "at least 1", 4)
         require("remask", self.remask, self.remask >= 0, "0 or more tokens a block", 1)
@@ -129,7 +144,9 @@ class Protocol:
         """What block size, order, pace and grid do not say, and the fingerprint: the column `protocol` of records."""
         drawn = f"temperature {self.temperature:g}, top_p {self.top_p:g}" if self.temperature else "greedy"
         again = f"; remask {self.remask}" if self.remask else ""
-        return f"{drawn}; suffix {self.suffix}{again}; {self.fingerprint()[:8]}"
+        kept = "; prefix cache, approximate" if self.cache is Cache.prefix else ""
+        ends = f"; stops at {', '.join(map(str, self.stop_at))}" if self.stop_at else ""
+        return f"{drawn}; suffix {self.suffix}{again}{kept}{ends}; {self.fingerprint()[:8]}"
 
     @property
     def words(self) -> str:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from ablate.core.blocks import Grid
 from ablate.core.validation import UsageError, path_of, require_ranges
-from ablate.decoding.protocol import Order, Pace
+from ablate.decoding.protocol import Cache, Order, Pace
 from experiments.cli.words import places_and_values
 
 MOST = 2**20  # tokens a block
-LISTS = {"block_sizes": int, "orders": Order, "paces": Pace.read, "grids": Grid, "bounds": int}
+LISTS = {"block_sizes": int, "orders": Order, "paces": Pace.read, "grids": Grid, "caches": Cache, "bounds": int}
 NUMBERS = {"questions": (1, 10**6), "sequences": (0, 10**6), "contexts": (2, 10**6), "seed": (0, 2**63 - 1)}
 
 
@@ -24,18 +24,21 @@ class Evaluation:
     orders: list[Order] = field(default_factory=lambda: [Order.left_to_right, Order.random, Order.confidence])
     paces: list[str] = field(default_factory=lambda: ["tokens:1", "tokens:4", "all"])
     grids: list[Grid] = field(default_factory=lambda: [Grid.answer])
+    caches: list[Cache] = field(default_factory=lambda: [Cache.exact])
     bounds: list[int] = field(default_factory=list)
     questions: int = 256
     sequences: int = 0
     contexts: int = 2048
     seed: int = 1000
     oracle: bool = False
+    draw: bool = True
     out: str = ""
 
     def __post_init__(self) -> None:
         require_ranges(self, NUMBERS)
-        if not isinstance(self.oracle, bool):
-            raise UsageError(f"oracle: wanted true or false, got {self.oracle!r}; type oracle=true")
+        for name in ("oracle", "draw"):
+            if not isinstance(value := getattr(self, name), bool):
+                raise UsageError(f"{name}: wanted true or false, got {value!r}; type {name}=true")
         if not isinstance(self.out, str):
             raise UsageError(f"out: wanted a folder, got {self.out!r}; type out=results/NAME")
         for name, kind in LISTS.items():

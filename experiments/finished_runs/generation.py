@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ablate.core.blocks import Grid
 from ablate.core.validation import UsageError, path_of, require_ranges
-from ablate.decoding.protocol import Order, Protocol
+from ablate.decoding.protocol import Cache, Order, Protocol
 from experiments.cli.places import require_place
 from experiments.cli.words import places_and_values
 
@@ -32,29 +32,33 @@ class Generation:
     grid: str = ""
     temperature: float = 0.0
     top_p: float = 1.0
+    cache: str = str(Cache.exact)
+    stop: bool = True
     seed: int = 1000
     live: bool = True
     trace: str = ""
 
     def __post_init__(self) -> None:
         require_ranges(self, NUMBERS)
-        if not isinstance(self.live, bool):
-            raise UsageError(f"live: wanted true or false, got {self.live!r}; type live=false")
+        for name in ("live", "stop"):
+            if not isinstance(value := getattr(self, name), bool):
+                raise UsageError(f"{name}: wanted true or false, got {value!r}; type {name}=false")
         if self.trace and Path(self.trace).suffix != ".png":
             raise UsageError(f"trace: wanted a file that ends in .png, got {self.trace!r}; type trace=order.png")
         self.protocol(1, Grid.answer)
 
-    def protocol(self, attention_size: int, grid: Grid) -> Protocol:
-        """How it is decoded, where the network attends in blocks of a size and has a grid of its own."""
+    def protocol(self, attention_size: int, grid: Grid, ends: tuple[int, ...] = ()) -> Protocol:
+        """How it is decoded, where the network attends in blocks of a size and has a grid and end tokens of its own."""
         for name in ("temperature", "top_p"):
             if isinstance(getattr(self, name), bool) or not isinstance(getattr(self, name), int | float):
                 raise UsageError(f"{name}: wanted a number, got {getattr(self, name)!r}; type {name}=1")
         size = self.block_size or max(1, attention_size)
         try:
-            order, counted = Order(self.order), Grid(self.grid or grid)
+            order, counted, cache = Order(self.order), Grid(self.grid or grid), Cache(self.cache)
         except ValueError as error:
-            raise UsageError(f"{error}; type one of {', '.join(Order)} or {', '.join(Grid)}") from None
-        return Protocol(size, order, self.pace, counted, temperature=self.temperature, top_p=self.top_p)
+            raise UsageError(f"{error}; type one of {', '.join((*Order, *Grid, *Cache))}") from None
+        more = {"temperature": self.temperature, "top_p": self.top_p, "cache": cache}
+        return Protocol(size, order, self.pace, counted, stop_at=ends if self.stop else (), **more)
 
 
 def read(words: list[str]) -> Generation:

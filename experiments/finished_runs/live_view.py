@@ -20,14 +20,22 @@ def shown(answers: Answers, answer_BL: Tensor, text: Callable[[Sequence[int]], s
     lines = []
     for row in range(len(answer_BL)):
         hidden_L, pass_L = answers.hidden_BL[row].tolist(), answers.pass_BL[row].tolist()
+        behind_L = answers.decoded().behind_BL[row].tolist()
         blocks_L = answers.block_BL[row].tolist()
         now = min((block for block, hidden in zip(blocks_L, hidden_L, strict=True) if hidden), default=None)
         last, line = int(answers.passes_B[row]) - 1, Text()
         places = [
             (_state(asked, hidden, block == now, number == last), token)
-            for asked, hidden, block, number, token in zip(
-                answer_BL[row].tolist(), hidden_L, blocks_L, pass_L, answers.tokens_BL[row].tolist(), strict=True
+            for asked, hidden, block, number, token, behind in zip(
+                answer_BL[row].tolist(),
+                hidden_L,
+                blocks_L,
+                pass_L,
+                answers.tokens_BL[row].tolist(),
+                behind_L,
+                strict=True,
             )
+            if not behind
         ]
         for state, part in groupby(places, lambda place: place[0]):
             ids = [token for _, token in part]
@@ -45,12 +53,13 @@ def _state(asked: bool, hidden: bool, in_block: bool, fresh: bool) -> str:
 
 
 def reveal_rows(found: Decoded, text: Callable[[Sequence[int]], str]) -> pd.DataFrame:
-    """A row per token, as `figures.learning.reveal_order` draws them."""
-    tokens_BL, pass_BL = found.tokens_BL.tolist(), found.pass_BL.tolist()
+    """A row per token up to the end of each answer, as `figures.learning.reveal_order` draws them."""
+    tokens_BL, pass_BL, behind_BL = found.tokens_BL.tolist(), found.pass_BL.tolist(), found.behind_BL.tolist()
     return pd.DataFrame(
         [
             {"row": row, "place": place, "text": text([token]), "pass": pass_BL[row][place]}
             for row, tokens_L in enumerate(tokens_BL)
             for place, token in enumerate(tokens_L)
+            if not behind_BL[row][place]
         ]
     )

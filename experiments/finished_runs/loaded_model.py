@@ -18,7 +18,7 @@ from ablate.compute.device import Device, Precision, attention_form
 from ablate.compute.execution import load_weights
 from ablate.core.blocks import Grid
 from ablate.core.corpus import Corpus, Split, Vocabulary
-from ablate.core.foreign_files import printable
+from ablate.core.foreign_files import printable, read_json, require_id
 from ablate.core.validation import UsageError, path_of
 from ablate.decoding.predictor import Predictor
 from ablate.model.attention import Attention
@@ -41,7 +41,7 @@ Text: TypeAlias = Callable[[Sequence[int]], str]
 class LoadedModel:
     """encode: ids of a prompt. text: what ids say, fit for a terminal. most: tokens of prompt and answer together.
     corpus: of questions, where there is one; a world's sequences have just `most` tokens. begin: ids that every prompt
-    begins with."""
+    begins with. ends: ids that end a text; a world's sequence has none."""
 
     name: str
     predict: Predictor
@@ -50,6 +50,7 @@ class LoadedModel:
     text: Text
     most: int
     begin: tuple[int, ...] = ()
+    ends: tuple[int, ...] = ()
     corpus: Corpus | None = None
 
     @property
@@ -93,9 +94,10 @@ def _of_run(run: run_folder.Finished) -> LoadedModel:
     predict, corpus, v = predictor(run), run.of(Split.test), run.corpus.vocabulary
     if corpus.oracle is None:
         tokenizer = run.corpus.built_tokenizer
-        return LoadedModel(run.folder.name, predict, v, *_symbols(tokenizer), corpus.length, corpus=corpus)
+        ends = (tokenizer.separator[1],)
+        return LoadedModel(run.folder.name, predict, v, *_symbols(tokenizer), corpus.length, ends=ends, corpus=corpus)
     first = tuple(i for i, symbol in enumerate(v.symbols) if symbol == "<bos>")
-    return LoadedModel(run.folder.name, predict, v, partial(_world_ids, v), v.text, corpus.length, first, corpus)
+    return LoadedModel(run.folder.name, predict, v, partial(_world_ids, v), v.text, corpus.length, first, corpus=corpus)
 
 
 def _of_folder(init: str) -> LoadedModel:
@@ -114,7 +116,20 @@ def _of_folder(init: str) -> LoadedModel:
         text,
         most if isinstance(most, int) else 2**20,
         begin,
+        _ends(folder, config),
     )
+
+
+def _ends(folder: Path, config: dict[str, Any]) -> tuple[int, ...]:
+    """What generation_config.json calls the end of a text, else config.json: an id or several."""
+    beside = folder / "generation_config.json"
+    said = read_json(beside) if beside.exists() else {}
+    found = said.get("eos_token_id") if isinstance(said, dict) else None
+    found = config.get("eos_token_id") if found is None else found
+    ids = found if isinstance(found, list) else [] if found is None else [found]
+    for id in ids:
+        require_id(id, f"{folder}: eos_token_id")
+    return tuple(ids)
 
 
 def _objective(folder: Path, said: Any) -> Objective:

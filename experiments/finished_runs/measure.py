@@ -22,20 +22,22 @@ from ablate.compute.execution import load_weights
 from ablate.core import records
 from ablate.core.blocks import Grid
 from ablate.core.corpus import Corpus, Split, Vocabulary
+from ablate.core.storage import locked
 from ablate.core.validation import UsageError
 from ablate.decoding.answers import Decoded
 from ablate.decoding.cached_reader import cacheable
 from ablate.decoding.loop import decode
 from ablate.decoding.predictor import OraclePredictor, Predict, Predictor
-from ablate.decoding.protocol import Order, Protocol
+from ablate.decoding.protocol import Cache, Order, Protocol
 from ablate.evaluation.contexts import Blocks
 from ablate.evaluation.score_rows import left_to_right, named, score_rows
+from ablate.model.attention import Attention
 from ablate.model.transformer import Transformer
 from ablate.training.checkpoint import final_weights
 from experiments.finished_runs import run_folder
 from experiments.finished_runs.evaluation import Evaluation
 
-FILE = "evaluation.parquet"
+FILE, LOCK = "evaluation.parquet", ".evaluation.lock"
 STRETCH = 2**24  # log-probabilities made at once
 Row = dict[str, Any]
 Frame = Any  # a pandas frame or one row of it, whose columns no type checker knows
@@ -63,15 +65,20 @@ class Part:
 
 
 def evaluated(folder: Path, asked: Evaluation) -> Frame:
-    """All rows of the run's evaluation, those asked for among them. Raises UsageError for what cannot be measured."""
+    """All rows of the run's evaluation, those asked for among them; while another process measures it, waits. Raises
+    UsageError for what cannot be measured."""
     run = run_folder.read(folder)
-    path = folder / FILE
     _require_possible(run, asked)
+    with locked(folder / LOCK):
+        return _evaluated(run, folder / FILE, asked)
+
+
+def _evaluated(run: run_folder.Finished, path: Path, asked: Evaluation) -> Frame:
     try:
         rows: Frame = records.read(path, records.EVALUATION) if path.exists() else records.table([], records.EVALUATION)
     except ValueError as damage:
         raise UsageError(f"{damage}; delete {path} to measure anew") from None
-    common = _common(folder) | {"question_seed": asked.seed}
+    common = _common(run.folder) | {"question_seed": asked.seed}
     unseen = Split.test if run.corpus.oracle is None else Split.train  # a world's training sequences are always fresh
     for model in _models(run, asked):
         parts = [*_answers(model, run.of(Split.test), asked), *_bounds(model, run.of(unseen), asked)]
@@ -96,6 +103,9 @@ def _require_possible(run: run_folder.Finished, asked: Evaluation) -> None:
     ):
         if needed and not world:
             raise UsageError(f"{key}={came}: wanted a world, got {run.corpus.name}, which has no oracle; leave it out")
+    if Cache.prefix in asked.caches and (asked.oracle or run.objective.reading.kind is not Attention.full):
+        label = "the oracle" if asked.oracle else run.objective.label
+        raise UsageError(f"caches=[prefix]: wanted a network with full attention, got {label}; leave it out")
     if any(size > length for size in asked.bounds):
         raise UsageError(f"bounds={asked.bounds}: wanted blocks of at most {length} tokens, the length of a sequence")
     if asked.bounds and run.corpus.vocabulary.boundary is not None:
@@ -186,8 +196,8 @@ def _options(model: Model, corpus: Corpus, asked: Evaluation) -> dict[str, Any]:
 
 
 def _protocols(asked: Evaluation) -> Iterator[Protocol]:
-    for grid, size, order, pace in product(asked.grids, asked.block_sizes, asked.orders, asked.paces):
-        yield Protocol(size, order, pace, grid)
+    for grid, cache, *rest in product(asked.grids, asked.caches, asked.block_sizes, asked.orders, asked.paces):
+        yield Protocol(*rest, grid, cache=cache)
 
 
 def _spent(decoded: Decoded) -> Row:

@@ -24,7 +24,8 @@ def table(title: str, rows: Frame) -> Table:
     for name in ("right", "wholly right", "left to right", "impossible", "tokens a pass", "n"):
         shown.add_column(name, justify="right", no_wrap=True)
     decoded = rows[rows["contexts"].isin(["decode", "sequence"])]
-    for (model, contexts, *protocol, _, n), part in decoded.groupby([*BY, "question_seed", "n"], sort=False):
+    by = [*BY, "protocol", "question_seed", "n"]
+    for (model, contexts, *where, protocol, _, n), part in decoded.groupby(by, sort=False):
         at = part.set_index("metric")
         cells = [cell(at.loc[name]) if name in at.index else "" for name in ("score", "exact")]
         values = at["value"]
@@ -32,7 +33,8 @@ def table(title: str, rows: Frame) -> Table:
             cells = ["", cell(at.loc["possible"])]
         cells += [f"{values[name]:.2f}" if name in values else "" for name in ("left_to_right", "inconsistent")]
         asked = {"decode": "answer", "sequence": "sequence"}[contexts]
-        shown.add_row(model, asked, *map(str, protocol), *cells, f"{values['tokens_a_pass']:.2f}", str(n))
+        where[-1] += ", prefix cache" if "approximate" in protocol else ""
+        shown.add_row(model, asked, *map(str, where), *cells, f"{values['tokens_a_pass']:.2f}", str(n))
     shown.add_section()
     for _, row in rows[rows["contexts"] == "bound"].iterrows():
         where = [row["objective"], "bound", row["grid"], str(row["block_size"]), f"offset {row['offset']}", ""]

@@ -242,3 +242,50 @@ def test_no_block_of_training_is_begun_before_the_one_on_its_left_is_full(start,
     first = {block: int(decoded.pass_BL[block_BL == block].min()) for block in last}
     blocks = sorted(last)
     assert all(last[left] < first[right] for left, right in pairwise(blocks))
+
+
+END = 5
+
+
+def ending(*ends):
+    """Token 4 everywhere but at these places, which hold the end; most sure in the order of BY_CONFIDENCE."""
+
+    def predict(tokens):
+        c = CONFIDENT[torch.arange(tokens.shape[1]) % 8]
+        p = torch.zeros(*tokens.shape, MASK + 1)
+        p[..., 4], p[..., END], p[..., 6] = c, (1 - c) / 3, (1 - c) * 2 / 3
+        for place in ends:
+            p[:, place, 4], p[:, place, END] = p[:, place, END].clone(), p[:, place, 4].clone()
+        return p.log()
+
+    return predict
+
+
+@pytest.mark.parametrize(("order", "size"), [(Order.left_to_right, 1), *((Order.confidence, n) for n in (2, 3, 8))])
+def test_an_answer_ends_where_its_end_is_known_to_be(order, size):
+    """By confidence, tokens behind the end come before it is settled: they are not of the answer."""
+    protocol = Protocol(size, order, stop_at=(END,))
+    found = decode(ending(3, 6), *answers(), protocol, MASK)
+    assert found.tokens_BL.tolist() == [[1, 4, 4, END, END, END, END, END]]
+    assert found.behind_BL.tolist() == [[False] * 4 + [True] * 4]
+    assert ((found.order_BL >= 0)[0] == torch.tensor([False, True, True, True, *[False] * 4])).all()
+    assert found.tokens_a_pass == 3 / int(found.passes_B[0])
+    plain = decode(ending(3, 6), *answers(), Protocol(size, order), MASK)
+    for before, after in ((plain.pass_BL, found.pass_BL), (plain.tokens_BL, found.tokens_BL)):
+        assert torch.equal(before[:, :4], after[:, :4]), "up to its end it is the answer that does not stop"
+    assert int(found.passes_B[0]) == int(plain.pass_BL[0, 1:4].max()) + 1, "no pass is made after that"
+    for number in range(int(found.passes_B[0])):
+        seen = found.before(torch.tensor([[number]]), MASK)
+        assert (seen[0, 4:] == MASK).all()
+
+
+def test_an_end_in_the_prompt_or_of_another_row_ends_nothing():
+    prompt, asked = answers(start=2, rows=2)
+    prompt[0, 1] = END
+    found = decode(ending(7), prompt, asked, Protocol(1, Order.left_to_right, stop_at=(END,)), MASK)
+    assert found.tokens_BL[:, 2:].tolist() == [[4, 4, 4, 4, 4, END]] * 2
+    assert not found.behind_BL.any()
+    parts = torch.zeros(1, 8, dtype=torch.bool)
+    parts[0, 2:4] = parts[0, 6:] = True
+    found = decode(ending(3), prompt[:1], parts, Protocol(2, stop_at=(END,)), MASK)
+    assert found.tokens_BL[0, 6:].tolist() == [END, END], "nor is the rest of an answer in pieces decoded"

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from ablate.decoding.protocol import Order, Pace, Protocol, SuffixRead
+from ablate.decoding.protocol import Cache, Order, Pace, Protocol, SuffixRead
 
 PACES = ["tokens:1", "tokens:4", "passes:3", "threshold:0.9", "dynamic:0.5", "all"]
 NO_PACES = ["", "fast", "tokens", "tokens:0", "tokens:1.5", "passes:-1", "threshold:0", "threshold:1.1", "dynamic:0"]
@@ -51,6 +51,8 @@ def test_every_field_tells_two_protocols_apart():
         "remask": 1,
         "temperature": 0.5,
         "suffix": SuffixRead.cut,
+        "cache": Cache.prefix,
+        "stop_at": (2, 3),
     }
     found = [Protocol(), *(dataclasses.replace(Protocol(), **{name: value}) for name, value in changes.items())]
     found.append(Protocol(temperature=0.5, top_p=0.9))

@@ -9,6 +9,7 @@ from ablate.core.blocks import Grid
 from ablate.core.validation import UsageError
 from ablate.decoding.protocol import Order
 from ablate.objectives.block_diffusion import BlockDiffusion
+from ablate.objectives.masked_diffusion import MaskedDiffusion
 from ablate.objectives.regime import Regime, Stage
 from ablate.training.train import train
 from experiments import evaluate
@@ -29,7 +30,7 @@ def finished(tmp_path_factory):
 
 @pytest.mark.slow
 def test_every_combination_is_a_row_of_each_metric_with_its_error(finished, capsys):
-    words = [str(finished), *FEW, "grids=[answer,sequence]", "bounds=[2]", "oracle=true"]
+    words = [str(finished), *FEW, "grids=[answer,sequence]", "bounds=[2]", "oracle=true", "draw=false"]
     assert evaluate.main(words) == 0
     rows = records.read(finished / measure.FILE, records.EVALUATION)
     decoded = rows[rows["contexts"] == "decode"]
@@ -58,12 +59,37 @@ def test_what_is_there_is_not_measured_again(finished, monkeypatch):
         measure.evaluated(finished, more)
 
 
+def test_a_heat_map_of_each_metric_lies_beside_the_rows(finished):
+    words = [str(finished), *FEW, "sequences=4", "questions=5"]
+    assert evaluate.main([*words, "draw=false"]) == 0
+    assert not list(finished.glob("evaluation_*"))
+    assert evaluate.main(words) == 0
+    metrics = ("score", "exact", "tokens_a_pass", "left_to_right", "inconsistent")
+    names = [*metrics, "sequences_possible", "sequences_tokens_a_pass", "sequences_left_to_right"]
+    wanted = {f"evaluation_{name}.{kind}" for name in names for kind in ("png", "pdf")}
+    assert {path.name for path in finished.glob("evaluation_*")} == wanted
+
+
+def test_the_prefix_cache_is_named_approximate_in_its_rows(finished, tmp_path):
+    run = tiny_run(tmp_path, regime=Regime("full", [Stage(MaskedDiffusion(), 1.0, warmup=2)]))
+    train(run, Console(quiet=True))
+    few = ["block_sizes=[2]", "orders=[confidence]", "paces=[tokens:1]", "questions=6", "draw=false"]
+    rows = measure.evaluated(run.folder, read([str(run.folder), *few, "caches=[exact,prefix]"]))
+    named = rows.groupby("metric")["protocol"].apply(lambda p: sorted("prefix cache, approximate" in one for one in p))
+    assert named.map(lambda found: found == [False, True]).all()
+    for folder, words in ((finished, []), (run.folder, ["oracle=true"])):
+        with pytest.raises(UsageError, match=r"caches=\[prefix\]: wanted a network with full attention, got "):
+            evaluate.main([str(folder), *few, "caches=[prefix]", *words])
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         ([], "wanted one or more folders of finished runs"),
         (["x", "order=random"], "order=random: wanted RUN folders and block_sizes, orders"),
         (["x", "--fast"], "--fast: wanted RUN folders"),
+        (["x", "caches=[fast]"], "caches: 'fast' is not a valid Cache"),
+        (["x", "draw=perhaps"], "draw: wanted true or false"),
         (["x", "orders=[sideways]"], "orders: 'sideways' is not a valid Order"),
         (["x", "orders=random"], r"orders: wanted a list, got 'random'; type orders=\[random\]"),
         (["x", "paces=[fast]"], "paces: pace: wanted tokens:N"),

@@ -14,6 +14,7 @@ from ablate.decoding.loop import decode
 from ablate.decoding.protocol import Protocol
 from ablate.model.attention import CAUSAL
 from ablate.objectives.block_diffusion import BlockDiffusion
+from ablate.objectives.masked_diffusion import MaskedDiffusion
 from ablate.objectives.regime import Regime, Stage
 from ablate.text.tokenizer import trained
 from ablate.training.train import train
@@ -215,3 +216,32 @@ def test_a_protocol_of_its_own():
     found = asked.protocol(4, Grid.sequence)
     assert (found.block_size, found.grid, found.temperature) == (4, Grid.answer, 0.5)
     assert read(["x"]).protocol(0, Grid.answer).block_size == 1
+
+
+def test_text_stops_at_its_end_token_or_goes_on(tmp_path, capsys):
+    """Any id that generation_config.json names ends it; what is behind is neither shown nor read."""
+    net, own = plain_llama(tmp_path)
+    ids = own.encode(["more words"])[0]
+    start = len(ids)
+    with torch.no_grad():
+        for _ in range(12):
+            ids.append(int(net(torch.tensor([ids]), CAUSAL)[0, -1].argmax()))
+    end = ids[start + 3]
+    stop = ids.index(end, start) + 1
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [end, 1]}))
+    words = [f"hf:{tmp_path}", "prompt=more words", "new_tokens=12"]
+    for more, kept in ((["stop=true"], ids[:stop]), (["stop=false"], ids)):
+        out = said(capsys, *words, *more, f"trace={tmp_path / 'order.png'}")
+        assert load_model(f"hf:{tmp_path}").text(kept) + "   [" in out
+        assert f" {len(kept) - start} tokens in" in out
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": "x"}))
+    with pytest.raises(UsageError, match="eos_token_id"):
+        generate.main(words)
+
+
+def test_a_prefix_cache_is_said_to_be_approximate(finished, tmp_path, capsys):
+    run = tiny_run(tmp_path, regime=Regime("full", [Stage(MaskedDiffusion(), 1.0, warmup=2)]))
+    train(run, Console(quiet=True))
+    assert "prefix cache, approximate" in said(capsys, run.folder, "questions=1", "cache=prefix").replace("\n", " ")
+    with pytest.raises(UsageError, match="wanted a network that reads with full attention, got BlockDiffusion"):
+        generate.main([str(finished), "cache=prefix"])

@@ -7,7 +7,14 @@ from scipy import stats
 
 from figures.contexts import tabular_and_network, visits_and_mismatch
 from figures.drawing import arms, figure_rows, sampler_labels, style
-from figures.learning import outcomes_by_arm, parameter_importance, prediction_verdicts, sweep_map, warmup_dynamics
+from figures.learning import (
+    decoding_map,
+    outcomes_by_arm,
+    parameter_importance,
+    prediction_verdicts,
+    sweep_map,
+    warmup_dynamics,
+)
 from figures.noise import clean_context, empty_blocks
 from figures.paper import paper_training_dynamics, paper_warmup
 from tests.figures import example_rows
@@ -260,3 +267,22 @@ def test_a_caption_takes_the_height_that_it_needs():
     short, _ = style.sheet(4, 2, "word")
     long, _ = style.sheet(4, 2, "word " * 100)
     assert long.get_size_inches()[1] > short.get_size_inches()[1] > 2
+
+
+def test_a_map_of_protocols_has_mean_and_error_in_each_cell():
+    rows = example_rows.evaluation()
+    one = rows[(rows["seed"] == 0) & (rows["regime"] == "ar")]
+    figure = decoding_map.draw(one, "possible")
+    panels = [axis for axis in figure.axes if axis.get_title()]
+    assert [axis.get_title() for axis in panels] == ["ar, grid answer", "oracle, grid answer"]
+    lines = [label.get_text() for label in panels[0].get_yticklabels()]
+    for axis, (objective, part) in zip(panels, one.groupby("objective"), strict=True):
+        cells = {tuple(text.get_position()): text.get_text() for text in axis.texts}
+        assert len(cells) == len(lines) == 9, objective
+        for _, row in part[part["metric"] == "possible"].iterrows():
+            line = lines.index(f"{row['order'].replace('_', ' ')}, {row['pace']}")
+            assert cells[0.5, line + 0.5] == f"{row['value']:.2f}\n± {row['error']:.2f}"
+    with pytest.raises(ValueError, match="wanted one run and one set of questions"):
+        decoding_map.draw(rows, "possible")
+    with pytest.raises(ValueError, match="with the metric score, came none"):
+        decoding_map.draw(one, "score")

@@ -2,6 +2,7 @@
 
 import functools
 import importlib.util
+import itertools
 import json
 import os
 import re
@@ -9,11 +10,13 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from rich.console import Console
+from scipy import stats
 
 import synthetic_data
 from ablate.compute.execution import load_weights
@@ -140,18 +143,86 @@ def test_own_logits_and_decoding_are_those_of_the_last_stage(exported, load):
     for logp in (found, wanted):
         logp[..., mask] = 0
     torch.testing.assert_close(found[..., : wanted.shape[-1]], wanted, rtol=0, atol=TOLERANCE)
-    for size in (1, 3, 8):
-        prompt = tokens.clone()
-        answer = torch.zeros_like(tokens, dtype=torch.bool)
-        answer[:, -7:] = True
-        for grid in (None, *Grid):
-            protocol = Protocol(size, grid=grid or objective.grid)
-            decoded = decode(predict, prompt, answer, protocol, mask, attention_size=objective.reading.size)
-            found = model.generate_blocks(prompt[:, :-7], max_new_tokens=7, block_size=size, grid=grid)
-            assert torch.equal(found, decoded.tokens_BL)
+    answer = torch.zeros_like(tokens, dtype=torch.bool)
+    answer[:, -7:] = True
+    size_of = objective.reading.size
+    for size, grid, cached in itertools.product((1, 3, 8), (None, *Grid), (True, False)):
+        protocol = Protocol(size, grid=grid or objective.grid)
+        decoded = decode(predict, tokens, answer, protocol, mask, attention_size=size_of)
+        found = model.generate_blocks(tokens[:, :-7], 7, size, grid, use_cache=cached)
+        assert torch.equal(found, decoded.tokens_BL)
+
+
+PACES = ["tokens:2", "passes:3", "threshold:0.3", "dynamic:1.5", "all"]
+
+
+@pytest.mark.slow
+@needs_transformers
+@pytest.mark.parametrize("order", ["left_to_right", "confidence", "margin", "entropy"])
+def test_every_order_and_pace_is_ours_token_for_token(exported, load, order):
+    """With and without an end token, and with the cache and without."""
+    run, network, out = exported
+    objective, mask = run.regime.stages[-1].objective, run.corpus.vocabulary.mask_id
+    if objective == Autoregressive():
+        return
+    model, predict, tokens = load(out, trust_remote_code=True), Predictor(network, objective), tokens_of(run)
+    answer = torch.arange(tokens.shape[1]).expand_as(tokens) >= tokens.shape[1] - 7
+    for pace, ends, cached in itertools.product(PACES, ((), (5, 6)), (True, False)):
+        protocol = Protocol(4, order, pace, objective.grid, stop_at=ends)
+        wanted = decode(predict, tokens, answer, protocol, mask, attention_size=objective.reading.size)
+        found = model.generate_blocks(tokens[:, :-7], 7, 4, order=order, pace=pace, stop_at=ends, use_cache=cached)
+        assert torch.equal(found, wanted.tokens_BL), (pace, ends, cached)
+
+
+@needs_transformers
+def test_padding_on_the_left_changes_no_row(exported, load):
+    """Prompts of unequal length together write what each writes alone, whatever stands in the padding."""
+    run, _, out = exported
+    if run.regime.stages[-1].objective == Autoregressive():
+        return
+    model, tokens = load(out, trust_remote_code=True), tokens_of(run)[:, :8]
+    real = torch.arange(8) >= torch.tensor([[0], [1], [3], [6]])
+    padded = torch.where(real, tokens, torch.tensor([[0], [3], [run.corpus.vocabulary.mask_id], [5]]))
+    with torch.no_grad():
+        together = model(padded, attention_mask=real.long()).logits
+    for grid, cached in itertools.product((None, *Grid), (True, False)):
+        options = {"max_new_tokens": 6, "block_size": 4, "grid": grid, "pace": "threshold:0.3", "use_cache": cached}
+        found = model.generate_blocks(padded, attention_mask=real.long(), **options)
+        for row in range(4):
+            alone = padded[[row]][:, real[row]]
+            assert torch.equal(found[[row]][:, -6:], model.generate_blocks(alone, **options)[:, -6:]), (row, grid)
+            with torch.no_grad():
+                torch.testing.assert_close(model(alone).logits[0], together[row][real[row]], rtol=0, atol=TOLERANCE)
+
+
+@needs_transformers
+def test_drawn_tokens_have_the_probabilities_of_the_network(exported, load):
+    """At temperature 2, of one new token: chi-square against p^(1/2), and one seed draws one text."""
+    run, _, out = exported
+    if run.regime.stages[-1].objective == Autoregressive():
+        return
+    model, prompt, n = load(out, trust_remote_code=True), tokens_of(run)[:1, :7], 4000
+    with torch.no_grad():
+        row = torch.cat([prompt, torch.full((1, 1), run.corpus.vocabulary.mask_id)], 1)
+        p_V = (model(row).logits[0, -1].double() / 2).softmax(-1)
+    draw = partial(model.generate_blocks, prompt.expand(n, -1), 1, 1, temperature=2.0)
+    drawn = [draw(generator=torch.Generator().manual_seed(seed))[:, -1] for seed in (1, 1, 2)]
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+    often = p_V * n > 5
+    counts = torch.bincount(drawn[0], minlength=len(p_V)).double()
+    observed = [*counts[often].tolist(), float(counts[~often].sum())]
+    expected = [*(p_V[often] * n).tolist(), float(p_V[~often].sum() * n)]
+    if expected[-1] < 1e-9:
+        assert observed.pop() == 0
+        expected.pop()
+    assert stats.chisquare(observed, expected).pvalue > 1e-4
 
 
 MODELLING = (ROOT / "experiments" / "hf_export" / "modeling_ablate.py").read_text()
+
+
+NO_PACES = ("tokens", "tokens:0", "tokens:1.5", "tokens:x", "threshold:2", "dynamic:inf", "dynamic:nan", "all:1", "x")
 
 
 @needs_transformers
@@ -160,11 +231,17 @@ def test_own_modelling_refuses_what_it_does_not_do(ran, tmp_path, load):
     assert export.main([str(run.folder), f"out={tmp_path / 'out'}"]) == 0
     model, tokens = load(tmp_path / "out", trust_remote_code=True), torch.ones(2, 6, dtype=torch.int64)
     for said, call in (
-        ("without padding", lambda: model(tokens, attention_mask=torch.tensor([[0, 1, 1, 1, 1, 1]] * 2))),
-        ("labels", lambda: model(tokens, labels=tokens)),
-        ("block_size of 1 or more", lambda: model.generate_blocks(tokens, 4, 0)),
-        ("got 0 tokens", lambda: model.generate_blocks(tokens[:, :0], 4, 2)),
+        ("labels: wanted none", lambda: model(tokens, labels=tokens)),
+        ("of the tokens, got", lambda: model(tokens, attention_mask=torch.ones(2, 5))),
+        ("generate: wanted generate_blocks", lambda: model.generate(tokens, max_new_tokens=4)),
+        (r"or more of each, got \(6, 4, 0\)", lambda: model.generate_blocks(tokens, 4, 0)),
+        (r"or more of each, got \(0, 4, 2\)", lambda: model.generate_blocks(tokens[:, :0], 4, 2)),
         ("wanted sequence or answer, got 'prompt'", lambda: model.generate_blocks(tokens, 4, 2, "prompt")),
+        ("padding on the left", lambda: model.generate_blocks(tokens, 4, 2, attention_mask=tokens.tril())),
+        ("padding on the left", lambda: model.generate_blocks(tokens, 4, 2, attention_mask=1 - tokens)),
+        ("order: wanted one of", lambda: model.generate_blocks(tokens, 4, 2, order="oracle_k")),
+        ("temperature: wanted 0", lambda: model.generate_blocks(tokens, 4, 2, temperature=-1.0)),
+        *(("pace: wanted", partial(model.generate_blocks, tokens, 4, 2, pace=p)) for p in NO_PACES),
     ):
         with pytest.raises(ValueError, match=said):
             call()

@@ -196,8 +196,9 @@ def _options(model: Model, corpus: Corpus, asked: Evaluation) -> dict[str, Any]:
 
 
 def _protocols(asked: Evaluation) -> Iterator[Protocol]:
-    for grid, cache, *rest in product(asked.grids, asked.caches, asked.block_sizes, asked.orders, asked.paces):
-        yield Protocol(*rest, grid, cache=cache)
+    asked_for = product(asked.grids, asked.caches, asked.block_sizes, asked.orders, asked.paces)
+    for grid, cache, size, order, pace in asked_for:
+        yield Protocol(size, order, pace, grid, cache=cache)
 
 
 def _spent(decoded: Decoded) -> Row:

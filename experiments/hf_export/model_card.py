@@ -33,9 +33,9 @@ SEES = {
     "block": "its own block and the blocks before it",
 }
 GENERATES = (
-    "* `generate_blocks` is greedy, most confident token first, one a pass, unless `order`, `pace` or `temperature` say "
-    "otherwise. Blocks are counted from the {grid}, unless `grid` does. Shorter prompts have padding on their left and "
-    "an `attention_mask`."
+    "* `generate_blocks` is greedy, most confident token first, one a pass, unless `order`, `pace` or `temperature` "
+    "say otherwise. Blocks are counted from the {grid}, unless `grid` does. Shorter prompts have padding on their left "
+    "and an `attention_mask`."
 )
 SHIFTS = {-1: "output i - 1", 1: "output i + 1", 0: "none, output i"}
 

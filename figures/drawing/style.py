@@ -1,12 +1,13 @@
 """Style: the palette, the look and label of every regime, the type, captions, and how a figure becomes files."""
 
-import os
 import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 
 import matplotlib
 from matplotlib.figure import Figure, SubFigure
+
+from ablate.core.storage import whole_file
 
 # Every colour of every figure. First Okabe and Ito (2008), told apart under the common colour-vision deficiencies and
 # by lightness in grey print; then Paul Tol's muted scheme, less the hues nearest to those.
@@ -110,21 +111,16 @@ def sheet(wide: float, high: float, caption: str) -> tuple[Figure, SubFigure]:
 
 
 def save(figure: Figure, stem: str | Path) -> list[Path]:
-    """Files `stem`.png and `stem`.pdf, each complete or untouched; equal figures give equal bytes."""
+    """Files `stem`.png and `stem`.pdf, each complete or untouched; equal figures give equal bytes. Raises WriteError
+    where the system does not let them be written."""
     stem = Path(stem)
-    stem.parent.mkdir(parents=True, exist_ok=True)
     # Dates and versions of the tools would change the bytes from day to day.
     metadata = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Creator": None, "Producer": None}}
     written = []
     for kind, fields in metadata.items():
         path = stem.with_name(f"{stem.name}.{kind}")
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        try:
-            with matplotlib.rc_context(RC):
-                figure.savefig(partial, format=kind, metadata=fields)
-            figure.set_layout_engine("none")  # what was laid out once stays so: half the time goes into it
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with whole_file(path) as temporary, matplotlib.rc_context(RC):
+            figure.savefig(temporary, format=kind, metadata=fields)
+        figure.set_layout_engine("none")  # what was laid out once stays so: half the time goes into it
         written.append(path)
     return written

@@ -45,9 +45,9 @@ def _cells(panel: Axes, part: pd.DataFrame, norm: Normalize, lines: int) -> None
         box = matplotlib.patches.Rectangle((across, down), 1, 1, facecolor=shade, edgecolor="white", linewidth=1)
         panel.add_patch(box)
         ink = style.NEUTRAL if number < 0 else "white" if norm(number) > style.DARK else "black"
-        panel.text(
-            across + 0.5, down + 0.5, _short(text), ha="center", va="center", fontsize=6, color=ink, clip_on=True
-        )
+        word = _short(text)
+        look = {"fontsize": min(6, 24 / len(word)), "color": ink, "clip_on": True}  # a long word fits its cell
+        panel.text(across + 0.5, down + 0.5, word, ha="center", va="center", **look)
     panel.set(xlim=(0, min(WIDE, part["place"].max() + 1)), ylim=(lines, 0), xticks=[], yticks=[])
     panel.spines[:].set_visible(False)
 

@@ -332,6 +332,17 @@ def state_of_export(place: Path) -> State:
     return {**found, "remains": remains(place)}
 
 
+def state_of_evaluation(place: Path) -> State:
+    rows = records.read(place / "run" / "evaluation.parquet", records.EVALUATION)
+    return {"rows": frame_hash(rows.drop(columns="seconds")), "remains": remains(place)}
+
+
+def state_of_writing(place: Path) -> State:
+    """The order of what was written, as it was drawn."""
+    drawn = {name: hashlib.sha256((place / name).read_bytes()).hexdigest()[:16] for name in ("order.png", "order.pdf")}
+    return {**drawn, "remains": remains(place)}
+
+
 def lay_bases(place: Path) -> None:
     practise()
     shutil.copytree(bases(), place / "runs" / ".base")
@@ -344,6 +355,8 @@ TEXT_WORDS = [
     *(f"corpus.{word}" for word in ("folder=new", "general=general", "tokens=300", "length=16", "answer=4")),
     *("corpus.workers=1", "corpus.cache=cache", "out=run", "cache=base"),
 ]
+EVALUATE_WORDS = ["run", "block_sizes=[1,2]", "paces=[all]", "questions=4", "draw=false"]
+GENERATE_WORDS = ["run", "questions=1", "trace=order.png"]
 PACK_WORDS = ["-m", *WORDS, "seed=0,1", "pack=2", "out=runs/*", "cache=base"]
 STUDY_WORDS = ["study=tiny", *BOTH_PLACES]
 SWEEP_WORDS = [
@@ -393,6 +406,20 @@ COMMANDS = {
             lay_finished,
             lambda place: run_script("export.py", [f"{place}/run", f"out={place}/out"]),
             state_of_export,
+        ),
+        Command(
+            "evaluate",
+            lay_finished,
+            lambda place: run_script("evaluate.py", EVALUATE_WORDS),
+            state_of_evaluation,
+            1 / 3,
+        ),
+        Command(
+            "generate",
+            lay_finished,
+            lambda place: run_script("generate.py", GENERATE_WORDS),
+            state_of_writing,
+            1 / 3,
         ),
     )
 }

@@ -177,7 +177,7 @@ class Forked(subprocess.Popen):
 
 def run_script(name: str, words: list[str]) -> None:
     """Types a command, in this process."""
-    from experiments import export, run, study, sweep
+    from experiments import evaluate, export, generate, run, study, sweep
     from experiments.cli.entry import main
     from experiments.cli.guard import guarded
 
@@ -187,6 +187,8 @@ def run_script(name: str, words: list[str]) -> None:
         "study.py": lambda: main(study.STUDY, study.job),
         "sweep.py": lambda: guarded(sweep.start),
         "export.py": lambda: sys.exit(export.main(words)),
+        "evaluate.py": lambda: guarded(evaluate.main),
+        "generate.py": lambda: guarded(generate.main),
     }
     scripts[name]()
 

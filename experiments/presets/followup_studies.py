@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ablate.studies.design import Setting, Study
-from experiments.presets.order_studies import ORDER_RATES
+from experiments.presets.order_studies import ORDER, ORDER_RATES
 from experiments.presets.studies import (
     COMMON,
     FACTS,
@@ -87,4 +87,4 @@ CONFIRM = Study(
     words=[*COMMON, "budget.tokens=400000", "budget.evaluations=6"],
     cost="6 minutes on 2 cores",
 )
-STUDIES = {study.name: study for study in (*FIRST, FOLLOW_UP, TWIN_REASONS, CONFIRM, ORDER_RATES)}
+STUDIES = {study.name: study for study in (*FIRST, FOLLOW_UP, TWIN_REASONS, CONFIRM, ORDER_RATES, ORDER)}

@@ -25,7 +25,7 @@ from ablate.training.train import train
 from experiments import study as study_command
 from experiments.cli.compose import jobs
 from experiments.cli.run_command import RUN, check_runs
-from experiments.presets import studies
+from experiments.presets import order_studies, studies
 from experiments.presets.followup_studies import STUDIES
 from experiments.study_runner import kept_results, plan_runs
 from experiments.study_runner.assignment import Assignment
@@ -312,6 +312,31 @@ def test_swept_rates_are_those_of_the_records():
         assert values.notna().all(axis=None)
         assert values.shape == (len(studies.GRID), len(studies.DEVELOPMENT))
         assert values.mean(axis=1).idxmin() == f"lr_{chosen:g}"
+
+
+@pytest.mark.slow
+def test_rates_of_order_are_those_of_the_records():
+    """Those with the least excess bits in blocks of 32 at the end, over the development seeds in results/order_rates."""
+    rows = records.read(ROOT / "results" / "order_rates", records.STUDY)
+    trials = len(order_studies.FIRST_RATES) * len(order_studies.SECOND_RATES)
+    assert set(order_studies.RATES) == set(rows["condition"])
+    for condition, (first, second) in order_studies.RATES.items():
+        part = rows[rows["condition"] == condition]
+        of = Outcome(block_size=32, how="end").of
+        values = part.groupby(["arm", "seed"]).apply(of, include_groups=False).unstack()
+        assert values.notna().all(axis=None)
+        assert values.shape == (trials, len(studies.DEVELOPMENT))
+        assert values.mean(axis=1).idxmin() == f"lr_{first:g}_{second:g}"
+
+
+def test_confirmation_shares_no_seed_and_no_world_with_development():
+    for changed, said in (
+        ({"seeds": [100, 300]}, r"got \[100\]"),
+        ({"words": [*order_studies.ORDER.words[:-1], "corpus.world=0"]}, "got {'corpus.world=0'}"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            order_studies.confirming(dataclasses.replace(order_studies.ORDER, **changed), order_studies.ORDER_RATES)
+    assert order_studies.ORDER.words[-1] == "corpus.world=1"
 
 
 def test_committed_results_are_those_of_the_shipped_studies(tmp_path):

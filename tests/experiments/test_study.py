@@ -316,7 +316,7 @@ def test_swept_rates_are_those_of_the_records():
 
 @pytest.mark.slow
 def test_rates_of_order_are_those_of_the_records():
-    """Those with the least excess bits in blocks of 32 at the end, over the development seeds in results/order_rates."""
+    """Those of the least excess bits in blocks of 32 at the end, over the development seeds in results/order_rates."""
     rows = records.read(ROOT / "results" / "order_rates", records.STUDY)
     trials = len(order_studies.FIRST_RATES) * len(order_studies.SECOND_RATES)
     assert set(order_studies.RATES) == set(rows["condition"])

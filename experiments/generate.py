@@ -10,7 +10,7 @@ a world is written in its symbols, and the rest of the sequence is filled; of te
   grid=                    where blocks are counted from, answer or sequence; default: as in training
   temperature=0 top_p=1    greedy, or drawn; seed=1000 says which questions and which noise
   cache=exact              prefix: keeps what is before a block; approximate, for full attention alone
-  stop=true                text ends at its end token; false: goes on
+  stop=true                what follows a prompt ends at its end token; false: goes on
   live=true                shows the blocks as they are revealed, where a terminal reads
   trace=FILE.png           draws in which pass each token was revealed, and FILE.pdf
 
@@ -98,7 +98,8 @@ def _decoded(known: LoadedModel, asked: Generation, tokens_BL: Tensor, answer_BL
     from experiments.finished_runs.live_view import shown
 
     size, console = known.predict.objective.reading.size, terminal()
-    protocol = asked.protocol(size, known.grid, known.ends)
+    ends = () if asked.prompt is None else known.ends  # a question is answered to its length
+    protocol = asked.protocol(size, known.grid, ends)
     with Live(console=console, transient=True, auto_refresh=False) as live:
         watched = console.is_terminal and asked.live
         return decode(

@@ -121,8 +121,11 @@ def _there(rows: Frame, where: Row) -> bool:
 
 
 def _common(folder: Path) -> Row:
-    """Where the run stood at its end, from its records."""
-    last: Frame = records.read(folder).sort_values(["stage", "step"]).iloc[-1]
+    """Where the run stood at its end, from its records. Raises UsageError where they are damaged."""
+    try:
+        last: Frame = records.read(folder).sort_values(["stage", "step"]).iloc[-1]
+    except ValueError as damage:
+        raise UsageError(str(damage)) from None
     names = ("run", "corpus", "regime", "seed", "stage", "step", "tokens", "loss_tokens", "flops", "domain")
     blank = {"question": None, "passes": None, "seconds": None, **records.NO_BLOCKS}
     return {**{name: last[name] for name in names}, **blank}
@@ -240,4 +243,4 @@ def bits_of(predict: Predict, inputs_BL: Tensor, tokens_BL: Tensor, symbols: int
 
 def error_of(values_B: Tensor) -> float:
     """Standard error of the mean over questions; nan of a single one."""
-    return float(values_B.double().std() / math.sqrt(len(values_B)))
+    return float(values_B.double().std() / math.sqrt(len(values_B))) if len(values_B) > 1 else math.nan

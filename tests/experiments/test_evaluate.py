@@ -1,5 +1,7 @@
 """Finished runs under many protocols: tidy rows, kept as they come, and words that are refused in one line."""
 
+import shutil
+
 import pandas as pd
 import pytest
 from rich.console import Console
@@ -57,6 +59,16 @@ def test_what_is_there_is_not_measured_again(finished, monkeypatch):
     more = read([str(finished), *FEW[:-2], "questions=7"])
     with pytest.raises(TypeError):  # other questions are asked
         measure.evaluated(finished, more)
+
+
+def test_damaged_records_are_named(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    path = tmp_path / "run" / "records.parquet"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=r"records\.parquet"):
+        evaluate.main([str(tmp_path / "run"), *FEW, "questions=3"])
 
 
 def test_a_heat_map_of_each_metric_lies_beside_the_rows(finished):

@@ -81,40 +81,47 @@ class Answers:
         return block_RL == block_RL.masked_fill(~self.hidden_BL[row_R], NEVER).amin(1, keepdim=True)
 
     def reveal(self, row_R: Tensor, open_RL: Tensor, logp_NV: Tensor, k_N: Tensor | None) -> None:
-        """One pass of these rows."""
-        length, (first, end) = open_RL.shape[1], _span(open_RL)
-        open_RL = open_RL[:, first:end]  # what is beyond takes no part
-        in_row_N, column_N = open_RL.nonzero(as_tuple=True)
-        row_N, place_N = row_R[in_row_N], column_N + first
+        """One pass of these rows, each of which has an open place."""
+        length, (in_row_N, place_N) = open_RL.shape[1], open_RL.nonzero(as_tuple=True)
+        row_N = row_R[in_row_N]
         stream = f"decoding/token/{int(self.passes_B[row_R[0]])}"  # rows that are not full have had as many passes
         token_N = choose(logp_NV, self.protocol, self.seed, stream, row_N * length + place_N)
         sampled_N = logp_NV.gather(1, token_N[:, None])[:, 0]
         places = Open(logp_NV, sampled_N, place_N, self.key_BL[row_N, place_N], k_N)
+        confidence_N = places.confidence(self.protocol.order)
+        rank_N, count_R, open_R = self._ranked(row_R, open_RL, places, confidence_N)
+        now_N = rank_N < count_R[in_row_N]
+        at = (row_N[now_N], place_N[now_N])
+        self.tokens_BL[at], self.hidden_BL[at] = token_N[now_N], False
+        self.order_BL[at] = (self.revealed_B[row_N] + rank_N)[now_N]
+        self.pass_BL[at], self.confidence_BL[at] = self.passes_B[at[0]], confidence_N[now_N]
+        self.revealed_B[row_R] += count_R
+        self.passes_B[row_R] += 1
+        full_R = count_R == open_R
+        self.of_block_B[row_R] = torch.where(full_R, 0, self.of_block_B[row_R] + 1)
+        if self.protocol.remask and full_R.any():
+            self._hide_again(row_R[full_R], self.block_BL[row_N, place_N][rank_N == 0][full_R])
+        if self.protocol.stop_at:
+            self._end(row_R)
+
+    def _ranked(
+        self, row_R: Tensor, open_RL: Tensor, places: Open, confidence_N: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """(N,) which place of its row each is in the order of revealing, from 0; (R,) how many are revealed, and how
+        many are open."""
+        if len(confidence_N) == len(row_R):  # one in each row, whatever order and pace are
+            one_R = torch.ones_like(row_R)
+            return torch.zeros_like(row_R), one_R, one_R
+        first, end = _span(open_RL)
+        open_RL = open_RL[:, first:end]  # what is beyond takes no part
         confidence_RL = torch.zeros(open_RL.shape, dtype=torch.float64)
-        confidence_RL[open_RL] = places.confidence(self.protocol.order)
+        confidence_RL[open_RL] = confidence_N
         priority_RL = torch.full(open_RL.shape, -math.inf, dtype=torch.float64)
         priority_RL[open_RL] = PRIORITY[self.protocol.order](places).clamp_min(torch.finfo(torch.float64).min)
         ranked_RL = priority_RL.argsort(dim=1, descending=True, stable=True)  # of equals the leftmost
         rank_RL = torch.empty_like(ranked_RL).scatter_(1, ranked_RL, torch.arange(end - first).expand_as(ranked_RL))
-        count_R1 = self._count(row_R, open_RL.sum(1), confidence_RL.gather(1, ranked_RL))[:, None]
-        now_RL = open_RL & (rank_RL < count_R1)
-        token_RL = torch.zeros_like(ranked_RL)
-        token_RL[open_RL] = token_N
-        now = now_RL.nonzero()
-        at = (row_R[now[:, 0]], now[:, 1] + first)
-        self.tokens_BL[at] = token_RL[now_RL]
-        self.hidden_BL[at] = False
-        self.order_BL[at] = (self.revealed_B[row_R, None] + rank_RL)[now_RL]
-        self.pass_BL[at] = self.passes_B[at[0]]
-        self.confidence_BL[at] = confidence_RL[now_RL]
-        self.revealed_B[row_R] += now_RL.sum(1)
-        self.passes_B[row_R] += 1
-        full_R = now_RL.sum(1) == open_RL.sum(1)
-        self.of_block_B[row_R] = torch.where(full_R, 0, self.of_block_B[row_R] + 1)
-        if self.protocol.remask and full_R.any():
-            self._hide_again(row_R[full_R], self.block_BL[row_R, first:end][open_RL & (rank_RL == 0)][full_R])
-        if self.protocol.stop_at:
-            self._end(row_R)
+        open_R = open_RL.sum(1)
+        return rank_RL[open_RL], self._count(row_R, open_R, confidence_RL.gather(1, ranked_RL)), open_R
 
     def _count(self, row_R: Tensor, open_R: Tensor, confidence_RL: Tensor) -> Tensor:
         """(R,) how many places are revealed, from their confidences in the order of revealing."""

@@ -65,7 +65,7 @@ class CachedReader:
         self.size = final_size(pattern)
         like = self.network.embedding.weight
         self.bias_LL = additive(visible(pattern, length).to(like.device), like.dtype)
-        self.again = again
+        self.again, self.turns = again, self.network.turns(length)
         self.cache = KeyValueCache(self.network.config, rows, length, like)
         self.final_B = torch.zeros(rows, dtype=torch.int64, device=like.device)  # places whose keys are final
         self.last_BW = like.new_zeros(rows, like.shape[1])  # output of the last of them
@@ -87,6 +87,7 @@ class CachedReader:
             place_RT,
             self.cache.pasts(row_R, place_RT, stop),
             self._bias(tokens_RL, place_RT, stop, None if end_R is None else end_R.to(device)),
+            self.turns,
         )
         outputs_RTW = torch.cat([self.last_BW[row_R][:, None], outputs_RTW], 1)  # from the place before the first
         logp_NV = log_probabilities(self.predict, outputs_RTW, first_R - 1, tokens_RL, open_RL)
@@ -109,8 +110,12 @@ class CachedReader:
         first_R = self.final_B[row_R].clamp_max(length - most)
         return first_R, first_R[:, None] + torch.arange(most, device=first_R.device)
 
-    def _bias(self, tokens_RL: Tensor, place_RT: Tensor, stop: int, end_R: Tensor | None) -> Tensor:
-        """(R, T, stop): 0 where a place of a row sees another, -inf elsewhere."""
+    def _bias(self, tokens_RL: Tensor, place_RT: Tensor, stop: int, end_R: Tensor | None) -> Tensor | None:
+        """(R, T, stop): 0 where a place of a row sees another, -inf elsewhere; None where each sees all."""
+        first = int(place_RT[:, 0].min())
+        plain = self.predict.boundary is None and end_R is None
+        if plain and first // self.size == (stop - 1) // self.size and bool((place_RT[:, 0] == first).all()):
+            return None
         bias_RTL = self.bias_LL[:, :stop][place_RT]
         if self.predict.boundary is not None:
             told_RL = documents(tokens_RL, self.predict.boundary)

@@ -9,15 +9,13 @@ open places, V vocabulary, W width.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
 from ablate.core.corpus import documents
 from ablate.decoding.cached_reader import log_probabilities
 from ablate.decoding.predictor import Predict, Predictor
-from ablate.model.attention import Attention
+from ablate.model.attention import Attention, additive
 from ablate.model.kv_cache import KeyValueCache
 
 
@@ -38,6 +36,7 @@ class PrefixReader:
             )
         self.predict, self.network = predict, predict.network
         self.cache = KeyValueCache(self.network.config, rows, length, self.network.embedding.weight)
+        self.turns = self.network.turns(length)
         self.start_B = torch.full((rows,), -1)  # of the block that each row is in
 
     @torch.no_grad()
@@ -65,12 +64,12 @@ class PrefixReader:
         device = self.network.embedding.weight.device
         row_S, tokens_SL, open_SL = (x.to(device) for x in (row_S, tokens_SL, open_SL))
         place_ST = torch.arange(first, stop, device=device).expand(len(row_S), -1)
-        bias_STL = self.network.embedding.weight.new_zeros(len(row_S), stop - first, stop)
+        bias_STL = None
         if self.predict.boundary is not None:
             told_SL = documents(tokens_SL, self.predict.boundary)[:, :stop]
-            bias_STL = bias_STL.masked_fill(told_SL[:, first:, None] != told_SL[:, None], -math.inf)
+            bias_STL = additive(told_SL[:, first:, None] == told_SL[:, None], self.network.embedding.weight.dtype)
         outputs_STW = self.network.extend(
-            tokens_SL[:, first:stop], place_ST, self.cache.pasts(row_S, place_ST, stop), bias_STL
+            tokens_SL[:, first:stop], place_ST, self.cache.pasts(row_S, place_ST, stop), bias_STL, self.turns
         )
         first_S = torch.full_like(row_S, first)
         return log_probabilities(self.predict, outputs_STW, first_S, tokens_SL, open_SL).cpu()

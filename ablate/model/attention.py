@@ -77,8 +77,8 @@ def attend(q_RHLD: Tensor, k_RHLD: Tensor, v_RHLD: Tensor, pattern: Pattern, for
     return compute(q_RHLD, k_RHLD, v_RHLD, pattern, form, cast("Tensor | None", seen))
 
 
-def attend_where(q_RHTD: Tensor, k_RHLD: Tensor, v_RHLD: Tensor, bias_R1TL: Tensor, form: Form) -> Tensor:
-    """Attention output (R, H, T, D) of some queries under an additive mask; no query sees nothing."""
+def attend_where(q_RHTD: Tensor, k_RHLD: Tensor, v_RHLD: Tensor, bias_R1TL: Tensor | None, form: Form) -> Tensor:
+    """Attention output (R, H, T, D) of some queries under an additive mask, or to all keys; no query sees nothing."""
     groups = q_RHTD.shape[1] // k_RHLD.shape[1]
     if groups > 1:
         k_RHLD, v_RHLD = (x.repeat_interleave(groups, dim=1) for x in (k_RHLD, v_RHLD))
@@ -108,14 +108,14 @@ def _unmasked(q_BHLD: Tensor, k_BHLD: Tensor, v_BHLD: Tensor, pattern: Pattern) 
     return F.scaled_dot_product_attention(q_BHLD, k_BHLD, v_BHLD, is_causal=causal, enable_gqa=groups > 1)
 
 
-def _masked(q_BHLD: Tensor, k_BHMD: Tensor, v_BHMD: Tensor, bias_LM: Tensor, form: Form) -> Tensor:
-    """Attention of L queries to M keys under an additive mask, of all rows or (B, 1, L, M) of each."""
+def _masked(q_BHLD: Tensor, k_BHMD: Tensor, v_BHMD: Tensor, bias_LM: Tensor | None, form: Form) -> Tensor:
+    """Attention of L queries to M keys under an additive mask, of all rows or (B, 1, L, M) of each; None: to all."""
     import torch.nn.functional as F
 
     if form is not Form.matmul:
         return F.scaled_dot_product_attention(q_BHLD, k_BHMD, v_BHMD, attn_mask=bias_LM)
     scores_BHLM = (q_BHLD * q_BHLD.shape[-1] ** -0.5) @ k_BHMD.transpose(-1, -2)
-    return (scores_BHLM + bias_LM).softmax(-1) @ v_BHMD
+    return (scores_BHLM if bias_LM is None else scores_BHLM + bias_LM).softmax(-1) @ v_BHMD
 
 
 def additive(seen: Tensor, dtype: torch.dtype) -> Tensor:

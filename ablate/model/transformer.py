@@ -119,7 +119,7 @@ class Transformer(nn.Module):
         self, tokens_RL: Tensor, pattern: Pattern, scored_N: Tensor | None, documents_BL: Tensor | None
     ) -> Tensor:
         """Normed outputs of the last layer, (R, L, W), (N, W) or (S, N, W)."""
-        x_RLW, turn = self.embedding(tokens_RL), self._turn(torch.arange(tokens_RL.shape[1], device=tokens_RL.device))
+        x_RLW, turn = self.embedding(tokens_RL), self.turns(tokens_RL.shape[1])
         see = partial(sight, pattern, self.form, tokens_RL.shape[1], tokens_RL.device, documents_BL)
         last, seen = len(self.layers) - 1, see()
         for i, layer in enumerate(self.layers):
@@ -129,29 +129,37 @@ class Transformer(nn.Module):
         outputs = x_RLW if scored_N is None else _chosen(x_RLW, scored_N)
         return rms_norm(outputs, self.norm, self.config.norm_eps)
 
-    def extend(self, tokens_RT: Tensor, place_RT: Tensor, pasts: Sequence[Past], bias_RTL: Tensor) -> Tensor:
+    def extend(
+        self,
+        tokens_RT: Tensor,
+        place_RT: Tensor,
+        pasts: Sequence[Past],
+        bias_RTL: Tensor | None,
+        turns: tuple[Tensor, Tensor],
+    ) -> Tensor:
         """Normed outputs (R, T, W) of some places of each row, read again or for the first time, where the past of each
         layer has the keys and values of others. bias_RTL: additive mask, which places of its row each of them
-        sees; none sees nothing.
+        sees; none sees nothing. None: each sees all. turns: `turns` of at least as many places.
 
         For one network, not for stacked ones. Keys and values of these places are put there too.
         """
         x_RTW = self.embedding(tokens_RT)
-        cos_RTD, sin_RTD = self._turn(place_RT)
-        turn = cos_RTD[:, None], sin_RTD[:, None]  # alike for all heads
+        cos_LD, sin_LD = turns
+        turn = cos_LD[place_RT][:, None], sin_LD[place_RT][:, None]  # alike for all heads
         for layer, past in zip(self.layers, pasts, strict=True):
             assert isinstance(layer, Layer)
-            x_RTW = layer.extend(x_RTW, turn, past, bias_RTL[:, None])
+            x_RTW = layer.extend(x_RTW, turn, past, None if bias_RTL is None else bias_RTL[:, None])
         return rms_norm(x_RTW, self.norm, self.config.norm_eps)
 
     def logits(self, outputs: Tensor) -> Tensor:
         """(..., V) of normed outputs (..., W)."""
         return linear(outputs, self.head.weight, self.allowed_V.to(outputs.dtype))
 
-    def _turn(self, places: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines and signed sines of the rotary angles of places (...), each (..., D)."""
-        angles_D = (places[..., None].float() * self.frequencies).repeat(*[1] * places.dim(), 2)
-        return angles_D.cos() * self.signs_D[-1], angles_D.sin() * self.signs_D
+    def turns(self, length: int) -> tuple[Tensor, Tensor]:
+        """Cosines and signed sines of the rotary angles of places 0, 1, ..., (L, D) each."""
+        place_L1 = torch.arange(length, device=self.frequencies.device)[:, None]
+        angles_LD = (place_L1.float() * self.frequencies).repeat(1, 2)
+        return angles_LD.cos() * self.signs_D[-1], angles_LD.sin() * self.signs_D
 
 
 class Layer(nn.Module):
@@ -187,7 +195,7 @@ class Layer(nn.Module):
         mixed_RHLD = attend(*self._heads(asking_RLW, y_RLW, turn), pattern, self.form, seen)
         return self._mixed(x_RLW, mixed_RHLD)
 
-    def extend(self, x_RTW: Tensor, turn: tuple[Tensor, Tensor], past: Past, bias_R1TL: Tensor) -> Tensor:
+    def extend(self, x_RTW: Tensor, turn: tuple[Tensor, Tensor], past: Past, bias_R1TL: Tensor | None) -> Tensor:
         """Outputs of T places of each row, which see the keys of the whole row that `past` has, their own included."""
         y_RTW = rms_norm(x_RTW, self.norm_attention, self.config.norm_eps)
         q_RHTD, k_RHTD, v_RHTD = self._heads(y_RTW, y_RTW, turn)

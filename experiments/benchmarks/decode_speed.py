@@ -83,12 +83,12 @@ def _contestants(network: Transformer, tokens_BL: Tensor) -> dict[str, Callable[
 def _bare(network: Transformer, tokens_BL: Tensor) -> None:
     """One pass a token over its block and all keys before it, and its logits: no choosing, no clean pass."""
     cache, row = KeyValueCache(network.config, 1, LENGTH, network.embedding.weight), torch.zeros(1, dtype=torch.int64)
+    turns = network.turns(LENGTH)
     for place in range(PROMPT, LENGTH):
         first = place // BLOCK * BLOCK
         place_RT = torch.arange(first, first + BLOCK)[None]
-        bias_RTL = torch.zeros(1, BLOCK, first + BLOCK)
         pasts = cache.pasts(row, place_RT, first + BLOCK)
-        network.logits(network.extend(tokens_BL.gather(1, place_RT), place_RT, pasts, bias_RTL))
+        network.logits(network.extend(tokens_BL.gather(1, place_RT), place_RT, pasts, None, turns))
 
 
 def table(result: dict[str, Any]) -> Table:

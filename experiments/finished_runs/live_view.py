@@ -17,10 +17,9 @@ STYLES = {"prompt": "dim", "old": "", "new": "bold green", HIDDEN: "dim", NEXT: 
 
 def shown(answers: Answers, answer_BL: Tensor, text: Callable[[Sequence[int]], str]) -> Text:
     """Every row: prompt, what is revealed, what this pass has revealed, the block at work and the rest."""
-    lines = []
+    lines, behind_BL = [], answers.decoded().behind_BL.tolist()
     for row in range(len(answer_BL)):
         hidden_L, pass_L = answers.hidden_BL[row].tolist(), answers.pass_BL[row].tolist()
-        behind_L = answers.decoded().behind_BL[row].tolist()
         blocks_L = answers.block_BL[row].tolist()
         now = min((block for block, hidden in zip(blocks_L, hidden_L, strict=True) if hidden), default=None)
         last, line = int(answers.passes_B[row]) - 1, Text()
@@ -32,7 +31,7 @@ def shown(answers: Answers, answer_BL: Tensor, text: Callable[[Sequence[int]], s
                 blocks_L,
                 pass_L,
                 answers.tokens_BL[row].tolist(),
-                behind_L,
+                behind_BL[row],
                 strict=True,
             )
             if not behind

@@ -16,6 +16,7 @@ from torch.distributed.checkpoint.metadata import Metadata, StorageMeta, TensorS
 
 from ablate.core.foreign_files import require_inside, require_size
 from ablate.core.storage import Damaged
+from ablate.training.checkpoint_errors import revealed
 
 LIST = ".metadata"
 MOST = 2**28  # bytes of the list; a thousand tensors in a thousand parts take a fifth of that
@@ -45,7 +46,8 @@ def fill(path: Path, tensors: dict[str, Any]) -> None:
 
     reader = _Reader(path)
     reader.read_metadata()  # here first: torch hides what it raises
-    load(tensors, storage_reader=reader, no_dist=not torch.distributed.is_initialized())
+    with revealed():
+        load(tensors, storage_reader=reader, no_dist=not torch.distributed.is_initialized())
 
 
 def weights_at(path: Path) -> dict[str, Tensor]:

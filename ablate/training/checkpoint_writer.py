@@ -19,6 +19,7 @@ import torch
 from ablate.compute.distributed import from_first
 from ablate.core.storage import digest, file_hash, remove, write_bytes, writing
 from ablate.training.checkpoint import CHECKSUMS, NAME, PLAIN, Tensors, checkpoints, is_whole, number, save
+from ablate.training.checkpoint_errors import revealed
 
 KEEP = 2  # checkpoints of a run: the last one, and one to go on from where that is damaged
 
@@ -61,16 +62,18 @@ class Writer:
         if self.rank == 0:
             with _gone_unless_written(fresh):
                 save(fresh / PLAIN, plain)
-        saved = async_save(tensors, checkpoint_id=fresh, process_group=self.group, no_dist=self.world == 1)
+        with revealed():
+            saved = async_save(tensors, checkpoint_id=fresh, process_group=self.group, no_dist=self.world == 1)
         self.pending = self.thread.submit(self._finish, saved, fresh, self.folder / name)
 
     def _finish(self, saved: Any, fresh: Path, whole: Path) -> None:
         if self.rank:
-            with writing(whole):
-                _settle(saved)
+            with writing(whole), revealed():
+                saved.result()
             return
         with _gone_unless_written(fresh), writing(whole):
-            _settle(saved)  # of the first process: every part has been written
+            with revealed():
+                saved.result()  # of the first process: every part has been written
             files = {path.name: file_hash(path) for path in sorted(fresh.iterdir()) if path.name != CHECKSUMS}
             write_bytes(fresh / CHECKSUMS, json.dumps({"files": files, "self": digest(files)}, indent=1).encode())
             _put(fresh, whole)
@@ -100,34 +103,6 @@ def _gone_unless_written(fresh: Path) -> Iterator[None]:
     except OSError:
         remove(fresh)
         raise
-
-
-def _settle(saved: Future[Any]) -> None:
-    """Waits until tensors are written. Raises OSError where the system refused it, which torch's exceptions hide."""
-    from torch.distributed.checkpoint.api import CheckpointException
-
-    try:
-        saved.result()
-    except CheckpointException as failed:
-        met = [error for error, _ in failed.failures.values()]
-        for error in met:
-            refused = _system_error(error)
-            if refused is not None:
-                raise refused from None
-        raise met[0] from None
-
-
-def _system_error(error: BaseException) -> OSError | None:
-    """The system's error in what writing met. Of a write that was cut short torch's zip file tells the position alone,
-    and an error that comes from another process has lost where it came from."""
-    within: BaseException | None = error
-    while within is not None:
-        if isinstance(within, OSError):
-            return within
-        within = within.__cause__ or within.__context__
-    if isinstance(error, RuntimeError) and any(name in str(error) for name in ("inline_container", "StreamWriter")):
-        return OSError(f"less than was to be written ({str(error).splitlines()[0]})")
-    return None
 
 
 def _put(fresh: Path, whole: Path) -> None:

@@ -9,22 +9,19 @@ import dataclasses
 import json
 import resource
 from collections.abc import Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
-from traceback import StackSummary
 
 import pandas as pd
 import pytest
 import torch
 from rich.console import Console
-from torch.distributed.checkpoint.api import CheckpointException
 
 from ablate.core import records
 from ablate.core.storage import WriteError, write_bytes
 from ablate.training import checkpoint
 from ablate.training.base_model import base_weights
 from ablate.training.checkpoint import FOLDER, final_weights, weights_hash
-from ablate.training.checkpoint_writer import Writer, _settle
+from ablate.training.checkpoint_writer import Writer
 from ablate.training.resolution import resolve
 from ablate.training.train import train
 from tests.builders import tiny_run
@@ -125,16 +122,3 @@ def test_a_checkpoint_that_fits_in_part_is_refused_at_any_size_and_leaves_nothin
         writer.write("000000001-0", tensors, {"step": 1})
         writer.wait()
     assert checkpoint.is_whole(folder / "000000001-0")
-
-
-def test_a_write_cut_short_in_another_process_is_told_as_one():
-    """As torch sends it from a process to the first: the position alone, and no error of the system."""
-    saved = Future()
-    short = RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 704 vs 598")
-    saved.set_exception(CheckpointException("write", {1: (short, StackSummary())}))
-    with pytest.raises(OSError, match="less than was to be written"):
-        _settle(saved)
-    other = Future()
-    other.set_exception(CheckpointException("write", {1: (KeyError("x"), StackSummary())}))
-    with pytest.raises(KeyError):
-        _settle(other)

@@ -69,7 +69,7 @@ class Stage:
     the learning rate rises linearly. clip_norm: gradients of a larger norm are scaled down to it. mask_warmup: of the
     noise, which an objective without noise cannot have. until: of a base model, which is trained for its
     steps, or twice, four times, eight times as many, each round by this schedule, until its excess bits on the general
-    domain are no more; 0: one round.
+    domain are no more; 0: one round. noise: number of the draw of what is masked, for arms that differ in chance alone.
     Raises ValueError for values out of range.
     """
 
@@ -84,6 +84,7 @@ class Stage:
     clip_norm: float = 1.0
     mask_warmup: MaskWarmup = field(default_factory=MaskWarmup)
     until: float = field(default=0.0, metadata=LATER)
+    noise: int = field(default=0, metadata=LATER)
 
     def __post_init__(self) -> None:
         self.decay, self.optimizer = Decay(self.decay), OptimizerState(self.optimizer)
@@ -95,6 +96,7 @@ class Stage:
             ("weight_decay", 0 <= self.weight_decay < math.inf, "0 or more"),
             ("clip_norm", self.clip_norm > 0, "more than 0"),
             ("until", 0 <= self.until < math.inf, "0 or more bits"),
+            ("noise", 0 <= self.noise < 2**31, "0 or more, below 2**31"),
         ):
             example = f"{Stage.__dataclass_fields__[name].default}, or the key of the stage that is meant"
             require(f"{name} of a stage", getattr(self, name), holds, wanted, example, f"regime.stages.0.{name}")

@@ -122,7 +122,8 @@ def _train_round(
     """Trains for so many steps more; returns the optimizer's states."""
     run = candidates[0].run
     corpus = run.corpus_for(Domain.general, Split.train)
-    feeds = [DataFeed(corpus, one.run.seed, run.batch, run.accumulate, done, steps, *run.ranks) for one in candidates]
+    size = run.batch, run.accumulate, done, steps, *run.ranks
+    feeds = [DataFeed(corpus, one.run.seed, *size, noise=one.run.base.noise) for one in candidates]
     module = TrainingModule(network, [one.run.base for one in candidates], steps, 0, corpus.vocabulary)
     module.optimizer_states = states
 

@@ -14,9 +14,9 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from ablate.core import rng
 from ablate.core.child_processes import spawning
 from ablate.core.corpus import Corpus, unscored
-from ablate.core.rng import generator, permuted
 from ablate.noise.options import BatchAddress
 
 AHEAD = 2**14  # tokens that are made at once, whole micro-batches: a world's cost a call as much as thousands of tokens
@@ -36,6 +36,7 @@ class DataFeed(Dataset):
     """Micro-batches of the training steps first..first+steps: item i is the same whichever process or worker asks.
 
     unique: sequences that there are, 0 if every one is fresh; they come in a new order with new noise every epoch.
+    noise: number of the draw of the noise; the same data come under each.
     """
 
     corpus: Corpus
@@ -47,6 +48,7 @@ class DataFeed(Dataset):
     rank: int = 0
     world: int = 1
     unique: int = 0
+    noise: int = 0
     counted: dict[int, int] = field(default_factory=dict, compare=False, repr=False)  # of the last step, see `scorable`
     ahead: dict[int, Tensor] = field(
         default_factory=dict, compare=False, repr=False
@@ -65,7 +67,8 @@ class DataFeed(Dataset):
         step, part = divmod(i, self.accumulate)
         size = self.batch // (self.accumulate * self.world)
         start = (part * self.world + self.rank) * size
-        return BatchAddress(self.seed, self.first + step, np.arange(start, start + size), self.batch)
+        seed = rng.address(self.seed, "noise", self.noise) if self.noise else self.seed
+        return BatchAddress(seed, self.first + step, np.arange(start, start + size), self.batch)
 
     def _make(self, i: int) -> None:
         """Reads item i and those that follow; a worker of the loader reads it alone, as it is asked for others."""
@@ -103,13 +106,13 @@ class DataFeed(Dataset):
 def _shuffled(seed: int, epoch: int, unique: int, places: np.ndarray) -> np.ndarray:
     """What an epoch's order of so many sequences has at these places."""
     if unique > LISTED:
-        return permuted(seed, "epoch", epoch, unique, places)
+        return rng.permuted(seed, "epoch", epoch, unique, places)
     return _order(seed, epoch, unique)[places]
 
 
 @lru_cache(maxsize=2)  # a batch lies in one epoch or two
 def _order(seed: int, epoch: int, unique: int) -> np.ndarray:
-    return generator(seed, "epoch", epoch).permutation(unique)
+    return rng.generator(seed, "epoch", epoch).permutation(unique)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from ablate.core.storage import WHERE, describe, digest, flat
 from ablate.training.run_config import Run
 
 # Keys in which runs of a pack may differ: what each of the stacked networks has of its own
-OWN = re.compile(r"seed|fork_weights|regime\.name|(base|regime\.stages\.\d+)\.(lr|warmup|decay|weight_decay|clip_norm)")
+STAGE = r"(base|regime\.stages\.\d+)"
+OWN = re.compile(rf"seed|fork_weights|regime\.name|{STAGE}\.(lr|warmup|decay|weight_decay|clip_norm|noise)")
 
 
 def packs(runs: Sequence[Run]) -> list[list[Run]]:

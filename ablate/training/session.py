@@ -125,8 +125,9 @@ class Session:
                     steps - at.done,
                     *run.ranks,
                     unique=run.unique,
+                    noise=stage.noise,
                 )
-                for member in self.members
+                for member, stage in zip(self.members, stages, strict=True)
             ]
             watch = ProgressCallback(
                 f"stage {at.stage}: {stages[0].objective.label}",

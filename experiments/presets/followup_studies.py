@@ -17,6 +17,7 @@ from experiments.presets.studies import (
     rate,
     second,
 )
+from experiments.presets.switch_studies import AGAIN, SPLIT_RATES
 
 # `regimes` refuted a signature of the paper: before the switch AR decoded blocks of 32 better than diffusion did.
 FOLLOW_UP = Study(
@@ -87,4 +88,5 @@ CONFIRM = Study(
     words=[*COMMON, "budget.tokens=400000", "budget.evaluations=6"],
     cost="6 minutes on 2 cores",
 )
-STUDIES = {study.name: study for study in (*FIRST, FOLLOW_UP, TWIN_REASONS, CONFIRM, ORDER_RATES, ORDER)}
+LATER = (FOLLOW_UP, TWIN_REASONS, CONFIRM, ORDER_RATES, ORDER, AGAIN, SPLIT_RATES)
+STUDIES = {study.name: study for study in (*FIRST, *LATER)}

@@ -27,10 +27,14 @@ class World:
     words: tuple[str, ...]
     switch: int
 
+    def later(self, times: int) -> int:
+        """Steps of a second stage so many times as long as the paper's."""
+        return times * round(SHARE * self.switch)
+
     def steps(self, times: int) -> list[str]:
         """Words that set the steps of both stages, the second so many times as long as the paper's, and those of the
         probes; those of the second stage do not change the first."""
-        later = times * round(SHARE * self.switch)
+        later = self.later(times)
         looks = [self.switch // 2, *(self.switch + round(later * part) for part in (0.1, 0.25, 0.5, 1))]
         return [
             f"regime.stages.0.steps={self.switch}",

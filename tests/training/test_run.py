@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -22,7 +23,9 @@ from ablate.objectives.regime import MaskWarmup, Regime, Stage
 from ablate.training import checkpoint, run_files
 from ablate.training.base_model import base_key, base_weights
 from ablate.training.checkpoint import Damaged, load, read_plain, save, weights_hash
+from ablate.training.data_feed import DataFeed
 from ablate.training.lightning_module import TrainingModule
+from ablate.training.pack import packs
 from ablate.training.resolution import resolve
 from ablate.training.run_manifest import RunError, read_manifest
 from ablate.training.train import train
@@ -374,6 +377,28 @@ def test_the_optimizer_state_at_the_switch_is_a_choice(tmp_path):
         train(run, QUIET)
         hashes.add(weights_hash(final_weights(run)))
     assert len(hashes) == 2
+
+
+def test_another_draw_of_the_noise_changes_what_is_masked_and_nothing_else(finished, tmp_path):
+    first, second = finished.regime.stages
+    stages = [first, dataclasses.replace(second, noise=1)]
+    other = dataclasses.replace(finished, regime=Regime(finished.regime.name, stages), out=str(tmp_path / "other"))
+    train(other, QUIET)
+    ours, theirs = (records.read(run.folder) for run in (finished, other))
+    values = [rows[rows["stage"] < 1]["value"].to_numpy() for rows in (ours, theirs)]
+    np.testing.assert_array_equal(*values)
+    losses = [rows[(rows["stage"] == 1) & (rows["metric"] == "scored_nats")]["value"] for rows in (ours, theirs)]
+    assert len(losses[0]) == len(losses[1]) > 0
+    assert not np.array_equal(*losses)
+    assert len(packs([dataclasses.replace(run, pack=2) for run in (finished, other)])) == 1
+    base = dataclasses.replace(finished, base=dataclasses.replace(finished.base, noise=1))
+    assert base_key(base) != base_key(finished)
+
+    addresses = [DataFeed(finished.corpus, 3, 4, 1, 0, 2, noise=i)[1] for i in (0, 1, 1)]
+    assert all(torch.equal(one.tokens_BL, addresses[0].tokens_BL) for one in addresses)
+    posed = [second.objective.pose(one.tokens_BL, one.address, finished.corpus.vocabulary) for one in addresses]
+    assert not torch.equal(posed[0].inputs_RL, posed[1].inputs_RL)
+    assert torch.equal(posed[1].inputs_RL, posed[2].inputs_RL)
 
 
 @pytest.mark.slow

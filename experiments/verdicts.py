@@ -2,7 +2,7 @@
 
 Cost: seconds, no GPU. Reads results/<study>/ and predictions.yaml, writes results/verdicts.parquet, prints the table of
 the studies named or of all; `python paper_figs.py verdicts` draws it. A prediction that was edited or written after its
-study began is marked.
+study began is marked. `--null 400` asks instead how often these tests err where there is nothing to find.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from ablate.core.manifest import MANIFEST, load
 from ablate.core.storage import Damaged
 from ablate.core.terminal import terminal
 from ablate.studies.outcomes import QUESTIONS
+from ablate.studies.planted_null import planted_null
 from ablate.studies.predictions import VERDICTS, Prediction, read_predictions, verdicts
 from experiments.cli.guard import guarded, refuse
 from experiments.presets.predictions_file import PREDICTIONS
@@ -41,12 +42,20 @@ CAPTION = (
     "smallest found: with power .8 by as many seeds, given their spread. A difference shown to be smaller than what "
     "would matter refutes a prediction. registered: fingerprint of the prediction when its study began."
 )
+NULL = (
+    "Seeds drawn with replacement from the measured differences less their mean; of a predicted equality, plus its "
+    "threshold. errors: studies so drawn whose test has p of .05 or less. holds: .05 is within the interval or above "
+    "it. Steps to a level are left out."
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit code: 0 when the table was printed, 2 for bad input."""
     asked = _parser().parse_args(arguments)
     try:
+        if asked.null is not None:
+            terminal().print(null_table(asked.results, asked.predictions, asked.studies, asked.null))
+            return 0
         found = collect(asked.results, asked.predictions)
         shown = found[found["study"].isin(asked.studies)] if asked.studies else found
         missing = [name for name in asked.studies if name not in set(found["study"])]
@@ -70,7 +79,7 @@ def collect(results: Path, path: Path) -> Frame:
     """Verdicts on every prediction whose study has results. ValueError for what cannot be read, and where nothing was
     measured."""
     predictions = read_predictions(path)
-    there = [s for s in sorted({p.study for p in predictions}) if (results / s / records.FILE).exists()]
+    there = [s for s in sorted({p.study for p in predictions}) if _there(results, s)]
     rows = [row for study in there for row in _of(results / study, [p for p in predictions if p.study == study])]
     if not rows:
         raise ValueError(
@@ -78,6 +87,29 @@ def collect(results: Path, path: Path) -> Frame:
             "python experiments/study.py study=regimes workers=2"
         )
     return records.table(rows, VERDICTS)
+
+
+def null_table(results: Path, path: Path, studies: list[str], draws: int) -> Table:
+    """A line for every prediction whose test a planted null can try. ValueError where there is none."""
+    asked = [p for p in read_predictions(path) if (p.study in studies or not studies)]
+    rows = {
+        name: records.read(results / name, records.STUDY) for name in {p.study for p in asked} if _there(results, name)
+    }
+    nulls = [planted_null(p, rows[p.study], draws) for p in asked if p.study in rows]
+    out = Table(title="Planted null", title_justify="left", caption=NULL, caption_justify="left")
+    for name in ("", "study", "condition", "seeds", "draws", "errors", "share", "95 % interval", "holds"):
+        out.add_column(name, justify="left" if name in ("", "study", "condition", "holds") else "right")
+    for null in filter(None, nulls):
+        counts = map(str, (null.seeds, null.draws, null.errors))
+        share = f"{null.share:.3f}", f"{null.low:.3f} to {null.high:.3f}"
+        out.add_row(null.id, null.study, null.condition, *counts, *share, "yes" if null.holds else "no")
+    if not out.row_count:
+        raise ValueError(f"{results}: wanted rows of two seeds or more of {', '.join(studies) or 'a study'}, got none")
+    return out
+
+
+def _there(results: Path, study: str) -> bool:
+    return (results / study / records.FILE).exists()
 
 
 def _of(folder: Path, predictions: list[Prediction]) -> list[dict[str, Any]]:
@@ -150,6 +182,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("studies", nargs="*", metavar="STUDY", help="studies to show, all unless named")
     parser.add_argument("--results", type=Path, default=Path("results"), metavar="FOLDER", help="results/")
+    parser.add_argument("--null", type=int, metavar="DRAWS", help="simulated studies a prediction; prints their errors")
     parser.add_argument("--predictions", type=Path, default=PREDICTIONS, metavar="FILE", help="predictions.yaml")
     return parser
 

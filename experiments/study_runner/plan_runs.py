@@ -6,6 +6,7 @@ import dataclasses
 import sys
 from pathlib import Path
 
+from ablate.compute.device import resolve_compile, resolve_device
 from ablate.core import records
 from ablate.core.blocks import Grid
 from ablate.core.validation import UsageError, path_of
@@ -39,7 +40,8 @@ def plan(assignment: Assignment) -> Plan:
     trunk_of: dict[tuple[str, str], Trunk] = {}
     for condition in assignment.conditions:
         words = {arm.name: study.words_of(condition, arm, study.seeds[0]) for arm in study.arms}
-        arms = {name: _composed(study, name, typed) for name, typed in words.items()}
+        composed = {name: _composed(study, name, typed) for name, typed in words.items()}
+        arms = {name: resolve(run) for name, run in compiled_alike(composed, assignment.together).items()}
         for name, quantities in prove(study, condition.name, arms).items():
             spent[condition.name, name] = quantities
         arms = on_one_grid(arms)
@@ -69,7 +71,17 @@ def _composed(study: Study, arm: str, words: list[str]) -> Run:
         raise UsageError(f"study {study.name}, arm {arm}: wanted one run, got {len(composed)}")
     if composed[0].fork:
         raise UsageError(f"study {study.name}, arm {arm}: fork is the study's own; type study.fork=true in its place")
-    return resolve(composed[0])
+    return composed[0]
+
+
+def compiled_alike(arms: dict[str, Run], together: int) -> dict[str, Run]:
+    """Arms that are all compiled or none, unless one says itself: by what the longest takes, with as many packed runs.
+    Compiled code rounds otherwise, so that arms and trunks would not share a base model."""
+    flops = max(run.flops for run in arms.values()) * together
+    return {
+        name: dataclasses.replace(run, compile=resolve_compile(run.compile, resolve_device(run.device), flops))
+        for name, run in arms.items()
+    }
 
 
 def _forked(runs: dict[Place, Run], trunk_at: dict[Place, Trunk], kept: dict[Place, str]) -> dict[Place, Run]:
@@ -102,6 +114,7 @@ def _jobs(study: Study, runs: dict[Place, Run], home: Path, trunk_at: dict[Place
     for place, run in runs.items():
         words = study.words_of(conditions[place.condition], arms[place.arm], place.seed)
         words += [f"budget.grids=[{','.join(run.budget.grids)}]"] * bool(run.budget.grids)
+        words += [f"compile={run.compile}"]
         words += [f"fork={trunk_at[place].folder(SEED)}"] if place in trunk_at else []
         words += [f"out={home / run.label}", f"cache={home / '.base'}", "draw=false"]
         name = f"{place.condition}/{place.arm}/seed{place.seed}"

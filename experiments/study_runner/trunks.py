@@ -66,6 +66,7 @@ def _trunk(names: list[str], arms: dict[str, Run], words: dict[str, list[str]], 
     own = [
         *(word for word in words[longest] if not word.startswith("seed=")),
         "regime.name=trunk",
+        f"compile={arms[longest].compile}",
         f"regime.stages.0.steps={max(ends)}",
         *(
             f"regime.stages.{i}.{key}=0"

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+from ablate.compute import device
 from ablate.core import records
 from ablate.studies.control import ControlError
 from experiments import study as study_command
@@ -56,6 +57,28 @@ def test_a_trunk_is_the_longest_first_stage_and_looks_where_its_arms_would(tmp_p
     assert trunk.run.keep_at == [short.stage_steps[0], 28]
     looks = {step for run in (short, long) for step in run.pauses() if step <= run.stage_steps[0]}
     assert set(trunk.run.pauses()) == looks
+
+
+@pytest.mark.parametrize(
+    ("words", "beyond", "compiled"),
+    [([], 0.9, "always"), ([], 1.1, "never"), (["compile=never"], 0.9, "never")],
+)
+def test_arms_and_trunks_are_compiled_alike_by_what_the_longest_pack_takes(
+    tmp_path, monkeypatch, words, beyond, compiled
+):
+    """Compiled code rounds otherwise: they would begin with other base models."""
+    study_command.STUDY.register()
+    arms = [(name, ARMS[name]) for name in ("masked", "blocks")]  # the latter reads more rows
+    flops = 8 * max(resolved(*typed.split()).flops for _, typed in arms)
+    monkeypatch.setattr(device, "COMPILE_FLOPS", {"cpu": beyond * flops})
+    monkeypatch.setattr(device.shutil, "which", lambda name: f"/bin/{name}")
+    asked = study(*arms, fork=True)
+    plan = plan_runs.plan(
+        Assignment(asked, runs=str(tmp_path), results=str(tmp_path / "results"), words=["device=cpu", *words])
+    )
+    jobs = [*plan.jobs_at.values(), *plan.trunks]
+    assert len(jobs) == 6
+    assert all([word for word in job.words if word.startswith("compile=")][-1] == f"compile={compiled}" for job in jobs)
 
 
 @pytest.mark.slow

@@ -25,7 +25,14 @@ from ablate.core.child_processes import spawning
 from ablate.studies.outcomes import How, Outcome
 from ablate.studies.predictions import VERDICTS
 from experiments.cli.guard import guarded, refuse
-from figures.contexts import candidates_by_sampler, learning_cost, tabular_and_network, visits_and_mismatch
+from experiments.reports.atlas_table import PREDICTORS, WORLDS
+from figures.contexts import (
+    atlas_points,
+    candidates_by_sampler,
+    learning_cost,
+    tabular_and_network,
+    visits_and_mismatch,
+)
 from figures.drawing import sampler_labels, style
 from figures.drawing.figure_rows import Desk, Drawing, Rows
 from figures.learning import (
@@ -143,6 +150,12 @@ PACES = Rows(
     "python experiments/evaluate.py runs/NAME oracle=true out=results/decoding",
     ("corpus",),
 )
+
+
+def of_atlas(file: str, columns: dict[str, str]) -> Rows:
+    return Rows(f"atlas/{file}.parquet", lambda path: records.read(path, columns), "python experiments/atlas.py")
+
+
 JUDGED = Rows("verdicts.parquet", read_verdicts, "python experiments/verdicts.py", ("kind",))
 FIGURES = {
     "paper_training_dynamics": Drawing(paper_training_dynamics.draw),
@@ -158,6 +171,7 @@ FIGURES = {
     "visits_and_mismatch": Drawing(visits_and_mismatch.draw, KNOWN),
     "learning_cost": Drawing(learning_cost.draw, KNOWN),
     "null_theory": Drawing(tabular_and_network.draw, study("regimes", metric="excess_bits", corpus="trace"), TABLES),
+    "atlas": Drawing(atlas_points.draw, of_atlas("worlds", WORLDS), of_atlas("predictors", PREDICTORS)),
     "decoding_paces": Drawing(decoding_paces.draw, PACES),
     "sweep_map": Drawing(sweep_map.draw, sweep("trials", sweep_map.COLUMNS, "sweep")),
     "importance": Drawing(parameter_importance.draw, sweep("importance", parameter_importance.COLUMNS, "importance")),

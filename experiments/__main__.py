@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 RUNS = ("run", "compare", "study", "verdicts", "warmup", "sweep", "evaluate", "generate", "export")
-MEASUREMENTS = ("knowledge", "variance", "no_signal", "plan", "bench", "one_step")
+MEASUREMENTS = ("knowledge", "atlas", "variance", "no_signal", "plan", "bench", "one_step")
 MODULES = {**{name: f"experiments.{name}" for name in (*RUNS, *MEASUREMENTS)}, "figures": "paper_figs"}
 
 

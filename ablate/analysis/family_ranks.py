@@ -121,7 +121,8 @@ def ceiling(family_W: Sequence[str] | Array, values_WS: Array) -> float:
 
 def left_out(family_W: Sequence[str] | Array, x_W: Array, y_W: Array) -> dict[str, float]:
     """Of every family the share of the variance of its y, less its mean, that a line through the other families
-    explains: its slope is theirs, of values less their family's mean. Below 0: worse than the family's own mean."""
+    explains: its slope is theirs, of values less their family's mean. Below 0: worse than the family's own mean; nan
+    where y does not vary."""
     families, x, y = np.asarray(family_W), np.array(x_W, dtype=np.float64), np.array(y_W, dtype=np.float64)
     for family in np.unique(families):
         at = families == family
@@ -129,6 +130,7 @@ def left_out(family_W: Sequence[str] | Array, x_W: Array, y_W: Array) -> dict[st
     found = {}
     for family in np.unique(families):
         at = families == family
-        slope = float(x[~at] @ y[~at]) / float(x[~at] @ x[~at])
-        found[str(family)] = 1 - float(((y[at] - slope * x[at]) ** 2).sum()) / float((y[at] ** 2).sum())
+        spread, total = float(x[~at] @ x[~at]), float((y[at] ** 2).sum())
+        slope = float(x[~at] @ y[~at]) / spread if spread else 0.0
+        found[str(family)] = 1 - float(((y[at] - slope * x[at]) ** 2).sum()) / total if total else math.nan
     return found

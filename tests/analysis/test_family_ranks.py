@@ -83,6 +83,8 @@ def test_a_left_out_family_is_predicted_by_the_slope_of_the_others():
     assert left_out(FAMILIES, x, 2 * x + LEVEL) == pytest.approx(dict.fromkeys("abcde", 1.0))
     y = np.where(FAMILIES == "e", -2 * x, 2 * x)
     assert left_out(FAMILIES, x, y)["e"] == pytest.approx(1 - 4)
+    assert left_out(FAMILIES, LEVEL, x) == dict.fromkeys("abcde", 0.0), "what does not vary explains nothing"
+    assert np.isnan(left_out(FAMILIES, x, LEVEL)["a"])
 
 
 def test_what_cannot_be_ranked_is_refused():

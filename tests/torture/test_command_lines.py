@@ -23,6 +23,7 @@ from ablate.core.terminal import terminal
 from ablate.training.run_config import Run
 from ablate.training.train import train
 from experiments import (
+    atlas,
     compare,
     evaluate,
     export,
@@ -64,6 +65,7 @@ HYDRA = {
     "one_step": one_step.COMMAND,
 }
 PLAIN: dict[str, Callable[[list[str]], int]] = {
+    "atlas": atlas.main,
     "verdicts": verdicts.main,
     "warmup": warmup.main,
     "compare": compare.main,
@@ -233,8 +235,8 @@ def test_words_of_options_are_taken_or_refused(name: str, place: Path) -> None:
             code, error = ended(f"{name}.py", words, lambda: PLAIN[name](words))
             require_refused_or_done(words, code, error, place)
 
-        few = ["--draws", "100"] if name == "no_signal" else []
-        drawn(plain_lines().map(lambda words: [*few, *words]), ROUNDS * A_ROUND // 12, try_one)
+        few = {"no_signal": ["--draws", "100"], "atlas": ["--sample", "10", "programs_3"]}
+        drawn(plain_lines().map(lambda words: [*few.get(name, []), *words]), ROUNDS * A_ROUND // 12, try_one)
 
 
 @pytest.mark.parametrize(("name", "config"), [("generate", Generation), ("evaluate", Evaluation)])
@@ -267,7 +269,9 @@ def test_processes_end_in_the_same_way(place: Path) -> None:
     def line(script: str) -> st.SearchStrategy[list[str]]:
         name = Path(script).stem
         words = lines_of(HYDRA[name]).map(lambda w: [*w, "--cfg", "job"]) if name in HYDRA else plain_lines()
-        nonsense = ["nonsense"] if name in ("bench", "paper_figs", "no_signal") else []  # else they would set to work
+        nonsense = (
+            ["nonsense"] if name in ("atlas", "bench", "paper_figs", "no_signal") else []
+        )  # else they would set to work
         return words.map(lambda w: [script, *nonsense, *w])
 
     with part("command lines: as processes") as tried:

@@ -36,6 +36,7 @@ from figures.contexts import (
 from figures.drawing import sampler_labels, style
 from figures.drawing.figure_rows import Desk, Drawing, Rows
 from figures.learning import (
+    after_switch,
     decoding_paces,
     excess_bits,
     outcomes_by_arm,
@@ -162,6 +163,7 @@ FIGURES = {
     "paper_warmup": Drawing(paper_warmup.draw),
     "training_dynamics": Drawing(draw_training_dynamics, study("regimes*")),
     "excess_bits": Drawing(excess_bits.draw, study("regimes", metric="excess_bits")),
+    "after_switch": Drawing(after_switch.draw, study("order", "study", metric="excess_bits")),
     "warmup_stability": Drawing(paper_warmup.beside, study("warmup", metric="grad_norm", regime="none")),
     "warmup_ingredients": Drawing(warmup_dynamics.draw, study("warmup", metric="grad_norm", regime="none")),
     "outcomes_by_arm": Drawing(draw_outcomes, study("*", "study", metric="excess_bits")),

@@ -12,12 +12,13 @@ from ablate.core.corpus import Corpus
 from synthetic_data.worlds.arithmetic import Arithmetic
 from synthetic_data.worlds.facts import Facts
 from synthetic_data.worlds.noisy import Noisy, noisy
+from synthetic_data.worlds.permuted import Permuted
 from synthetic_data.worlds.programs import Programs
 from synthetic_data.worlds.trace import Trace
 
-WORLDS: dict[str, type] = {world.name: world for world in (Arithmetic, Facts, Noisy, Programs, Trace)}
+WORLDS: dict[str, type] = {world.name: world for world in (Arithmetic, Facts, Noisy, Permuted, Programs, Trace)}
 
-__all__ = ["WORLDS", "Arithmetic", "Facts", "Noisy", "Programs", "Trace", "make", "noisy"]
+__all__ = ["WORLDS", "Arithmetic", "Facts", "Noisy", "Permuted", "Programs", "Trace", "make", "noisy"]
 
 
 def make(name: str, **parameters: Any) -> Corpus:

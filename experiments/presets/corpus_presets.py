@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from ablate.text.corpora import PythonSource, Text
-from synthetic_data import Arithmetic, Facts, Noisy, Programs, Trace
+from synthetic_data import Arithmetic, Facts, Noisy, Permuted, Programs, Trace
 
-NOISY = Noisy()
-NOISY.domain = NOISY.split = None  # left to the world inside, so that its own keys are heeded
-WORLDS = (Trace(), Arithmetic(), Facts(), Programs(), NOISY)
+WRAPPED = (Noisy(), Permuted())
+for _world in WRAPPED:
+    _world.domain = _world.split = None  # left to the world inside, so that its own keys are heeded
+WORLDS = (Trace(), Arithmetic(), Facts(), Programs(), *WRAPPED)
 CORPORA: dict[str, Any] = {corpus.name: corpus for corpus in (*WORLDS, PythonSource(), Text())}
 
 

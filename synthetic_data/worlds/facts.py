@@ -3,6 +3,8 @@
     <bos>Bana Del Foston was born in town7. studied at _ school3. was trained in subject0. works for _ firm12.
 
 A record is a name of three tokens and one statement for each attribute: a wording of fixed width, a value, a stop.
+With `choices=M` M values of an attribute are true of a person, of which a record says one, each as often: a context of
+the same kind, met as often, then has K = M answers.
 With `reversed` the statements come before the name. The general and the new domain share words, names and values, but
 not one person. Three wordings say an attribute. Person p, attribute a and wording t are held out where
 p + a + t = 0 modulo 3: training never says this fact about this person in these words, and says it in two others.
@@ -22,8 +24,9 @@ no finite list of what is held out, and `empirical` is None.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -31,6 +34,7 @@ import numpy as np
 
 from ablate.core.corpus import Domain, Query, Split, Vocabulary, choice_of, split_of
 from ablate.core.rng import uniform
+from ablate.core.storage import LATER
 from synthetic_data.engine.finite_list import listed_oracle
 from synthetic_data.engine.oracle import ChainOracle, Clique
 from synthetic_data.worlds.people import (
@@ -59,9 +63,10 @@ ROWS = 20_000  # of an oracle's largest clique: each is swept for every view
 class Facts:
     """Records of people and what is true of them, in fixed wordings.
 
-    Shapes: P people, A attributes, T wordings, W words, C wordings allowed by the split. people: of each domain.
-    attributes: of a person. values: of an attribute. reversed: the name comes last. unique: number of training records,
-    0 for fresh ones. Raises ValueError for sizes out of range.
+    Shapes: P people, A attributes, M choices, T wordings, W words, C wordings allowed by the split. people: of each
+    domain. attributes: of a person. values: of an attribute. reversed: the name comes last. unique: number of training
+    records, 0 for fresh ones. choices: values of an attribute that are true of a person. Raises ValueError for sizes
+    out of range.
     """
 
     name: ClassVar[str] = "facts"
@@ -74,13 +79,15 @@ class Facts:
     world: int = 0
     domain: Domain = Domain.new
     split: Split = Split.train
+    choices: int = field(default=1, metadata=LATER)
 
     def __post_init__(self) -> None:
         self.domain, self.split = choice_of(Domain, "domain", self.domain), split_of(self.name, self.split, self.splits)
         require_fields(self, attributes=(1, len(WORDINGS)), values=(2, 200), reversed=(False, True), world=WORLD)
-        for field in ("people", "unique"):
-            require_rows(self, getattr(self, field), ROWS, f"corpus.{field}={ROWS}")
-        require_fields(self, people=(1, ROWS), unique=(0, ROWS))
+        for name in ("people", "unique"):
+            require_rows(self, getattr(self, name), ROWS, f"corpus.{name}={ROWS}")
+        require_fields(self, people=(1, ROWS), unique=(0, ROWS), choices=(1, self.values))
+        require_rows(self, self.people * self.choices**self.attributes, ROWS, "corpus.choices=1")
 
     @property
     def length(self) -> int:
@@ -147,17 +154,31 @@ class Facts:
         return fingerprint(self)
 
     def _people(self) -> list[Clique]:
-        """One row a person, whose state is all that wordings depend on: p mod T. Unseen people's values stand apart."""
+        """One row a person with values, whose state is all that wordings depend on: p mod T. Unseen people's values
+        stand apart."""
         at, kind_P = self._places, np.arange(self.people) % T
         if self.split is Split.unseen:
             pools_VA = self._value_ids(np.arange(self.values)[:, None])
             free = [Clique((at.value_A[a],), pools_VA[:, [a]]) for a in range(self.attributes)]
             return [Clique(tuple(at.name), self._names_P3, target_R=kind_P), *free]
-        known = np.concatenate((self._names_P3, self._values_PA), axis=1)
-        return [Clique((*at.name, *at.value_A), known, target_R=kind_P)]
+        said_RA = np.array(list(itertools.product(range(self.choices), repeat=self.attributes)))
+        values_PRA = np.stack([self._values_PAM[:, np.arange(self.attributes), said_A] for said_A in said_RA], axis=1)
+        names_PR3 = np.broadcast_to(self._names_P3[:, None], (self.people, len(said_RA), 3))
+        known = np.concatenate((names_PR3, values_PRA), axis=2).reshape(self.people * len(said_RA), -1)
+        return [Clique((*at.name, *at.value_A), known, target_R=np.repeat(kind_P, len(said_RA)))]
 
     def _values_are_right(self, tokens_BL: Tensor, decoded_BL: Tensor) -> Tensor:
-        return (decoded_BL == tokens_BL)[:, self._places.value_A].double().mean(1)
+        """Any value that is true of the person who is named is right; of an unseen person, the record's own."""
+        import torch
+
+        decoded_BA = decoded_BL[:, self._places.value_A]
+        right_BA = decoded_BA == tokens_BL[:, self._places.value_A]
+        if self.split is not Split.unseen and self.choices > 1:
+            person = {tuple(ids): p for p, ids in enumerate(self._names_P3.tolist())}
+            named_B = [person[tuple(ids)] for ids in tokens_BL[:, self._places.name].tolist()]
+            true_BAM = torch.from_numpy(self._values_PAM[named_B])
+            right_BA = (decoded_BA[..., None] == true_BAM).any(-1)
+        return right_BA.double().mean(1)
 
     def _name_is_right(self, tokens_BL: Tensor, decoded_BL: Tensor) -> Tensor:
         at = self._places
@@ -166,8 +187,11 @@ class Facts:
             person = {tuple(ids): p for p, ids in enumerate(self._names_P3.tolist())}
             for b, ids in enumerate(decoded_BL[:, at.name].tolist()):
                 stated = tokens_BL[b, at.value_A].numpy()
-                right_B[b] = tuple(ids) in person and bool((self._values_PA[person[tuple(ids)]] == stated).all())
+                right_B[b] = tuple(ids) in person and self._are_true(person[tuple(ids)], stated)
         return right_B.double()
+
+    def _are_true(self, person: int, stated_A: Array) -> bool:
+        return bool((self._values_PAM[person] == stated_A[:, None]).any(-1).all())
 
     @property
     def _name_last(self) -> bool:
@@ -199,9 +223,10 @@ class Facts:
         return np.asarray(first_id) + name_numbers(self.people, self.world)[group]
 
     @cached_property
-    def _values_PA(self) -> Array:
+    def _values_PAM(self) -> Array:
         """Token ids of what is true of this domain's people."""
-        return self._value_ids(value_numbers(self.people, self.attributes, self.values, self.world, self.domain))
+        sizes = self.people, self.attributes, self.values, self.choices
+        return np.moveaxis(self._value_ids(np.moveaxis(value_numbers(*sizes, self.world, self.domain), 1, -1)), -1, 1)
 
     def _value_ids(self, numbers: Array) -> Array:
         """(..., A) token ids of values by number; an attribute's pool follows the one before it."""
@@ -221,6 +246,9 @@ class Facts:
         tokens[:, at.stop_A] = stop
         tokens[:, at.name] = self._names_P3[person_B]
         tokens[:, at.wording_AW] = self._wordings_ATW[np.arange(count), wording_BA]
-        fresh_BA = self._value_ids(np.floor(u[:, 1 + count :] * self.values).astype(np.int64))
-        tokens[:, at.value_A] = fresh_BA if self.split is Split.unseen else self._values_PA[person_B]
+        if self.split is Split.unseen:
+            tokens[:, at.value_A] = self._value_ids(np.floor(u[:, 1 + count :] * self.values).astype(np.int64))
+        else:
+            said_BA = np.floor(u[:, 1 + count :] * self.choices).astype(np.int64)
+            tokens[:, at.value_A] = self._values_PAM[person_B[:, None], np.arange(count), said_BA]
         return tokens

@@ -10,8 +10,6 @@ model can pass. Nothing else is held out than in the world itself. Answers are v
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,11 +17,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ablate.core.corpus import Corpus, Domain, Query, Split, Vocabulary, choice_of, split_of
+from ablate.core.corpus import Corpus, Domain, Query, Split
 from ablate.core.rng import uniform
 from ablate.core.validation import require
 from synthetic_data.engine.oracle import ChainOracle
 from synthetic_data.worlds.trace import Trace
+from synthetic_data.worlds.wrapped import Wrapped
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,10 +33,10 @@ LEAST = 1e-9  # less noise than this underflows where several tokens of a clique
 
 
 @dataclass
-class Noisy:
+class Noisy(Wrapped):
     """A world seen through noise: each token replaced with probability q.
 
-    domain, split: where given, are put into `corpus`. Raises ValueError for q outside 0..1 and for noise on
+    domain, split: where given, are put into `corpus`. Raises ValueError for q outside 0..1, and for noise on
     noise.
     """
 
@@ -50,37 +49,13 @@ class Noisy:
     def __post_init__(self) -> None:
         wanted = f"0, or a probability from {LEAST:g} to 1"
         require("corpus.q", self.q, self.q == 0 or LEAST <= self.q <= 1, wanted, 0.05)
-        if self.corpus is None or isinstance(self.corpus, str):
-            raise ValueError(
-                f"noisy: wanted a world, got {self.corpus!r}; try corpus.corpus.operations=4 on the command line"
-            )
         if isinstance(self.corpus, Noisy):  # its oracle would know of the outer noise alone
             raise ValueError("noisy: wanted a clean world, got noisy; try corpus.q=p+q-pq for noise p and then q")
-        self.domain = choice_of(Domain, "domain", self.domain or self.corpus.domain)
-        self.split = split_of(self.corpus.name, self.split or self.corpus.split, self.corpus.splits)
-        if (self.domain, self.split) != (self.corpus.domain, self.corpus.split):
-            self.corpus = dataclasses.replace(self.corpus, domain=self.domain, split=self.split)
-
-    @property
-    def splits(self) -> tuple[Split, ...]:
-        return self.corpus.splits
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        return self.corpus.vocabulary
-
-    @property
-    def length(self) -> int:
-        return self.corpus.length
+        self._settle()
 
     @cached_property
     def oracle(self) -> ChainOracle:
         return self.corpus.oracle.noisy(self.q)
-
-    @property
-    def empirical(self) -> None:
-        """None: what is listed is clean, what is read is not."""
-        return None
 
     def batch(self, indices: Sequence[int] | Array, seed: int) -> Tensor:
         return self._replaced(self.corpus.batch(indices, seed), indices, seed, "train")
@@ -90,11 +65,8 @@ class Noisy:
         clean = self.corpus.queries(n, seed)
         return Query(self._replaced(clean.tokens_BL, range(n), seed, "queries"), clean.answer_BL, clean.verify)
 
-    def stale(self, n: int, seed: int) -> None:
-        return None
-
     def fingerprint(self) -> str:
-        return hashlib.sha256(f"{self.name} {self.q!r} {self.corpus.fingerprint()}".encode()).hexdigest()[:16]
+        return self._hash(self.q)
 
     def _replaced(self, tokens_BL: Tensor, indices: Sequence[int] | Array, seed: int, stream: str) -> Tensor:
         u_BL2 = uniform(seed, f"noisy/{stream}/{self.domain}/{self.split}", indices, (self.length, 2))

@@ -79,7 +79,13 @@ def name_numbers(people: int, world: int) -> Array:
     return np.stack(np.unravel_index(order, (size, size, size)), axis=-1).reshape(3, people, 3)
 
 
-def value_numbers(people: int, attributes: int, values: int, world: int, domain: Domain) -> Array:
-    """(P, A) what is true of a domain's people: uniform, and the same for a person however many others there are."""
-    u_PA = uniform(world, f"facts/values/{domain}", range(people), (attributes,)).numpy()
-    return np.floor(u_PA * values).astype(np.int64)
+def value_numbers(people: int, attributes: int, values: int, choices: int, world: int, domain: Domain) -> Array:
+    """(P, A, M) what is true of a domain's people, M = choices different values a fact: uniform, and the same for a
+    person however many others there are, the first ones however many choices."""
+    u_PAM = uniform(world, f"facts/values/{domain}", range(people), (choices * attributes,)).numpy()
+    u_PAM = u_PAM.reshape(people, choices, attributes).transpose(0, 2, 1)
+    number_PAM = np.floor(u_PAM * (values - np.arange(choices))).astype(np.int64)  # among those that are left
+    for m in range(1, choices):
+        for taken_PA in np.moveaxis(np.sort(number_PAM[..., :m], axis=-1), -1, 0):
+            number_PAM[..., m] += number_PAM[..., m] >= taken_PA
+    return number_PAM

@@ -55,6 +55,8 @@ def draw(world: Any, indices: Sequence[int] | np.ndarray, seed: int, stream: str
 
 
 def fingerprint(world: Any) -> str:
-    """Hash of the world's name and fields, which determine every sequence of a seed."""
-    fields = {f.name: getattr(world, f.name) for f in dataclasses.fields(world)}
+    """Hash of the world's name and fields, which determine every sequence of a seed; a field that came later (see
+    `storage.LATER`) counts where it is not at its default."""
+    said = dataclasses.fields(world)
+    fields = {f.name: getattr(world, f.name) for f in said if not f.metadata or getattr(world, f.name) != f.default}
     return hashlib.sha256(json.dumps([world.name, fields], sort_keys=True).encode()).hexdigest()[:16]

@@ -325,12 +325,12 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_written(ran, tmp_path
 
 
 def test_nouns_come_back_from_plain_values():
-    corpora = {name: corpus for name, corpus in CORPORA.items() if name != "noisy"}
+    corpora = {name: corpus for name, corpus in CORPORA.items() if name not in ("noisy", "permuted")}
     for group in (REGIMES, corpora, MODELS, {"yarn": QWEN3}):
         for one in group.values():
             assert run_folder.config_of(json.loads(json.dumps(describe(one)))) == one
-    noisy = synthetic_data.make("noisy", q=0.1)
-    assert run_folder.config_of(describe(noisy)) == noisy
+    for wrapped in (synthetic_data.make("noisy", q=0.1), synthetic_data.make("permuted", swaps=3)):
+        assert run_folder.config_of(describe(wrapped)) == wrapped
 
 
 @needs_transformers

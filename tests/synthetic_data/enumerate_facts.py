@@ -33,9 +33,19 @@ def names(c, group):
 
 
 def values(c, person):
-    """What is true of a person of this domain: one number an attribute."""
-    u = uniform(c.world, f"facts/values/{c.domain}", [person], (c.attributes,))[0]
-    return [int(x * c.values) for x in u]
+    """What is true of a person of this domain: one number an attribute, of several choices the first."""
+    return [all_of_them[0] for all_of_them in choices(c, person)]
+
+
+def choices(c, person):
+    """Of each attribute all numbers that are true, drawn one by one from those that are left."""
+    u = uniform(c.world, f"facts/values/{c.domain}", [person], (c.attributes * c.choices,))[0].tolist()
+    left = [list(range(c.values)) for _ in range(c.attributes)]
+    drawn = [[] for _ in range(c.attributes)]
+    for k in range(c.choices):
+        for a in range(c.attributes):
+            drawn[a].append(left[a].pop(int(u[k * c.attributes + a] * len(left[a]))))
+    return drawn
 
 
 def every_record(c):
@@ -46,7 +56,7 @@ def every_record(c):
         if c.split == "unseen":
             facts = list(itertools.product(range(c.values), repeat=c.attributes))
         else:
-            facts = [values(c, person)]
+            facts = list(itertools.product(*choices(c, person)))
         ways = []
         for a in range(c.attributes):
             held_out = [t for t in range(3) if (person + a + t) % 3 == 0]

@@ -9,11 +9,12 @@ import torch
 from scipy import stats
 
 import synthetic_data
-from ablate.core.corpus import Domain
+from ablate.core.corpus import Domain, Split
 from ablate.core.rng import uniform
 from synthetic_data.worlds.facts import Facts
 from tests.synthetic_data.enumerate_facts import (
     SAID,
+    choices,
     ids_and_probabilities,
     masked,
     names,
@@ -42,6 +43,45 @@ def test_oracle_equals_enumeration_at_other_sizes(size, split):
     ids, p = ids_and_probabilities(corpus)
     rows = ids[(uniform(1, "rows", range(40)) * len(ids)).long()]
     require_equal(corpus, corpus.oracle, ids, p, masked(corpus, rows, 40))
+
+
+@pytest.mark.parametrize("split", Facts.splits)
+@pytest.mark.parametrize("turned", [False, True])
+def test_with_choices_every_true_value_is_said_as_often(split, turned):
+    corpus = Facts(people=3, attributes=2, values=4, choices=3, split=split, reversed=turned, world=2)
+    ids, p = ids_and_probabilities(corpus)
+    rows = ids[(uniform(1, "rows", range(60)) * len(ids)).long()]
+    require_equal(corpus, corpus.oracle, ids, p, masked(corpus, rows, 60))
+    require_drawn_from(corpus.batch(range(20_000), seed=5), ids, p)
+    if split is not Split.unseen and not turned and split is not Split.reversed:
+        query = corpus.queries(20, 0)
+        exact = corpus.oracle.posterior(query.tokens_BL.masked_fill(query.answer_BL, corpus.vocabulary.mask_id))
+        assert (exact.support_BLV[query.answer_BL].sum(-1) == 3).all(), "K = M"
+        for said, right in ((0, 1.0), (1, 1.0), (2, 1.0), (3, 0.0)):
+            assert query.verify(other(corpus, query, said)).tolist() == [right] * 20
+
+
+def other(corpus, query, said):
+    """The answers with the number `said` of the values that are true, or with one that is not."""
+    decoded = query.tokens_BL.clone()
+    people = {tuple(corpus.vocabulary.ids(name)): i for i, name in enumerate(names(corpus, 1))}
+    for row in decoded:
+        true = choices(corpus, people[tuple(row[1:4].tolist())])
+        for place, numbers, attribute in zip(query.answer_BL[0].nonzero()[:, 0], true, ("town", "school"), strict=True):
+            false = next(v for v in range(4) if v not in numbers)
+            row[place] = corpus.vocabulary.ids([f"{attribute}{[*numbers, false][said]}"])[0]
+    return decoded
+
+
+def test_the_first_values_are_the_same_however_many_choices():
+    one, three = (Facts(**SHRUNKEN, choices=m) for m in (1, 3))
+    assert np.array_equal(one._values_PAM[..., 0], three._values_PAM[..., 0])
+    assert all(len(set(values)) == 3 for values in three._values_PAM.reshape(-1, 3).tolist())
+    assert one.fingerprint() != three.fingerprint()
+    with pytest.raises(ValueError, match=r"corpus\.choices"):
+        Facts(values=3, choices=4)
+    with pytest.raises(ValueError, match=r"at most 20000 different rows .* try corpus\.choices=1"):
+        Facts(people=500, attributes=4, choices=4)
 
 
 @pytest.mark.parametrize(("domain", "split", "turned"), LAWS)

@@ -235,7 +235,7 @@ def test_bad_fields_are_named():
             synthetic_data.make(name, **{field: bad})
     with pytest.raises(ValueError, match="wanted at least 2, got 1"):
         Trace(new_operators=1)
-    with pytest.raises(ValueError, match="arithmetic, facts, noisy, programs, trace, got 'sudoku'"):
+    with pytest.raises(ValueError, match="arithmetic, facts, noisy, permuted, programs, trace, got 'sudoku'"):
         synthetic_data.make("sudoku")
     with pytest.raises(ValueError, match=r"no parameter 'digit'; it has .*records, digits"):
         synthetic_data.make("arithmetic", digit=1)

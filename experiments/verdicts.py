@@ -28,6 +28,7 @@ from ablate.core.terminal import terminal
 from ablate.studies.outcomes import QUESTIONS
 from ablate.studies.planted_null import planted_null
 from ablate.studies.predictions import VERDICTS, Prediction, read_predictions, verdicts
+from ablate.studies.trends import settings
 from experiments.cli.guard import guarded, refuse
 from experiments.presets.predictions_file import PREDICTIONS
 
@@ -125,8 +126,10 @@ def _of(folder: Path, predictions: list[Prediction]) -> list[dict[str, Any]]:
         predictions, rows[rows["seed"].isin(seeds)], questions[questions["seed"].isin(seeds)]
     )
     now = {p.id: p.fingerprint() for p in predictions}
+    conditions = sorted({condition for condition, _, _ in sources})
     for row in found:
-        code = {s for c, a, s in sources if c == row["condition"] and a in (row["arm"], row["other"])}
+        where = {row["condition"], *(() if row["other"] else settings(conditions, row["condition"]).values())}
+        code = {s for c, a, s in sources if c in where and a in (row["arm"], row["other"])}
         notes = {
             row["note"]: bool(row["note"]),
             "written after the data": row["id"] not in recorded,
@@ -163,7 +166,7 @@ def table(found: Frame) -> Table:
             row.id,
             f"{row.study}\n{row.condition}",
             row.claim,
-            f"{row.outcome}\n{row.arm} - {row.other}",
+            f"{row.outcome}\n{row.arm}{f' - {row.other}' * bool(row.other)}",
             str(row.seeds),
             f"{signs[str(row.direction)]}{row.threshold:g}",
             f"{row.difference:.3g}\n({row.low:.3g} to {row.high:.3g})",

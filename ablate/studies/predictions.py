@@ -15,9 +15,10 @@ import pandas as pd
 
 from ablate.analysis import statistics
 from ablate.analysis.statistics import Direction, Verdict
-from ablate.core.storage import digest
+from ablate.core.storage import LATER, digest
 from ablate.core.validation import require
 from ablate.studies.outcomes import Frame, How, Outcome
+from ablate.studies.trends import Trend, changes
 
 # A verdict's row. difference, low, high: arm less other, 95 % interval. p: of a difference of 0. p_equal: of one of the
 # threshold or more. p_holm: of a primary the one that would support it, adjusted over all primaries of the study.
@@ -52,11 +53,13 @@ NUMBERS = [name for name, dtype in VERDICTS.items() if dtype == "float64" and na
 
 @dataclass(frozen=True)
 class Prediction:
-    """What is expected of one arm against another, and from where.
+    """What is expected of one arm against another, or of one over a dial, and from where.
 
-    direction: of the arm's outcome less the other's. threshold: the smallest difference that would matter, in units of
-    the outcome. primary: one of the study's family, adjusted for each other; others are exploratory.
-    Raises ValueError for a threshold that is not positive, or an arm compared with itself.
+    direction: of the arm's outcome less the other's; with a trend, of its change from a dial's first setting to the
+    last, `condition` being the dial (see `trends.changes`) and `other` empty. threshold: the smallest difference that
+    would matter, in units of the outcome. primary: one of the study's family, adjusted for each other; others are
+    exploratory. Raises ValueError for a threshold that is not positive, an arm compared with itself, and a trend of
+    what is censored.
     """
 
     id: str
@@ -70,6 +73,7 @@ class Prediction:
     threshold: float
     outcome: Outcome = field(default_factory=Outcome)
     primary: bool = False
+    trend: str = field(default="", metadata=LATER)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "direction", Direction(self.direction))
@@ -77,13 +81,21 @@ class Prediction:
         require(key, self.threshold, self.threshold > 0, wanted, 0.1)
         if self.arm == self.other:
             raise ValueError(f"{self.id}: wanted two arms, got {self.arm} twice; name another one in {self.id}.other")
+        if self.trend:
+            object.__setattr__(self, "trend", Trend(self.trend))
+            if self.other or self.outcome.how is How.steps_to:
+                raise ValueError(
+                    f"{self.id}: wanted a trend of one arm's measured outcome, got other={self.other!r}, "
+                    f"how={self.outcome.how}; type other: '' and another outcome.how"
+                )
 
     def fingerprint(self) -> str:
         """Hash of all that it says; what an outcome could not say when it was written counts where it is said."""
         said = dataclasses.asdict(self)
-        for f in dataclasses.fields(Outcome):
-            if f.metadata.get("later") and said["outcome"][f.name] == f.default:
-                del said["outcome"][f.name]
+        for kind, part in ((Prediction, said), (Outcome, said["outcome"])):
+            for f in dataclasses.fields(kind):
+                if f.metadata.get("later") and part[f.name] == f.default:
+                    del part[f.name]
         return digest(said)
 
 
@@ -103,14 +115,15 @@ def read_predictions(path: Path) -> list[Prediction]:
 def _prediction(path: Path, name: str, said: object) -> Prediction:
     wanted = {f.name for f in dataclasses.fields(Prediction)} - {"id"}
     fields = dict(said) if isinstance(said, dict) else {}
-    unknown = sorted(map(str, fields.keys() - wanted)) or sorted(wanted - fields.keys() - {"outcome", "primary"})
+    free = {"outcome", "primary", "trend", *(["other"] if "trend" in fields else [])}
+    unknown = sorted(map(str, fields.keys() - wanted)) or sorted(wanted - fields.keys() - free)
     if not isinstance(said, dict) or unknown:
         raise ValueError(
             f"{path}, {name}: wanted the fields {', '.join(sorted(wanted))}, got wrong or missing "
             f"{', '.join(unknown) or said!r}; see the other predictions"
         )
     try:
-        return Prediction(**{**fields, "id": name, "outcome": Outcome(**fields.get("outcome", {}))})
+        return Prediction(**{"other": "", **fields, "id": name, "outcome": Outcome(**fields.get("outcome", {}))})
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}, {name}: {error}") from None
 
@@ -154,7 +167,10 @@ def _verdict(row: dict[str, Any], family: int) -> str:
 
 
 def paired(prediction: Prediction, rows: Frame) -> Frame:
-    """The outcome in both arms, columns arm, other, arm_reached and other_reached, by seed; seeds that have both."""
+    """The outcome in both arms, columns arm, other, arm_reached and other_reached, by seed; seeds that have both. Of a
+    trend its change, beside 0."""
+    if prediction.trend:
+        return _over_dial(prediction, rows)
     arms = {"arm": prediction.arm, "other": prediction.other}
     rows = rows[(rows["study"] == prediction.study) & (rows["condition"] == prediction.condition)]
     rows = rows[rows["arm"].isin(arms.values())]
@@ -176,6 +192,12 @@ def paired(prediction: Prediction, rows: Frame) -> Frame:
     )
 
 
+def _over_dial(prediction: Prediction, rows: Frame) -> Frame:
+    mine = rows[(rows["study"] == prediction.study) & (rows["arm"] == prediction.arm)]
+    found = pd.Series(changes(mine, prediction.condition, Trend(prediction.trend), prediction.outcome), dtype=float)
+    return pd.DataFrame({"arm": found, "other": 0.0, "arm_reached": False, "other_reached": False})
+
+
 def _row(prediction: Prediction, pair: Frame, questions: Frame, family: int) -> dict[str, object]:
     said = {
         "id": prediction.id,
@@ -184,7 +206,7 @@ def _row(prediction: Prediction, pair: Frame, questions: Frame, family: int) -> 
         "claim": prediction.claim,
         "source": prediction.source,
         "primary": prediction.primary,
-        "outcome": prediction.outcome.words,
+        "outcome": prediction.outcome.words + f", change over {prediction.trend}s" * bool(prediction.trend),
         "arm": prediction.arm,
         "other": prediction.other,
         "direction": str(prediction.direction),
@@ -218,7 +240,7 @@ def _row(prediction: Prediction, pair: Frame, questions: Frame, family: int) -> 
 
 def _by_question(prediction: Prediction, pair: Frame, questions: Frame) -> list[list[float]]:
     """Of every seed the differences question by question; nothing where the outcome is not kept so."""
-    if prediction.outcome != Outcome():
+    if prediction.outcome != Outcome() or prediction.trend:
         return []
     there = questions[(questions["study"] == prediction.study) & (questions["condition"] == prediction.condition)]
     table = there.pivot_table(index=["seed", "question"], columns="arm", values="value")

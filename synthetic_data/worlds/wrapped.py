@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from typing import Any
+from typing import Any, ClassVar
 
 from ablate.core.corpus import Domain, Split, Vocabulary, choice_of, split_of
 
@@ -12,7 +12,7 @@ from ablate.core.corpus import Domain, Split, Vocabulary, choice_of, split_of
 class Wrapped:
     """A world around another one, `corpus`. domain, split: where given, are put into it."""
 
-    name: str
+    name: ClassVar[str]
     corpus: Any
     domain: Domain | None
     split: Split | None

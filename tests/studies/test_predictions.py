@@ -12,6 +12,7 @@ from ablate.analysis import statistics
 from ablate.core import records
 from ablate.studies.outcomes import QUESTIONS, Outcome
 from ablate.studies.predictions import VERDICTS, Prediction, read_predictions, verdicts
+from ablate.studies.trends import Trend, settings
 from experiments import verdicts as command
 from experiments.presets.followup_studies import STUDIES
 from tests import ROOT
@@ -175,8 +176,12 @@ def test_shipped_predictions_belong_to_shipped_studies():
     for p in predictions:
         study = STUDIES[p.study]
         assert p.id in study.predictions
-        assert {p.arm, p.other} <= {arm.name for arm in study.arms}
-        assert p.condition in {condition.name for condition in study.conditions}
+        assert {p.arm, *([p.other] if p.other else [])} <= {arm.name for arm in study.arms}
+        conditions = [condition.name for condition in study.conditions]
+        if p.trend == Trend.condition:
+            assert list(settings(conditions, p.condition).values()) == conditions, "the whole study is one dial"
+        else:
+            assert p.condition in conditions
     for name, study in STUDIES.items():
         family = sum(p.primary for p in predictions if p.study == name)
         assert family == 0 or family <= statistics.primaries(len(study.seeds))

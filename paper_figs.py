@@ -38,6 +38,7 @@ from figures.drawing.figure_rows import Desk, Drawing, Rows
 from figures.learning import (
     after_switch,
     decoding_paces,
+    dose_response,
     excess_bits,
     outcomes_by_arm,
     parameter_importance,
@@ -55,6 +56,7 @@ if not (HOME / "results").is_dir():  # installed: rows are not part of the packa
 OUT = HOME / "figures" / "out"
 RESULTS = HOME / "results"
 MOST = 4  # processes that draw
+EXAMPLE_OF = {"*": "regimes", "regimes*": "regimes", "dial_*": "dial_choices"}  # a study of many
 Task = tuple[Callable[..., Figure], list[pd.DataFrame], Path]
 OUTCOMES = {
     "Excess bits, block 1,\nmean over training": Outcome(),
@@ -123,9 +125,9 @@ def draw_training_dynamics(rows: pd.DataFrame) -> Figure:
     return paper_training_dynamics.beside(rows) if metric == "score" else training_dynamics.draw(rows, metric=metric)
 
 
-def study(name: str, *apart: str, **has: str) -> Rows:
-    make = f"python experiments/study.py study={name.rstrip('*') or 'regimes'}"
-    return Rows(f"{name}/{records.FILE}", read_study, make, apart or ("study", "condition"), has, "runs")
+def study(files: str, *apart: str, **has: str) -> Rows:
+    make = f"python experiments/study.py study={EXAMPLE_OF.get(files, files)}"
+    return Rows(f"{files}/{records.FILE}", read_study, make, apart or ("study", "condition"), has, "runs")
 
 
 def sweep(file: str, columns: dict[str, str], known: str) -> Rows:
@@ -163,7 +165,8 @@ FIGURES = {
     "paper_warmup": Drawing(paper_warmup.draw),
     "training_dynamics": Drawing(draw_training_dynamics, study("regimes*")),
     "excess_bits": Drawing(excess_bits.draw, study("regimes", metric="excess_bits")),
-    "after_switch": Drawing(after_switch.draw, study("order", "study", metric="excess_bits")),
+    "after_switch": Drawing(after_switch.draw, study("order", "study", metric="excess_bits", condition=r".+_\d+x")),
+    "dose_response": Drawing(dose_response.draw, study("dial_*", "study", metric="excess_bits", study="dial_.+")),
     "warmup_stability": Drawing(paper_warmup.beside, study("warmup", metric="grad_norm", regime="none")),
     "warmup_ingredients": Drawing(warmup_dynamics.draw, study("warmup", metric="grad_norm", regime="none")),
     "outcomes_by_arm": Drawing(draw_outcomes, study("*", "study", metric="excess_bits")),

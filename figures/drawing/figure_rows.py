@@ -14,8 +14,8 @@ OPTIONS = {"runs": "--from", "survey": "--survey"}
 class Rows:
     """Where a figure's rows lie in results/, how they are read, and what to type to make them.
 
-    apart: columns, each of whose values is drawn for itself. has: a value that some row of such a part must have, by
-    column; parts without are left out. option: what names other rows to draw from, a key of OPTIONS.
+    apart: columns, each of whose values is drawn for itself. has: what some row of such a part must match, a regular
+    expression by column; parts without are left out. option: what names other rows to draw from, a key of OPTIONS.
     """
 
     files: str
@@ -33,7 +33,7 @@ class Rows:
         return {end: part for end, part in found.items() if self._fits(part)}
 
     def _fits(self, part: pd.DataFrame) -> bool:
-        return all((part[column] == value).any() for column, value in self.has.items())
+        return all(part[column].str.fullmatch(value).any() for column, value in self.has.items())
 
 
 @dataclass(frozen=True)

@@ -65,12 +65,13 @@ def _draw_panel(axis: Axes, lengths: dict[int, pd.DataFrame], size: int, looks: 
     """Before the switch dotted, once, of the longest; after it a line for each length, its end marked."""
     axis.axvline(0, color=style.NEUTRAL, linewidth=0.6, zorder=1, gid="switch")
     for length, rows in sorted(lengths.items()):
+        switch = max(arms.switches(rows))
         part = rows[(rows["contexts"] == "block") & (rows["block_size"] == size)]
         for name, (colour, marker) in looks.items():
             mine = part[part["regime"] == name]
             if mine.empty:
                 continue
-            before, after = _sides(mine)
+            before, after = _sides(mine, switch)
             if length == max(lengths):
                 axis.plot(before.steps, before.means, color=colour, linestyle=DOTTED, zorder=2, gid="before")
             axis.plot(after.steps, after.means, color=colour, linewidth=1.0, zorder=3, gid="after")
@@ -79,12 +80,13 @@ def _draw_panel(axis: Axes, lengths: dict[int, pd.DataFrame], size: int, looks: 
     axis.set_ylim(bottom=0)
 
 
-def _sides(rows: pd.DataFrame) -> tuple[Curve, Curve]:
-    """Before and after the last change of stage, with the reading at the switch in both, as each stage has it."""
-    last = rows["stage"].max()
-    early = rows[(rows["stage"] < last) & (rows["stage"] >= 0)]
-    switch = int(early["step"].max())
-    return _curve(early, switch), _curve(rows[rows["stage"] == last], switch)
+def _sides(rows: pd.DataFrame, switch: int) -> tuple[Curve, Curve]:
+    """Before and after the switch, with the reading there in both, as each stage has it."""
+    trained = rows[rows["stage"] >= 0].sort_values(["step", "stage"])
+    once = {"subset": ["run", "step"]}
+    early = trained[trained["step"] <= switch].drop_duplicates(**once, keep="first")
+    late = trained[trained["step"] >= switch].drop_duplicates(**once, keep="last")
+    return _curve(early, switch), _curve(late, switch)
 
 
 def _curve(rows: pd.DataFrame, switch: int) -> Curve:

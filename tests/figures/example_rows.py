@@ -8,6 +8,7 @@ import pandas as pd
 
 from ablate.core import records
 from ablate.studies.predictions import VERDICTS
+from experiments.reports.atlas_table import PREDICTORS, WORLDS
 
 SWITCH, END = 60, 80
 ROW = {
@@ -265,6 +266,8 @@ def results(folder: Path) -> Path:
     keep(folder / "regimes", regimes(), records.STUDY)
     keep(folder / "regimes_python", in_study(text, "regimes_python", "python_source"), records.STUDY)
     keep(folder / "warmup", warmup(), records.STUDY)
+    keep(folder / "order", lengths(), records.STUDY)
+    keep(folder / "dial_k", dial(), records.STUDY)
     for corpus in ("trace", "arithmetic"):
         keep(folder / "knowledge" / corpus, survey(corpus), records.SURVEY)
     for questions in (64, 1024):
@@ -275,6 +278,46 @@ def results(folder: Path) -> Path:
         rows.to_csv(folder / "no_signal" / f"{name}.csv", index=False)
     for name, rows in {"trials": trials(), "importance": importance()}.items():
         rows.to_parquet(folder / "sweep" / f"{name}.parquet")
+    for name, (rows, columns) in {
+        "worlds": (atlas_worlds(), WORLDS),
+        "predictors": (atlas_predictors(), PREDICTORS),
+    }.items():
+        records.write(rows, folder / "atlas" / f"{name}.parquet", columns)
     records.write(evaluation(), folder / "decoding" / "evaluation.parquet", records.EVALUATION)
     records.write(verdicts(), folder / "verdicts.parquet", VERDICTS)
     return folder
+
+
+FAMILIES = ["facts"] * 3 + ["trace"] * 3
+
+
+def atlas_worlds(**changes):
+    n = len(FAMILIES)
+    columns = {name: np.linspace(0.5, 1.5, n) for name, dtype in WORLDS.items() if dtype == "float64"}
+    columns |= {"world": [f"{f}_{i}" for i, f in enumerate(FAMILIES)], "family": FAMILIES, "seeds": 3, "why": ""}
+    return pd.DataFrame({**columns, **changes})[list(WORLDS)].astype(WORLDS)
+
+
+def atlas_predictors():
+    rows = [
+        {"predictor": "theory", "given": "", "family": "", "value": 0.7, "low": 0.4, "high": 0.9, "p": 0.01},
+        {"predictor": "theory", "given": "visits", "family": "", "value": 0.2, "low": -0.1, "high": 0.5, "p": 0.2},
+        {"predictor": "visits", "given": "", "family": "", "value": 0.6, "low": 0.3, "high": 0.8, "p": 0.01},
+        {"predictor": "ceiling", "given": "", "family": "", "value": 0.95},
+    ]
+    return pd.DataFrame(rows, columns=list(PREDICTORS)).astype(PREDICTORS)
+
+
+def lengths():
+    """Rows of a study whose second stage has two lengths."""
+    return pd.concat([regimes().assign(study="order", condition=f"trace_mixed_{n}x") for n in (1, 4)])
+
+
+def dial():
+    """Rows of a study with three settings of one dial."""
+    return pd.concat(
+        [
+            regimes().assign(study="dial_k", condition=f"k_{n}", run=lambda r, n=n: r["run"] + f"at{n}")
+            for n in (1, 2, 4)
+        ]
+    )

@@ -1,30 +1,10 @@
 """The atlas drawn: a point a world, hollow where it does not count, and how well each theory predicts."""
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from experiments.reports.atlas_table import PREDICTORS, WORLDS
 from figures.contexts import atlas_points
-
-FAMILIES = ["facts"] * 3 + ["trace"] * 3
-
-
-def worlds(**changes):
-    n = len(FAMILIES)
-    columns = {name: np.linspace(0.5, 1.5, n) for name, dtype in WORLDS.items() if dtype == "float64"}
-    columns |= {"world": [f"{f}_{i}" for i, f in enumerate(FAMILIES)], "family": FAMILIES, "seeds": 3, "why": ""}
-    return pd.DataFrame({**columns, **changes})[list(WORLDS)].astype(WORLDS)
-
-
-def predictors():
-    rows = [
-        {"predictor": "theory", "given": "", "family": "", "value": 0.7, "low": 0.4, "high": 0.9, "p": 0.01},
-        {"predictor": "theory", "given": "visits", "family": "", "value": 0.2, "low": -0.1, "high": 0.5, "p": 0.2},
-        {"predictor": "visits", "given": "", "family": "", "value": 0.6, "low": 0.3, "high": 0.8, "p": 0.01},
-        {"predictor": "ceiling", "given": "", "family": "", "value": 0.95},
-    ]
-    return pd.DataFrame(rows, columns=list(PREDICTORS)).astype(PREDICTORS)
+from tests.figures.example_rows import atlas_predictors, atlas_worlds
 
 
 def marks(axis, gid):
@@ -32,11 +12,11 @@ def marks(axis, gid):
 
 
 def drawn(rows):
-    return [axis for part in atlas_points.draw(rows, predictors()).subfigs for axis in part.axes]
+    return [axis for part in atlas_points.draw(rows, atlas_predictors()).subfigs for axis in part.axes]
 
 
 def test_every_world_is_where_it_was_expected_and_measured():
-    rows = worlds(why=["", "", "no arm", "", "", ""], log_ratio=np.arange(6.0))
+    rows = atlas_worlds(why=["", "", "no arm", "", "", ""], log_ratio=np.arange(6.0))
     theory, visits, _ = drawn(rows)
     for axis, name in ((theory, "theory"), (visits, "visits")):
         points = marks(axis, "world")
@@ -46,7 +26,7 @@ def test_every_world_is_where_it_was_expected_and_measured():
 
 
 def test_predictors_have_their_intervals_and_the_ceiling_is_drawn():
-    *_, ranks = drawn(worlds())
+    *_, ranks = drawn(atlas_worlds())
     assert [p.get_xdata()[0] for p in marks(ranks, "correlation")] == [0.7, 0.6, 0.2]
     assert [list(p.get_xdata()) for p in marks(ranks, "interval")] == [[0.4, 0.9], [0.3, 0.8], [-0.1, 0.5]]
     assert [p.get_xdata()[0] for p in marks(ranks, "ceiling")] == [0.95]
@@ -56,7 +36,7 @@ def test_predictors_have_their_intervals_and_the_ceiling_is_drawn():
 
 
 def test_worlds_that_were_not_measured_are_left_out_and_none_is_refused():
-    theory, *_ = drawn(worlds(seeds=[3, 0, 3, 3, 3, 3]))
+    theory, *_ = drawn(atlas_worlds(seeds=[3, 0, 3, 3, 3, 3]))
     assert len(marks(theory, "world")) == 5
     with pytest.raises(ValueError, match="worlds: wanted measured ones; came none"):
-        atlas_points.draw(worlds(seeds=0), predictors())
+        atlas_points.draw(atlas_worlds(seeds=0), atlas_predictors())

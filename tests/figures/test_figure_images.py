@@ -40,6 +40,9 @@ ROWS = {
     "visits_and_mismatch": example_rows.survey,
     "learning_cost": example_rows.survey,
     "null_theory": example_rows.regimes,
+    "after_switch": example_rows.lengths,
+    "dose_response": example_rows.dial,
+    "atlas": example_rows.atlas_worlds,
     "decoding_paces": example_rows.evaluation,
     "sweep_map": example_rows.trials,
     "importance": example_rows.importance,
@@ -52,13 +55,16 @@ def drawn(name, rows=None):
     drawing: figure_rows.Drawing = paper_figs.FIGURES[name]
     given = [ROWS[name]() if rows is None else rows] if name in ROWS else []
     if drawing.beside:
-        given.append(tables())
+        given.append(BESIDE[name]())
     return drawing.draw(*given)
 
 
 def tables():
     surveys = [example_rows.survey(questions=n) for n in (64, 256, 1024)]
     return pd.concat([rows.assign(shown=sampler_labels.questions_of(rows) // 2) for rows in surveys], ignore_index=True)
+
+
+BESIDE = {"null_theory": tables, "atlas": example_rows.atlas_predictors}
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ablate.studies.design import Setting, Study
 from experiments.presets.atlas_studies import ATLAS_RATES
 from experiments.presets.dial_studies import DIALS
-from experiments.presets.order_studies import ORDER, ORDER_RATES
+from experiments.presets.order_studies import ORDER, ORDER_LONG, ORDER_RATES
 from experiments.presets.studies import (
     COMMON,
     FACTS,
@@ -90,5 +90,5 @@ CONFIRM = Study(
     words=[*COMMON, "budget.tokens=400000", "budget.evaluations=6"],
     cost="6 minutes on 2 cores",
 )
-LATER = (FOLLOW_UP, TWIN_REASONS, CONFIRM, ORDER_RATES, ORDER, AGAIN, SPLIT_RATES, ATLAS_RATES, *DIALS)
+LATER = (FOLLOW_UP, TWIN_REASONS, CONFIRM, ORDER_RATES, ORDER, ORDER_LONG, AGAIN, SPLIT_RATES, ATLAS_RATES, *DIALS)
 STUDIES = {study.name: study for study in (*FIRST, *LATER)}

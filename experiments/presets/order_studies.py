@@ -129,3 +129,22 @@ ORDER = confirming(
     ),
     ORDER_RATES,
 )
+LONG = 16  # times the paper's second stage
+ORDER_LONG = Study(
+    name="order_long",
+    question="Does the order still matter after a second stage 16 times as long as the paper's? (exploratory)",
+    arms=[arm(regime) for regime in PAPER],
+    seeds=CONFIRMATION[:8],
+    predictions=["L1", "L2"],
+    conditions=[
+        Setting(f"{name}_mixed_{LONG}x", [*world.words, *world.steps(LONG), "base=mixed"])
+        for name, world in WORLDS.items()
+    ],
+    cells=[
+        Setting(f"{name}_mixed_{LONG}x/{regime}", rates(*RATES[f"{name}_mixed-{regime}"]))
+        for name in WORLDS
+        for regime in PAPER
+    ],
+    words=[*WORDS, f"corpus.world={CONFIRMATION_WORLD}"],
+    cost="not run yet",
+)

@@ -80,8 +80,8 @@ def _compose(command: Command, words: list[str]) -> Any:
         for override in overrides:
             if override.key_or_group not in command.groups:
                 _set(config, override)
-        OmegaConf.resolve(config)  # checks what ${...} stands for against the type of its field
-        made = OmegaConf.to_object(config)
+        OmegaConf.resolve(copy.deepcopy(config))  # checks what ${...} stands for against the type of its field
+        made = OmegaConf.to_object(config)  # of the config as it was: what is escaped, \${, is read once
     except (HydraException, OmegaConfBaseException) as error:
         found = [o.input_line or "" for o in overrides if "${" in (o.input_line or "")]  # no error names the key
         raise UsageError(": ".join([*found, str(error).splitlines()[0]]) + "; type --help") from None

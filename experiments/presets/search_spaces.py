@@ -52,6 +52,24 @@ def _block_and_warmup() -> Space:
     )
 
 
+def _second_stage() -> Space:
+    """As `block_and_warmup`, but for the shift, which stays, and the first stage, which is a trunk's."""
+    parameters: list[Parameter] = [
+        block_size(),
+        Range("warmup", 0.0, 0.5, WARMUP),
+        clip(),
+        Range("lr", 1e-4, 4e-3, [f"{LATER}.lr={{}}"], log=True),
+    ]
+    return Space(
+        "second_stage",
+        "Which blocks and which warmup of the mask rate, after one AR trunk a seed?",
+        parameters,
+        "regime=ar_to_block regime.stages.1.objective.shift=true sweep=second_stage trials=40 workers=2 budget=study "
+        "batch=32 objectives=[excess_bits_end] fork=TRUNK",
+        "not run yet",
+    )
+
+
 def _block_grid() -> Space:
     """Every combination; for `sampler=grid`, which takes no ranges."""
     parameters: list[Parameter] = [block_size(), Choices("warmup", [0.0, 0.1, 0.3], WARMUP), clip(), shift()]
@@ -74,4 +92,4 @@ def _rates() -> Space:
     )
 
 
-SWEEPS = {space.name: space for space in (_block_and_warmup(), _block_grid(), _rates())}
+SWEEPS = {space.name: space for space in (_block_and_warmup(), _second_stage(), _block_grid(), _rates())}

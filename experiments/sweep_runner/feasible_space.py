@@ -31,9 +31,9 @@ class Fitted:
         """The runs of a trial, one a seed. Raises ValueError for a combination of values that no run can have."""
         search, runs, found = self.search, path_of("runs", self.search.runs), []
         words = [*search.words, *search.sweep.words_of(point)]
-        first = composed(words)
         for seed in search.seeds:
-            folder = runs / replace(first, seed=seed, out="", draw=False).label
+            run = composed([*words, f"seed={seed}"])  # each by itself: a trunk may be named by its seed
+            folder = runs / replace(run, out="", draw=False).label
             where = (f"seed={seed}", f"out={folder}", f"cache={runs / '.base'}", "draw=false")
             found.append(Job(f"seed{seed}", self.script, (*words, *where), folder, (records.FILE,)))
         return found
@@ -44,7 +44,7 @@ def fit(search: Search) -> Fitted:
     that one could have."""
     RUN.register()
     try:
-        run, dropped = composed(search.words), []
+        run, dropped = composed([*search.words, f"seed={search.seeds[0]}"]), []
         parameters = [_fitted(search, parameter, dropped) for parameter in search.sweep.parameters]
     except ValueError as error:
         raise UsageError(str(error)) from None
@@ -64,7 +64,7 @@ def _fitted(search: Search, parameter: Parameter, dropped: list[str]) -> Paramet
     reasons: dict[Any, str] = {}
     for value in parameter.limits:
         try:
-            composed([*search.words, *parameter.words_of(value)])
+            composed([*search.words, *parameter.words_of(value), f"seed={search.seeds[0]}"])
         except UsageError as error:  # no run takes its words, whatever the value
             raise UsageError(f"sweep={search.sweep.name}, parameter {parameter.name}: {error}") from None
         except ValueError as error:

@@ -20,6 +20,7 @@ OBJECTIVES = {
     "excess_bits": Outcome(),
     "excess_bits_later": Outcome(how=How.later_mean),
     "excess_bits_end": Outcome(how=How.end),
+    "excess_bits_32_end": Outcome(block_size=32, how=How.end),
     "excess_bits_random": Outcome(contexts="random", block_size=None, split="train"),
     "steps_to_score": Outcome("score", "decode", how=How.steps_to),
 }
@@ -152,5 +153,7 @@ def gathered(arguments: list[str]) -> list[str]:
 
 
 def quoted(word: str) -> str:
-    """A word as Hydra's grammar quotes it: backslashes count only before a quote."""
+    """A word as Hydra's grammar quotes it: backslashes count only before a quote. What it interpolates, as in
+    fork=trunk-${seed}, is the run's and not the sweep's."""
+    word = word.replace("${", "\\${")
     return "'" + re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), word) + "'"

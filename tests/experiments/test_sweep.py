@@ -7,8 +7,12 @@ import numpy as np
 import optuna
 import pandas as pd
 import pytest
+from rich.console import Console
 
+from ablate.core.validation import UsageError
 from ablate.studies.search_space import Range, Space
+from ablate.training.resolution import resolve
+from ablate.training.train import train
 from experiments import sweep
 from experiments.cli.compose import jobs
 from experiments.cli.guard import guarded
@@ -18,6 +22,9 @@ from experiments.sweep import sweep_help
 from experiments.sweep_runner import sweep_results, trial_storage
 from experiments.sweep_runner.feasible_space import fit
 from experiments.sweep_runner.search import Search
+from tests.experiments.test_study import TINY
+
+SHARED = ["regime.stages.0.steps=5", "regime.stages.0.share=0"]
 
 
 @pytest.mark.slow
@@ -97,11 +104,13 @@ def test_every_space_is_built_by_the_command_that_it_opens_with():
         assert f"{name}: {space.question}" in shown
         (search,) = jobs(sweep.SWEEP, sweep.gathered(space.command.split()))
         assert search.sweep.parameters == space.parameters
-        assert search.words[-2:] == ["budget=study", "batch=32"]
+        assert {"budget=study", "batch=32"} <= set(search.words)
     assert all(name in shown for name in sweep.OBJECTIVES)
 
 
-@pytest.mark.parametrize("word", ["corpus=trace", "a=[1,2]", "a='b c'", r"a=\'", "a=\\", r"a='\\'", "a={b: 1}", "a="])
+@pytest.mark.parametrize(
+    "word", ["corpus=trace", "a=[1,2]", "a='b c'", r"a=\'", "a=\\", r"a='\\'", "a={b: 1}", "a=", "a=x-${seed}"]
+)
 def test_words_for_the_runs_arrive_as_typed(word):
     sweep.SWEEP.register()
     (search,) = jobs(sweep.SWEEP, sweep.gathered(["trials=3", "corpus=facts", f"base.{word}"]))
@@ -135,6 +144,30 @@ def test_values_that_no_run_could_have_are_left_out_beforehand():
     fitted = fit(Search(search_spaces.SWEEPS["block_and_warmup"], words=["regime=ar_to_block", "corpus.operations=5"]))
     assert fitted.search.sweep.parameters[0].grid == [1, 2, 4, 8]
     assert [line.split(" is left out: ")[0] for line in fitted.dropped] == ["block_size=16", "block_size=32"]
+
+
+@pytest.mark.slow
+def test_trials_leave_the_trunk_of_their_seed(tmp_path, monkeypatch):
+    """As docs/studies.md shows it: one AR stage a seed, trained once, and a fork named by ${seed}."""
+    monkeypatch.chdir(tmp_path)
+    RUN.register()
+    alone = ["regime.stages.1.steps=0", "regime.stages.1.share=0", "budget.evaluate_at=[5]", "keep_at=[5]"]
+    for seed in (100, 101):
+        places = [f"seed={seed}", "out=runs/trunk-seed${seed}", "draw=false"]
+        (trunk,) = jobs(RUN, ["regime=ar_to_block", *TINY, *SHARED, *alone, *places])
+        train(trunk, Console(quiet=True))
+    words = ["regime=ar_to_block", *TINY, *SHARED, "regime.stages.1.steps=4", "budget.evaluate_at=[5,9]"]
+    space = search_spaces.SWEEPS["second_stage"]
+    fitted = fit(Search(space, words=[*words, "fork=runs/trunk-seed${seed}"]))
+    point = {"block_size": 2, "warmup": 0.3, "clip": "none", "lr": 1e-3}
+    runs = [jobs(RUN, list(job.words))[0] for job in fitted.jobs(point)]
+    assert [run.fork for run in runs] == ["runs/trunk-seed100", "runs/trunk-seed101"]
+    weights = {resolve(run).fork_weights for run in runs}
+    assert len(weights) == 2
+    assert len({job.folder for job in fitted.jobs(point)}) == 2
+    assert [run.regime.stages[0].lr for run in runs] == [1e-3, 1e-3], "the rate is the second stage's alone"
+    with pytest.raises(UsageError, match=r"fork=runs/trunk-seed102: wanted the folder of a run"):
+        fit(Search(space, seeds=[102], words=[*words, "fork=runs/trunk-seed${seed}"]))
 
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ablate.studies.design import Setting, Study
-from experiments.presets.atlas_studies import ATLAS_RATES
+from experiments.presets.atlas_studies import ADMISSION, ATLAS_RATES, MEASURED
 from experiments.presets.dial_studies import DIALS
 from experiments.presets.order_studies import ORDER, ORDER_LONG, ORDER_RATES
 from experiments.presets.studies import (
@@ -13,13 +13,12 @@ from experiments.presets.studies import (
     FRESH,
     LONG_TRACE,
     SHIFTED,
-    TRACE,
-    TWIN_DATA,
     arm,
     rate,
     second,
 )
 from experiments.presets.switch_studies import AGAIN, SPLIT_RATES
+from experiments.presets.twin_studies import TWIN_RATES
 
 # `regimes` refuted a signature of the paper: before the switch AR decoded blocks of 32 better than diffusion did.
 FOLLOW_UP = Study(
@@ -36,32 +35,6 @@ FOLLOW_UP = Study(
     ],
     words=COMMON,
     cost="8 minutes on 2 cores",
-)
-
-# `twin` refuted the article's headline: blocks after AR knew less than AR carried on. Its arms differ in more than the
-# objective of the last stage: swept rate of both stages, fresh moments and a warmup of the rate at the switch.
-TWIN_REASONS = Study(
-    name="twin_reasons",
-    question="Blocks after AR knew less than AR carried on: is it the learning rate, of either stage, or the "
-    "optimizer's reset at the switch?",
-    arms=[
-        arm("ar", *rate(2e-3)),
-        arm("ar", *rate(1e-3), name="ar_1e-3"),
-        *(
-            arm("ar_to_block", *SHIFTED, *words, name=name)
-            for name, words in {
-                "block_shift": rate(1e-3),
-                "block_fast": rate(2e-3),
-                "block_keep": [*rate(1e-3), "regime.stages.1.optimizer=keep", "regime.stages.1.warmup=0"],
-                "block_low": [rate(1e-3)[0], "regime.stages.1.lr=0.0003"],
-            }.items()
-        ),
-    ],
-    seeds=FRESH[:4],
-    predictions=[f"R{i}" for i in range(1, 9)],
-    conditions=[Setting(data, [*TRACE, *TWIN_DATA[data]]) for data in ("scarce", "rare")],
-    words=COMMON,
-    cost="10 minutes on 2 cores",
 )
 
 PAPERS_BLOCKS = second(size=4, clip="atom", guard="force")  # without shift, as arm `ar_to_block` has it
@@ -90,5 +63,18 @@ CONFIRM = Study(
     words=[*COMMON, "budget.tokens=400000", "budget.evaluations=6"],
     cost="6 minutes on 2 cores",
 )
-LATER = (FOLLOW_UP, TWIN_REASONS, CONFIRM, ORDER_RATES, ORDER, ORDER_LONG, AGAIN, SPLIT_RATES, ATLAS_RATES, *DIALS)
+LATER = (
+    FOLLOW_UP,
+    CONFIRM,
+    ORDER_RATES,
+    ORDER,
+    ORDER_LONG,
+    AGAIN,
+    SPLIT_RATES,
+    TWIN_RATES,
+    ATLAS_RATES,
+    ADMISSION,
+    MEASURED,
+    *DIALS,
+)
 STUDIES = {study.name: study for study in (*FIRST, *LATER)}

@@ -6,7 +6,7 @@ predictions.yaml. Learning rates come from the study `rates`, on seeds that no o
 
 from __future__ import annotations
 
-from ablate.studies.design import Quantity, Setting, Study
+from ablate.studies.design import Setting, Study
 
 FRESH = list(range(200, 208))  # seeds of confirmation; development used 100 and 101
 DEVELOPMENT = [100, 101]
@@ -106,39 +106,6 @@ PYTHON_SOURCE = Study(
     words=COMMON,
     cost="5 minutes on 2 cores",
 )
-# Sizes by one rule, on development seed 100 under AR alone: at the end neither at chance nor at the oracle. Of 100, 200
-# and 400 sequences 200 was; a dialect of 4 operators was learned by the middle, of 8 hardly begun at the end.
-TWIN_DATA = {"plenty": [], "scarce": ["unique=200"], "rare": ["corpus.dialect=6"]}
-
-
-def twin(name: str, matched: Quantity, later: dict[str, list[str]], predictions: list[str]) -> Study:
-    """AR to the end against AR and then blocks of 4; `later`: words of the arms with blocks."""
-    arms = [arm("ar"), *(arm("ar_to_block", *words, name=arm_name) for arm_name, words in later.items())]
-    return Study(
-        name=name,
-        question="Does small-block diffusion after AR know more, read token by token, than AR to the end, "
-        f"at matched {matched}?",
-        arms=arms,
-        seeds=FRESH,
-        predictions=predictions,
-        matched=matched,
-        conditions=[Setting(data, [*TRACE, *words]) for data, words in TWIN_DATA.items()],
-        cells=tuned(dict.fromkeys(TWIN_DATA, "trace"), {"ar": "ar", **dict.fromkeys(later, "ar_to_block")}),
-        words=COMMON,
-        cost="17 minutes on 2 cores",
-    )
-
-
-BLOCK_ARMS = {"block": [], "block_shift": second(shift="true")}
-TWIN = twin("twin", Quantity.steps, BLOCK_ARMS, [f"T{i}" for i in range(1, 7)])
-SUPERVISED_STEPS = 462  # of such blocks score as many tokens as AR's 312 last steps
-TWIN_SUPERVISED = twin(
-    "twin_supervised",
-    Quantity.supervised,
-    {"block_shift": [*BLOCK_ARMS["block_shift"], f"regime.stages.1.steps={SUPERVISED_STEPS}"]},
-    ["TS1", "TS2", "TS3"],
-)
-
 CONFOUNDS = Study(
     name="confounds",
     question="Which of what AR and masked diffusion change at once makes the difference: attention, mask sampling, or "
@@ -242,4 +209,4 @@ SCHEDULES = Study(
     cost="about 7 minutes on 2 cores, not run yet",
 )
 
-FIRST = (rates(), REGIMES, PYTHON_SOURCE, CONFOUNDS, SMALL_BLOCK, BLOCK_GRID, TWIN, TWIN_SUPERVISED, WARMUP, SCHEDULES)
+FIRST = (rates(), REGIMES, PYTHON_SOURCE, CONFOUNDS, SMALL_BLOCK, BLOCK_GRID, WARMUP, SCHEDULES)

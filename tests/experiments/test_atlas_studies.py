@@ -2,13 +2,25 @@
 
 import csv
 
+import numpy as np
 import pytest
 
+from ablate.core import records
 from experiments.cli.compose import jobs
 from experiments.cli.run_command import RUN
 from experiments.presets import atlas_worlds
-from experiments.presets.atlas_studies import ATLAS_RATES, WORDS
+from experiments.presets.atlas_studies import (
+    ADMISSION,
+    ATLAS_RATES,
+    MEASURED,
+    OBJECTIVES,
+    OUTCOME,
+    RATES,
+    RATES_TRIED,
+    WORDS,
+)
 from experiments.presets.atlas_worlds import ATLAS, FAMILIES, FAMILY_OF, LIST, TO_DEVELOP, Size, sobol_worlds
+from tests import ROOT
 
 
 def test_the_list_is_what_sobol_gives():
@@ -22,6 +34,23 @@ def test_sizes_are_spread_evenly_from_end_to_end():
         values = [float(size.at(place)) for place in places]
         assert (min(values), max(values)) == pytest.approx((size.low, size.high), rel=0.01)
     assert [[Size(2, 5).at(p) for p in places].count(str(v)) for v in (2, 3, 4, 5)] == [250] * 4
+
+
+@pytest.mark.slow
+def test_rates_are_those_of_the_records():
+    rows = records.read(ROOT / "results" / "atlas_rates", records.STUDY)
+    values = rows.groupby(["condition", "arm"]).apply(OUTCOME.of, include_groups=False).unstack()
+    assert values.shape == (len(TO_DEVELOP), len(OBJECTIVES) * len(RATES_TRIED))
+    means = np.log(values.astype(float)).mean()
+    for regime, chosen in RATES.items():
+        mine = {value: means[f"{regime}_{value:g}"] for value in RATES_TRIED}
+        assert min(mine, key=mine.get) == chosen
+
+
+def test_the_atlas_shares_no_seed_and_no_world_with_what_chose_its_rates():
+    assert not {*MEASURED.seeds} & {*ATLAS_RATES.seeds, *ADMISSION.seeds}
+    assert not {world.name for world in MEASURED.conditions} & {world.name for world in ATLAS_RATES.conditions}
+    assert ADMISSION.conditions == MEASURED.conditions == ATLAS
 
 
 def test_worlds_are_many_apart_and_can_be_run():

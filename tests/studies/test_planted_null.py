@@ -61,10 +61,11 @@ def test_what_it_cannot_try_is_left_out():
 
 
 def test_the_command_prints_a_line_a_prediction_and_refuses_in_one(capsys):
-    asked = ["twin", "--results", str(ROOT / "results"), "--null"]
+    asked = ["regimes", "--results", str(ROOT / "results"), "--null"]
     assert command.main([*asked, "20"]) == 0
     said = capsys.readouterr().out
-    assert all(f"T{i} " in said for i in range(1, 7))
+    assert all(f"H{i} " in said for i in range(1, 7))
+    assert "E1 " not in said, "steps to a level are censored"
     assert command.main([*asked, "0"]) == 2
     assert "draws: wanted 1 or more" in capsys.readouterr().err
     assert command.main(["nowhere", "--results", str(ROOT / "results"), "--null", "5"]) == 2

@@ -1,0 +1,61 @@
+"""The article's headline: is small-block diffusion after AR a better model than AR to the end? One AR trunk a seed.
+
+Data are scarce (a list of 1000 sequences, which AR reads 64 times) or rare (a dialect that is 2 % of the data and all
+of the questions). Sizes were chosen under AR on development seed 100: when the trunk ends, AR is neither at chance nor
+at the oracle. The second stage is long enough for the recipe's blocks, which drop the shift, to know the task again.
+"""
+
+from __future__ import annotations
+
+from ablate.studies.design import Setting, Study
+from experiments.presets.order_studies import DEVELOPMENT_WORLD
+from experiments.presets.studies import COMMON, DEVELOPMENT, arm, second
+
+SWITCH, LATER = 550, 1450  # steps
+RATE = 1e-3  # of the trunk
+SECOND_RATES = (2.5e-4, 5e-4, 1e-3)
+DATA = {"scarce": ["corpus.new_operators=96", "unique=1000"], "rare": ["corpus.new_operators=12", "corpus.dialect=6"]}
+FRESH_START = ["regime.stages.1.optimizer=reset", "regime.stages.1.warmup=50"]  # what the block arms begin with
+ARMS = {
+    "ar": ["regime=ar"],
+    "ar_sham": ["regime=ar", *FRESH_START],
+    "block_shift": ["regime=ar_to_block", *second(shift="true")],
+    "block": ["regime=ar_to_block", "regime.stages.1.mask_warmup.share=0.1"],  # the recipe's
+    "ar_masked": ["regime=ar", *FRESH_START, *second(input_mask=0.15)],
+    "ar_decay": ["regime=ar", *FRESH_START, "regime.stages.1.weight_decay=0.5"],
+}
+
+
+def named(name: str, words: list[str]) -> Setting:
+    """An arm under its own name."""
+    return arm(words[0].partition("=")[2], *words[1:], name=name)
+
+
+WORDS = [
+    *COMMON,
+    "corpus=trace",
+    "corpus.operations=5",
+    f"regime.stages.0.steps={SWITCH}",
+    f"regime.stages.1.steps={LATER}",
+    f"regime.stages.0.lr={RATE:g}",
+    "regime.stages.1.decay=linear",
+    "budget.questions=128",
+    "budget.contexts=128",
+    "budget.block_sizes=[1,4]",
+    "budget.decoding=[]",
+    f"budget.evaluate_at=[275,{SWITCH},{SWITCH + 145},{SWITCH + 363},{SWITCH + 725},{SWITCH + LATER}]",
+]
+TWIN_RATES = Study(
+    name="twin_rates",
+    question="Which rate of the second stage suits each arm of `twin`, by equal trials on development seeds?",
+    arms=[
+        named(f"{name}_lr_{rate:g}", [*words, f"regime.stages.1.lr={rate:g}"])
+        for name, words in ARMS.items()
+        for rate in SECOND_RATES
+    ],
+    seeds=DEVELOPMENT,
+    conditions=[Setting(name, words) for name, words in DATA.items()],
+    words=[*WORDS, f"corpus.world={DEVELOPMENT_WORLD}"],
+    fork=True,
+    cost="not run yet",
+)

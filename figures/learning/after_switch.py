@@ -52,7 +52,8 @@ def draw(rows: pd.DataFrame) -> Figure:
             lengths = {length: part for (name, length), part in chosen.items() if name == group}
             for axis, size in zip(line, sizes, strict=True):
                 _draw_panel(axis, lengths, size, looks)
-                axis.set_title(f"{group.replace('_', ', ', 1)} base; block size {size}")
+                world, _, base = group.rpartition("_")
+                axis.set_title(f"{world}, {style.label(base)} base; block size {size}")
             line[0].set_ylabel("Excess bits a token")
         for axis in grid[-1]:
             axis.set_xlabel("Steps after the switch")

@@ -23,18 +23,27 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from rich.table import Table
+from scipy import stats
 
-from ablate.analysis.family_ranks import LEAST, ceiling, correlation, estimate, left_out, partial_correlation
+from ablate.analysis.family_ranks import (
+    LEAST,
+    ceiling,
+    correlation,
+    estimate,
+    left_out,
+    partial_correlation,
+    shuffled_errors,
+)
 from ablate.core import records
 from ablate.core.child_processes import spawning
-from ablate.core.storage import locked
+from ablate.core.storage import digest, locked
 from ablate.core.terminal import terminal
 from ablate.core.validation import UsageError
 from experiments.cli.compose import jobs
 from experiments.cli.guard import guarded, refuse
 from experiments.cli.places import require_place
 from experiments.cli.run_command import RUN
-from experiments.presets.atlas_studies import HORIZON, LOOKS, OUTCOME, WORDS
+from experiments.presets.atlas_studies import HORIZON, LOOKS, OUTCOME, SEEDS, WORDS
 from experiments.presets.atlas_worlds import ATLAS, FAMILIES, FAMILY_OF
 from experiments.reports.atlas_table import CEILING, EXPECTED, PREDICTORS, RIVALS, WORLDS, log_ratios, table
 
@@ -55,11 +64,12 @@ def main(arguments: list[str] | None = None) -> int:
         require_place(folder, "--results")
         expected = kept(folder / "expected.parquet", asked.worlds, asked.sample, asked.workers)
         measured, development = (_rows(asked.results / name) for name in ("atlas", "atlas_admission"))
-        worlds = table(expected, measured, development, OUTCOME)
+        worlds = table(expected, measured, development, OUTCOME, len(SEEDS))
         records.write(worlds, folder / "worlds.parquet", WORLDS)
         console = terminal()
         console.width = max(console.width, 120)
         console.print(listed(worlds))
+        (folder / "predictors.parquet").unlink(missing_ok=True)  # of other worlds
         if (counted := admitted(worlds)).empty:
             console.print(f"No family has {LEAST} worlds that count: type python experiments/study.py study=atlas")
         else:
@@ -67,6 +77,8 @@ def main(arguments: list[str] | None = None) -> int:
             found = judged(counted, np.stack([ratios[world] for world in counted["world"]]), asked.draws)
             records.write(found, folder / "predictors.parquet", PREDICTORS)
             console.print(judgement(found, len(counted)))
+            if asked.null:
+                console.print(null_line(counted, asked.null))
     except (ValueError, OSError) as error:
         return refuse(error)
     return 0
@@ -80,11 +92,19 @@ def kept(path: Path, names: list[str], sample: int, workers: int) -> Frame:
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path.parent / ".expected.lock"):
         there = records.read(path, EXPECTED) if path.exists() else records.table([], EXPECTED)
+        key = {name: key_of(said, sample) for name, said in words.items()}
+        there = there[there["key"] == there["world"].map(key)]
         asked = {name: words[name] for name in (names or words) if name not in set(there["world"])}
         for rows in _computed(asked, sample, workers):
+            rows = [{**row, "key": key[row["world"]]} for row in rows]
             there = pd.concat([there, records.table(rows, EXPECTED)], ignore_index=True)
             records.write(there, path, EXPECTED)
     return there
+
+
+def key_of(words: list[str], sample: int) -> str:
+    """Of what theories expect of a world: all that it follows from but the code."""
+    return digest([words, LOOKS, sample, SEED])[:8]
 
 
 def _computed(asked: dict[str, list[str]], sample: int, workers: int) -> Iterator[list[dict[str, Any]]]:
@@ -96,7 +116,7 @@ def _computed(asked: dict[str, list[str]], sample: int, workers: int) -> Iterato
 
 
 def expected_of(name: str, words: list[str], sample: int) -> list[dict[str, Any]]:
-    """Rows of `EXPECTED` of one world."""
+    """Rows of `EXPECTED` of one world, without their key."""
     import torch
 
     from ablate.analysis.expected_cost import expected
@@ -159,6 +179,15 @@ def judgement(found: Frame, worlds: int) -> Table:
     return out
 
 
+def null_line(worlds: Frame, studies: int) -> str:
+    """How often the theory's p is .05 or less where its values are shuffled within families."""
+    columns = worlds["family"].to_numpy(), worlds["theory"].to_numpy(), worlds["log_ratio"].to_numpy()
+    errors = shuffled_errors(correlation, *columns, studies=studies, draws=99)
+    within = stats.binomtest(errors, studies).proportion_ci()
+    share = f"{errors / studies:.3f} ({within.low:.3f} to {within.high:.3f})"
+    return f"Null: with the theory shuffled within families p is .05 or less in {errors} of {studies} studies, {share}"
+
+
 def _cells(found: Frame) -> list[str]:
     if found.empty:
         return ["–"] * 3
@@ -170,11 +199,11 @@ def _cells(found: Frame) -> list[str]:
 def listed(worlds: Frame) -> Table:
     """A line for every world, also for those that do not count."""
     out = Table(title="Worlds", title_justify="left", caption="log ratio: of BiDLLM's mean excess bits to AR's")
-    for name in ("world", "seeds", "log ratio ± SD", "theory", "visits", "K_1", "left out"):
+    for name in ("world", "seeds", "log ratio ± SD", "table", "C(c) known", "visits", "K_1", "left out"):
         out.add_column(name, justify="right" if name not in ("world", "left out") else "left")
     for row in worlds.itertuples():
         measured = f"{row.log_ratio:.2f} ± {row.spread:.2f}" if row.seeds else "–"
-        expected = (f"{getattr(row, name):.2f}" for name in ("theory", "visits", "k"))
+        expected = (f"{getattr(row, name):.2f}" for name in ("theory", "known", "visits", "k"))
         out.add_row(row.world, str(row.seeds), measured, *expected, row.why)
     return out
 
@@ -190,6 +219,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--draws", type=_count, default=2000, metavar="N", help="bootstraps and shuffles (default 2000)"
+    )
+    parser.add_argument(
+        "--null", type=_count, default=0, metavar="N", help="studies with a shuffled theory; their errors"
     )
     parser.add_argument("--workers", type=_count, default=1, metavar="N", help="processes (default 1)")
     return parser

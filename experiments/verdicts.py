@@ -93,9 +93,8 @@ def collect(results: Path, path: Path) -> Frame:
 def null_table(results: Path, path: Path, studies: list[str], draws: int) -> Table:
     """A line for every prediction whose test a planted null can try. ValueError where there is none."""
     asked = [p for p in read_predictions(path) if (p.study in studies or not studies)]
-    rows = {
-        name: records.read(results / name, records.STUDY) for name in {p.study for p in asked} if _there(results, name)
-    }
+    there = sorted({p.study for p in asked if _there(results, p.study)})
+    rows = {name: _rows_and_manifest(results / name)[0] for name in there}
     nulls = [planted_null(p, rows[p.study], draws) for p in asked if p.study in rows]
     out = Table(title="Planted null", title_justify="left", caption=NULL, caption_justify="left")
     for name in ("", "study", "condition", "seeds", "draws", "errors", "share", "95 % interval", "holds"):
@@ -113,18 +112,23 @@ def _there(results: Path, study: str) -> bool:
     return (results / study / records.FILE).exists()
 
 
-def _of(folder: Path, predictions: list[Prediction]) -> list[dict[str, Any]]:
-    """Verdicts on one study's predictions, by the seeds that it began with."""
-    rows, questions = records.read(folder, records.STUDY), records.read(folder / "questions.parquet", QUESTIONS)
+def _rows_and_manifest(folder: Path) -> tuple[Frame, dict[str, Any]]:
+    """A study's rows of the seeds that it began with, and its manifest."""
+    rows = records.read(folder, records.STUDY)
     try:
         manifest = load(folder / MANIFEST, SHAPE)
     except Damaged as damage:
         raise ValueError(f"{damage}; restore it") from None
+    return rows[rows["seed"].isin(manifest["seeds"])], manifest
+
+
+def _of(folder: Path, predictions: list[Prediction]) -> list[dict[str, Any]]:
+    """Verdicts on one study's predictions, by the seeds that it began with."""
+    rows, manifest = _rows_and_manifest(folder)
+    questions = records.read(folder / "questions.parquet", QUESTIONS)
     recorded, seeds = manifest["predictions"], manifest["seeds"]
     sources = {(run["condition"], run["arm"], run["source"]) for run in manifest["runs"].values()}
-    found: list[dict[str, Any]] = verdicts(
-        predictions, rows[rows["seed"].isin(seeds)], questions[questions["seed"].isin(seeds)]
-    )
+    found: list[dict[str, Any]] = verdicts(predictions, rows, questions[questions["seed"].isin(seeds)])
     now = {p.id: p.fingerprint() for p in predictions}
     conditions = sorted({condition for condition, _, _ in sources})
     for row in found:

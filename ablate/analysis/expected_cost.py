@@ -1,7 +1,7 @@
-"""What the null theory expects a run to pay at inference, averaged over its training, and what rival theories expect.
+"""What tables that share nothing between contexts would pay at inference, averaged over a run's training.
 
-A table over the whole vocabulary adds 1/2 to each count and shares nothing between contexts. After t steps an
-objective has shown it a context c about n(t) pi_train(c) times, n(t) being the tokens scored so far; the expected
+Each adds 1/2 to its counts, of the whole vocabulary or of C(c), which only the null theory's table knows. After t
+steps an objective has shown a context c about n(t) pi_train(c) times, n(t) being the tokens scored so far. The expected
 excess at the contexts of inference is then exact (`Tabular.excess`), but for pi_train(c), which is estimated from a
 sample. The mean over the steps of a run is in bits a token, as the mean of measured excess bits is.
 
@@ -41,15 +41,15 @@ SHOWN = {"ar": Showing(Blocks(1), 1.0), "bidllm": Showing(RandomMasks(), 0.5)}
 
 @dataclass(frozen=True)
 class Expected:
-    """Of one objective, means over the horizon. cost: the theory's, bits a token. visits: the same of a world in which
-    each context has one answer, so that only visits count. k, entropy: mean K_1, and mean entropy in bits, of the
-    contexts that training shows. unseen: share of inference contexts that the sample of training has not met."""
+    """Of one objective, means over the horizon, in bits a token. cost: of the table over the vocabulary. known: of the
+    one that knows C(c), about (K-1)/(2n). visits: the first in a world in which each context has one answer, so that
+    visits alone count. k, entropy: mean K_1, and mean entropy in bits, of the contexts that training shows."""
 
     cost: float
+    known: float
     visits: float
     k: float
     entropy: float
-    unseen: float
 
 
 def expected(
@@ -73,13 +73,8 @@ def expected(
         tokens = [step * batch * one.share * (corpus.length - 1) for step in (0, *looks)]
         met = Counter(keys[part])
         hill = hill_numbers(truth.p_QV[part], truth.support_QV[part])
-        found[name] = Expected(
-            _mean_cost(there, met, tokens, corpus.vocabulary.mask_id, certain=False),
-            _mean_cost(there, met, tokens, corpus.vocabulary.mask_id, certain=True),
-            float(hill.k1.mean()),
-            float(hill.k1.log2().mean()),
-            sum(n for key, n in there.counts.items() if key not in met) / sample,
-        )
+        paid = _mean_costs(there, met, tokens, corpus.vocabulary.mask_id)
+        found[name] = Expected(**paid, k=float(hill.k1.mean()), entropy=float(hill.k1.log2().mean()))
     return found
 
 
@@ -100,17 +95,23 @@ def _keyed(corpus: Corpus, parts: list[Questions]) -> tuple[list[Hashable], Answ
     return canonical_keys(kept, truth, corpus.vocabulary.mask_id, corpus.vocabulary.names), truth
 
 
-def _mean_cost(infer: Visits, met: Counter[Hashable], tokens: Sequence[float], vocabulary: int, certain: bool) -> float:
-    """Mean over the horizon of the table's expected excess, the contexts of inference weighted as they came."""
+def _mean_costs(infer: Visits, met: Counter[Hashable], tokens: Sequence[float], vocabulary: int) -> dict[str, float]:
+    """Mean over the horizon of each table's expected excess, the contexts of inference weighted as they came."""
     keys = list(infer.counts)
     weight_C = np.array([infer.counts[key] for key in keys]) / sum(infer.counts.values())
     share_C = _shares(keys, met)
-    p_CV = np.stack([infer.p[key] for key in keys])
-    if certain:
-        p_CV = np.eye(p_CV.shape[1])[p_CV.argmax(1)]
-    table = Tabular(np.broadcast_to(np.arange(p_CV.shape[1]) < vocabulary, p_CV.shape))
-    paid = [float(weight_C @ table.excess(p_CV, round(n), share_C)) for n in tokens]
-    return float(np.trapezoid(paid, tokens) / tokens[-1])
+    p_CV, support_CV = (np.stack([table[key] for key in keys]) for table in (infer.p, infer.support))
+    whole_CV = np.broadcast_to(np.arange(p_CV.shape[1]) < vocabulary, p_CV.shape)
+    certain_CV = np.eye(p_CV.shape[1])[p_CV.argmax(1)]
+    found = {}
+    for name, possible_CV, true_CV in (
+        ("cost", whole_CV, p_CV),
+        ("known", support_CV, p_CV),
+        ("visits", whole_CV, certain_CV),
+    ):
+        paid = [float(weight_C @ Tabular(possible_CV).excess(true_CV, round(n), share_C)) for n in tokens]
+        found[name] = float(np.trapezoid(paid, tokens) / tokens[-1])
+    return found
 
 
 def _shares(keys: Sequence[Hashable], met: Counter[Hashable]) -> Array:

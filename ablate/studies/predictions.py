@@ -169,17 +169,13 @@ def _verdict(row: dict[str, Any], family: int) -> str:
 def paired(prediction: Prediction, rows: Frame) -> Frame:
     """The outcome in both arms, columns arm, other, arm_reached and other_reached, by seed; seeds that have both. Of a
     trend its change, beside 0."""
+    mine = rows[(rows["study"] == prediction.study) & rows["arm"].isin([prediction.arm, prediction.other])]
     if prediction.trend:
-        return _over_dial(prediction, rows)
+        _require_one_run(prediction, mine)
+        return _over_dial(prediction, mine)
+    rows = mine[mine["condition"] == prediction.condition]
+    _require_one_run(prediction, rows)
     arms = {"arm": prediction.arm, "other": prediction.other}
-    rows = rows[(rows["study"] == prediction.study) & (rows["condition"] == prediction.condition)]
-    rows = rows[rows["arm"].isin(arms.values())]
-    for (name, seed), runs in rows.groupby(["arm", "seed"])["run"].unique().items():
-        if len(runs) > 1:
-            raise ValueError(
-                f"study {prediction.study}, {prediction.condition}/{name}, seed {seed}: wanted one "
-                f"run, got {', '.join(runs)}; keep the rows of one"
-            )
     curves, found = prediction.outcome.curve(rows), dict[str, dict[int, object]]()
     for side, name in arms.items():
         for seed, curve in curves[curves["arm"] == name].groupby("seed"):
@@ -192,9 +188,17 @@ def paired(prediction: Prediction, rows: Frame) -> Frame:
     )
 
 
+def _require_one_run(prediction: Prediction, rows: Frame) -> None:
+    for (condition, name, seed), runs in rows.groupby(["condition", "arm", "seed"])["run"].unique().items():
+        if len(runs) > 1:
+            raise ValueError(
+                f"study {prediction.study}, {condition}/{name}, seed {seed}: wanted one "
+                f"run, got {', '.join(runs)}; keep the rows of one"
+            )
+
+
 def _over_dial(prediction: Prediction, rows: Frame) -> Frame:
-    mine = rows[(rows["study"] == prediction.study) & (rows["arm"] == prediction.arm)]
-    found = pd.Series(changes(mine, prediction.condition, Trend(prediction.trend), prediction.outcome), dtype=float)
+    found = pd.Series(changes(rows, prediction.condition, Trend(prediction.trend), prediction.outcome), dtype=float)
     return pd.DataFrame({"arm": found, "other": 0.0, "arm_reached": False, "other_reached": False})
 
 

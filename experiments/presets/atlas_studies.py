@@ -4,10 +4,13 @@ A world is a unit. Which worlds are admitted, and one learning rate for each obj
 development worlds.
 
 Written before any data of `atlas` and `atlas_admission`; rows of `atlas_rates` were seen.
-A1 (primary): what the table expects of K(c) and visits correlates with the measured log ratio of costs also given what
-visits alone expect (partial rank correlation within families, 95 % interval above 0).
+A1 (primary): what a table over the vocabulary expects correlates with the measured log ratio of costs also given what
+visits alone expect (partial rank correlation within families, 95 % interval above 0). It differs from visits alone by
+what is uncertain in the beginning: log2 V - H.
 A2: it correlates with it (interval above 0).
 A3: it correlates more than K alone, entropy, steps of computation, length and vocabulary do (point estimates).
+A4: what the null theory's table expects, which knows C(c) and pays about (K-1)/(2n), correlates with it also given what
+visits alone expect (interval above 0). This is where K(c) itself would show.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ablate.studies.design import Setting
 
-WORLDS, TRIED = 10, 2  # of a family: in the atlas, and for development alone
+EACH, TRIED = 10, 2  # of a family: in the atlas, and for development alone
 FIRST_WORLD = 10  # number of the first one; lower ones belong to other studies
 
 
@@ -89,7 +89,7 @@ def sobol_worlds() -> list[dict[str, str]]:
                 "world": f"{family}_{i}",
                 "words": f"corpus={asked.corpus} {words} {world}={FIRST_WORLD + 100 * number + i}",
             }
-            for i, words in enumerate(list(sizes)[: WORLDS + TRIED])
+            for i, words in enumerate(list(sizes)[: EACH + TRIED])
         ]
     return rows
 
@@ -104,5 +104,5 @@ def worlds(family: str) -> list[Setting]:
     return [Setting(row["world"], row["words"].split()) for row in LISTED if row["family"] == family]
 
 
-ATLAS = [world for family in FAMILIES for world in worlds(family)[:WORLDS]]
-TO_DEVELOP = [world for family in FAMILIES for world in worlds(family)[WORLDS:]]
+ATLAS = [world for family in FAMILIES for world in worlds(family)[:EACH]]
+TO_DEVELOP = [world for family in FAMILIES for world in worlds(family)[EACH:]]

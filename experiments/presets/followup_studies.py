@@ -5,6 +5,7 @@ from __future__ import annotations
 from ablate.studies.design import Setting, Study
 from experiments.presets.atlas_studies import ADMISSION, ATLAS_RATES, MEASURED
 from experiments.presets.dial_studies import DIALS
+from experiments.presets.noise_studies import SCHEDULES
 from experiments.presets.order_studies import ORDER, ORDER_LONG, ORDER_RATES
 from experiments.presets.studies import (
     COMMON,
@@ -63,7 +64,7 @@ CONFIRM = Study(
     words=[*COMMON, "budget.tokens=400000", "budget.evaluations=6"],
     cost="6 minutes on 2 cores",
 )
-LATER = (
+FURTHER = (
     FOLLOW_UP,
     CONFIRM,
     ORDER_RATES,
@@ -75,6 +76,7 @@ LATER = (
     ATLAS_RATES,
     ADMISSION,
     MEASURED,
+    SCHEDULES,
     *DIALS,
 )
-STUDIES = {study.name: study for study in (*FIRST, *LATER)}
+STUDIES = {study.name: study for study in (*FIRST, *FURTHER)}

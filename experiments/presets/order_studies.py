@@ -129,7 +129,7 @@ ORDER = confirming(
     ),
     ORDER_RATES,
 )
-LONG = 16  # times the paper's second stage
+LONGEST = 16  # times the paper's second stage
 ORDER_LONG = Study(
     name="order_long",
     question="Does the order still matter after a second stage 16 times as long as the paper's? (exploratory)",
@@ -137,11 +137,11 @@ ORDER_LONG = Study(
     seeds=CONFIRMATION[:8],
     predictions=["L1", "L2"],
     conditions=[
-        Setting(f"{name}_mixed_{LONG}x", [*world.words, *world.steps(LONG), "base=mixed"])
+        Setting(f"{name}_mixed_{LONGEST}x", [*world.words, *world.steps(LONGEST), "base=mixed"])
         for name, world in WORLDS.items()
     ],
     cells=[
-        Setting(f"{name}_mixed_{LONG}x/{regime}", rates(*RATES[f"{name}_mixed-{regime}"]))
+        Setting(f"{name}_mixed_{LONGEST}x/{regime}", rates(*RATES[f"{name}_mixed-{regime}"]))
         for name in WORLDS
         for regime in PAPER
     ],

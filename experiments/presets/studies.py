@@ -187,26 +187,5 @@ WARMUP = Study(
     words=[*COMMON, "budget.every=4"],
     cost="8 minutes on 2 cores",
 )
-SCHEDULES = Study(
-    name="schedules",
-    question="Which way out of blocks without a signal is best: clip, force, 1/q, a count, an interval, complementary "
-    "pairs? (exploratory)",
-    arms=[
-        arm("ar_to_block", *words, name=name)
-        for name, words in {
-            "none": GUARDED["plain"],
-            "clip": GUARDED["clip"],
-            "clip_force": GUARDED["both"],
-            "force_1q": GUARDED["force"],
-            "count": second(clip="none", guard="none", mask_sampling="count"),
-            "interval": second(clip="interval", guard="none"),
-            "complementary": second(clip="none", guard="complementary"),
-        }.items()
-    ],
-    seeds=FRESH[:4],
-    conditions=[Setting("trace", TRACE)],
-    words=COMMON,
-    cost="about 7 minutes on 2 cores, not run yet",
-)
 
-FIRST = (rates(), REGIMES, PYTHON_SOURCE, CONFOUNDS, SMALL_BLOCK, BLOCK_GRID, WARMUP, SCHEDULES)
+FIRST = (rates(), REGIMES, PYTHON_SOURCE, CONFOUNDS, SMALL_BLOCK, BLOCK_GRID, WARMUP)

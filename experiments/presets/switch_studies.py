@@ -12,7 +12,7 @@ from experiments.presets.studies import DEVELOPMENT, arm
 
 SHARES = (0.0, 0.1, 0.3, 0.74, 0.95)  # of the steps, under AR; the paper's is .74
 SECOND_RATES = (2.5e-4, 5e-4, 1e-3, 2e-3)
-LONG = order_studies.LENGTHS["4x"]  # times the paper's second stage
+TIMES = order_studies.LENGTHS["4x"]  # the paper's second stage
 BASE = "base=mixed"
 
 
@@ -23,7 +23,7 @@ def first_rate(name: str) -> float:
 
 def total(name: str) -> int:
     """Steps of both stages."""
-    return WORLDS[name].switch + WORLDS[name].later(LONG)
+    return WORLDS[name].switch + WORLDS[name].later(TIMES)
 
 
 def condition(name: str) -> Setting:
@@ -35,12 +35,10 @@ def condition(name: str) -> Setting:
 def switching(name: str, share: float, rate: float) -> list[str]:
     """Words of an arm that gives AR this share of the steps, with this rate of the second stage."""
     first = round(share * total(name))
-    steps = [
-        "regime.stages.0.share=0",
-        f"regime.stages.0.steps={first}",
-        f"regime.stages.1.steps={total(name) - first}",
-    ]
-    return [*steps, *rates(first_rate(name), rate)]
+    later = total(name) - first
+    steps = {"0.share": 0, "0.steps": first, "1.steps": later, "1.warmup": min(50, later // 4)}
+    typed = [f"regime.stages.{key}={value}" for key, value in steps.items()]
+    return [*typed, *rates(first_rate(name), rate)]
 
 
 SPLIT_RATES = Study(
@@ -65,7 +63,7 @@ AGAIN = Study(
     arms=[arm("ar_to_bidllm"), arm("ar_to_bidllm", "regime.stages.1.noise=1", name="ar_to_bidllm_again")],
     seeds=order_studies.CONFIRMATION,
     predictions=["AA1", "AA2"],
-    conditions=[Setting(name, [*WORLDS[name].words, *WORLDS[name].steps(LONG), BASE]) for name in WORLDS],
+    conditions=[Setting(name, [*WORLDS[name].words, *WORLDS[name].steps(TIMES), BASE]) for name in WORLDS],
     cells=[
         Setting(f"{name}/{one}", rates(*order_studies.RATES[f"{name}_mixed-ar_to_bidllm"]))
         for name in WORLDS

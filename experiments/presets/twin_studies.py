@@ -8,21 +8,21 @@ at the oracle. The second stage is long enough for the recipe's blocks, which dr
 from __future__ import annotations
 
 from ablate.studies.design import Setting, Study
-from experiments.presets.order_studies import DEVELOPMENT_WORLD
+from experiments.presets.order_studies import DEVELOPMENT_WORLD, SHAM
 from experiments.presets.studies import COMMON, DEVELOPMENT, arm, second
 
-SWITCH, LATER = 550, 1450  # steps
+SWITCH, SECOND = 550, 1450  # steps
 RATE = 1e-3  # of the trunk
 SECOND_RATES = (2.5e-4, 5e-4, 1e-3)
 DATA = {"scarce": ["corpus.new_operators=96", "unique=1000"], "rare": ["corpus.new_operators=12", "corpus.dialect=6"]}
-FRESH_START = ["regime.stages.1.optimizer=reset", "regime.stages.1.warmup=50"]  # what the block arms begin with
+RAMP = ["regime.stages.1.mask_warmup.share=0.1"]  # the recipe's warmup of mask rates
 ARMS = {
     "ar": ["regime=ar"],
-    "ar_sham": ["regime=ar", *FRESH_START],
-    "block_shift": ["regime=ar_to_block", *second(shift="true")],
-    "block": ["regime=ar_to_block", "regime.stages.1.mask_warmup.share=0.1"],  # the recipe's
-    "ar_masked": ["regime=ar", *FRESH_START, *second(input_mask=0.15)],
-    "ar_decay": ["regime=ar", *FRESH_START, "regime.stages.1.weight_decay=0.5"],
+    "ar_sham": ["regime=ar", *SHAM],
+    "block_shift": ["regime=ar_to_block", *RAMP, *second(shift="true")],
+    "block": ["regime=ar_to_block", *RAMP],  # the recipe's
+    "ar_masked": ["regime=ar", *SHAM, *second(input_mask=0.15)],
+    "ar_decay": ["regime=ar", *SHAM, "regime.stages.1.weight_decay=0.5"],
 }
 
 
@@ -36,14 +36,14 @@ WORDS = [
     "corpus=trace",
     "corpus.operations=5",
     f"regime.stages.0.steps={SWITCH}",
-    f"regime.stages.1.steps={LATER}",
+    f"regime.stages.1.steps={SECOND}",
     f"regime.stages.0.lr={RATE:g}",
     "regime.stages.1.decay=linear",
     "budget.questions=128",
     "budget.contexts=128",
     "budget.block_sizes=[1,4]",
     "budget.decoding=[]",
-    f"budget.evaluate_at=[275,{SWITCH},{SWITCH + 145},{SWITCH + 363},{SWITCH + 725},{SWITCH + LATER}]",
+    f"budget.evaluate_at=[275,{SWITCH},{SWITCH + 145},{SWITCH + 363},{SWITCH + 725},{SWITCH + SECOND}]",
 ]
 TWIN_RATES = Study(
     name="twin_rates",

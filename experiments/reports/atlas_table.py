@@ -11,7 +11,8 @@ import pandas as pd
 from ablate.studies.outcomes import Outcome
 
 Frame = Any  # a pandas frame, whose columns no type checker knows
-EXPECTED = {"world": "str", "family": "str", "arm": "str", "quantity": "str", "value": "float64"}
+# key: hash of all that the values follow from but the code.
+EXPECTED = {"world": "str", "family": "str", "key": "str", "arm": "str", "quantity": "str", "value": "float64"}
 # log_ratio: natural logarithm of BiDLLM's mean excess bits over AR's, mean over seeds; spread: its standard deviation.
 # The others are what may predict it: log ratios of expected costs and of K_1, a difference of entropies in bits, and
 # what a world is. why: a world is left out, else "".
@@ -22,6 +23,7 @@ WORLDS = {
     "log_ratio": "float64",
     "spread": "float64",
     "theory": "float64",
+    "known": "float64",
     "visits": "float64",
     "k": "float64",
     "entropy": "float64",
@@ -41,37 +43,39 @@ PREDICTORS = {
     "p": "float64",
 }
 CEILING = "ceiling"
-RIVALS = ("visits", "k", "entropy", "hops", "log_length", "log_vocabulary")
+RIVALS = ("known", "visits", "k", "entropy", "hops", "log_length", "log_vocabulary")
 ARMS = ("bidllm", "ar")
 LEARNED = 0.5  # of the excess bits at the start, below which one arm must fall on development seeds
 
 
-def table(expected: Frame, measured: Frame, development: Frame, outcome: Outcome) -> Frame:
+def table(expected: Frame, measured: Frame, development: Frame, outcome: Outcome, seeds: int) -> Frame:
     """A row of `WORLDS` for every world that is expected; `log_ratio` is nan where it was not measured in both arms.
 
-    expected: rows of `EXPECTED`. measured, development: rows of studies whose conditions are worlds.
+    expected: rows of `EXPECTED`. measured, development: rows of studies whose conditions are worlds. seeds: on which a
+    world must have been measured to count.
     """
     costs, learned = log_ratios(measured, outcome), falls(development, outcome)
     rows = []
     for (world, family), part in expected.groupby(["world", "family"], sort=False):
         known = {(row.arm, row.quantity): row.value for row in part.itertuples()}
-        seeds = costs.get(str(world), np.array([]))
+        ratios = costs.get(str(world), np.array([]))
         fallen = learned.get(str(world), math.nan)
         rows.append(
             {
                 "world": world,
                 "family": family,
-                "seeds": len(seeds),
-                "log_ratio": float(seeds.mean()) if len(seeds) else math.nan,
-                "spread": float(seeds.std(ddof=1)) if len(seeds) > 1 else math.nan,
+                "seeds": len(ratios),
+                "log_ratio": float(ratios.mean()) if len(ratios) else math.nan,
+                "spread": float(ratios.std(ddof=1)) if len(ratios) > 1 else math.nan,
                 "theory": _log_ratio(known, "cost"),
+                "known": _log_ratio(known, "known"),
                 "visits": _log_ratio(known, "visits"),
                 "k": _log_ratio(known, "k"),
                 "entropy": known["bidllm", "entropy"] - known["ar", "entropy"],
                 "hops": known["", "hops"],
                 "log_length": math.log(known["", "length"]),
                 "log_vocabulary": math.log(known["", "vocabulary"]),
-                "why": _why(fallen, len(seeds)),
+                "why": _why(fallen, len(ratios), seeds),
             }
         )
     return pd.DataFrame(rows, columns=list(WORLDS)).astype(WORLDS)
@@ -81,12 +85,12 @@ def _log_ratio(known: dict[tuple[str, str], float], quantity: str) -> float:
     return math.log(known["bidllm", quantity] / known["ar", quantity])
 
 
-def _why(fallen: float, seeds: int) -> str:
+def _why(fallen: float, measured: int, seeds: int) -> str:
     if math.isnan(fallen):
         return "not tried on development seeds"
     if fallen > LEARNED:
         return f"no arm fell below half: {fallen:.2f} of its start"
-    return "" if seeds else "not measured"
+    return "" if measured == seeds else f"measured on {measured} of {seeds} seeds"
 
 
 def log_ratios(rows: Frame, outcome: Outcome) -> dict[str, np.ndarray]:

@@ -10,7 +10,8 @@ from matplotlib.lines import Line2D
 from figures.drawing import style
 
 NAMES = {
-    "theory": "table: K(c) and visits",
+    "theory": "table over the vocabulary",
+    "known": "table that knows C(c)",
     "visits": "visits alone",
     "k": "K alone, of training",
     "entropy": "entropy of training",
@@ -22,8 +23,8 @@ MARKS = ("o", "s", "^", "D", "v", "P", "X")
 
 
 def draw(worlds: pd.DataFrame, predictors: pd.DataFrame) -> Figure:
-    """Left: measured against expected log ratio of costs, a point a world, a panel for the theory and one for visits
-    alone. Right: each predictor's correlation, its interval and the ceiling.
+    """Left: measured against expected log ratio of costs, a point a world, a panel for each table. Right: each
+    predictor's correlation, its interval and the ceiling.
 
     worlds: columns of the table worlds.parquet. predictors: of predictors.parquet. ValueError where no world was
     measured.
@@ -36,11 +37,11 @@ def draw(worlds: pd.DataFrame, predictors: pd.DataFrame) -> Figure:
     looks = {family: (colours[i], MARKS[i % len(MARKS)]) for i, family in enumerate(families)}
     with matplotlib.rc_context(style.RC):
         drawing, body = style.sheet(7.2, 2.9, _caption(shown))
-        theory, visits, ranks = body.subplots(1, 3, width_ratios=(1, 1, 0.9))
-        for axis, name in ((theory, "theory"), (visits, "visits")):
+        theory, known, ranks = body.subplots(1, 3, width_ratios=(1, 1, 0.9))
+        for axis, name in ((theory, "theory"), (known, "known")):
             _draw_worlds(axis, shown, name, looks)
-        visits.sharey(theory)
-        visits.tick_params(labelleft=False)
+        known.sharey(theory)
+        known.tick_params(labelleft=False)
         theory.set_ylabel("Measured: ln of BiDLLM's\nexcess bits over AR's")
         _draw_predictors(ranks, predictors)
         handles = [Line2D([], [], linestyle="", color=c, marker=m, label=f) for f, (c, m) in looks.items()]

@@ -57,7 +57,9 @@ class Permuted(Wrapped):
     def from_L(self) -> Array:
         """Of every place the place in the world inside whose token stands there."""
         from_L = np.arange(self.length)
-        for pair in generator(self.order, "permuted/swaps").integers(1, self.length, size=(self.swaps, 2)):
+        rng = generator(self.order, "permuted/swaps")
+        for _ in range(self.swaps):
+            pair = 1 + rng.choice(self.length - 1, 2, replace=False)
             from_L[pair] = from_L[pair[::-1]]
         return from_L
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ablate.analysis.context_visits import Visits, canonical_keys, essential
-from ablate.analysis.expected_cost import SHOWN, Showing, _asked, _mean_cost, _shares, expected
+from ablate.analysis.expected_cost import SHOWN, Showing, _asked, _mean_costs, _shares, expected
 from ablate.core.corpus import Domain, Split
 from ablate.evaluation.contexts import Blocks
 from ablate.text.corpora import PythonSource
@@ -74,7 +74,9 @@ def test_visits_alone_are_the_cost_where_every_answer_is_certain():
     assert found.visits != found.cost, "the first words are free"
     one = Visits(Counter({"k": 1}), {"k": np.array([0.0, 1.0, 0.0])}, {"k": np.array([False, True, False])})
     args = one, Counter({"k": 3}), [0, 4, 8], 2
-    assert _mean_cost(*args, certain=True) == _mean_cost(*args, certain=False)
+    found = _mean_costs(*args)
+    assert found["visits"] == found["cost"]
+    assert found["known"] == 0, "who knows that one token is possible pays nothing"
 
 
 def test_real_text_is_refused():

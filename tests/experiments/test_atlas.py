@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from ablate.core import records
+from ablate.studies.design import Setting
 from experiments import atlas
 from experiments.presets.atlas_studies import OUTCOME
 from experiments.reports.atlas_table import EXPECTED, WORLDS, falls, log_ratios, table
@@ -40,9 +41,9 @@ def rows(values, seeds=(1, 2)):
 
 def expectations(*worlds):
     known = {"length": 10, "vocabulary": 20, "hops": 3}
-    costs = {"cost": (2.0, 1.0), "visits": (3.0, 1.5), "k": (5.0, 4.0), "entropy": (2.5, 2.0), "unseen": (0.5, 0.1)}
+    costs = {"cost": (2.0, 1.0), "known": (0.3, 0.1), "visits": (3.0, 1.5), "k": (5.0, 4.0), "entropy": (2.5, 2.0)}
     found = [
-        {"world": world, "family": world[0], "arm": arm, "quantity": name, "value": float(value)}
+        {"world": world, "family": world[0], "key": "k", "arm": arm, "quantity": name, "value": float(value)}
         for world in worlds
         for arm, name, value in [
             *(("", name, value) for name, value in known.items()),
@@ -57,14 +58,14 @@ def test_a_world_counts_where_an_arm_learned_half_of_it_on_development_seeds():
     tried = rows(
         {("a1", "ar"): [2, 1, 0.9], ("a1", "bidllm"): [2, 2, 2], ("a2", "ar"): [2, 2, 1.2], ("a3", "ar"): [2, 1, 0.5]}
     )
-    found = table(expectations("a1", "a2", "a3", "a4"), measured, tried, OUTCOME).set_index("world")
+    found = table(expectations("a1", "a2", "a3", "a4"), measured, tried, OUTCOME, 2).set_index("world")
     assert list(found.reset_index()) == list(WORLDS)
     assert found.loc["a1", "why"] == ""
     assert found.loc["a1", "log_ratio"] == pytest.approx(math.log(1.75 / 1.25))
     assert found.loc["a1", "spread"] == pytest.approx(0, abs=1e-12), "both arms of a seed differ alike"
     assert found.loc["a1", "seeds"] == 2
     assert found.loc["a2", "why"] == "no arm fell below half: 0.60 of its start"
-    assert found.loc["a3", "why"] == "not measured"
+    assert found.loc["a3", "why"] == "measured on 0 of 2 seeds"
     assert found.loc["a4", "why"] == "not tried on development seeds"
     assert found.loc["a1", ["theory", "visits", "entropy"]].tolist() == pytest.approx([math.log(2), math.log(2), 0.5])
     assert found.loc["a1", "log_length"] == pytest.approx(math.log(10))
@@ -93,6 +94,7 @@ def written(results, worlds, ratio):
         (results / name).mkdir()
         records.write(rows(curves, seeds=(1, 2, 3)), results / name / records.FILE, records.STUDY)
     told = expectations(*worlds)
+    told["key"] = told["world"].map(lambda world: atlas.key_of([world], atlas.SAMPLE))
     cost = (told["arm"] == "bidllm") & (told["quantity"] == "cost")
     told.loc[cost, "value"] = [math.exp(1 + 0.1 * i) for i in range(len(worlds))]
     records.write(told, results / "atlas" / "expected.parquet", EXPECTED)
@@ -101,7 +103,7 @@ def written(results, worlds, ratio):
 def test_the_command_judges_what_is_kept(tmp_path, capsys, monkeypatch):
     worlds = [f"{family}{i}" for family in "ab" for i in range(4)]
     written(tmp_path, worlds, lambda i: math.exp(1 + 0.2 * (i % 4)))
-    monkeypatch.setattr(atlas, "ATLAS", [])
+    monkeypatch.setattr(atlas, "ATLAS", [Setting(world, [world]) for world in worlds])
     assert atlas.main(["--results", str(tmp_path), "--draws", "50"]) == 0
     said = capsys.readouterr().out
     (theory,) = [line.split("│") for line in said.splitlines() if line.startswith("│ theory")]
@@ -112,6 +114,14 @@ def test_the_command_judges_what_is_kept(tmp_path, capsys, monkeypatch):
     kept = records.read(tmp_path / "atlas" / "worlds.parquet", WORLDS)
     assert kept["world"].tolist() == worlds
     assert (kept["why"] == "").all()
+    assert (tmp_path / "atlas" / "predictors.parquet").exists()
+    monkeypatch.setattr(atlas, "ATLAS", [Setting(world, ["other words"]) for world in worlds[:1]])
+    monkeypatch.setattr(
+        atlas, "expected_of", lambda name, *_: expectations(name).drop(columns="key").to_dict("records")
+    )
+    assert atlas.main(["--results", str(tmp_path)]) == 0
+    assert records.read(tmp_path / "atlas" / "expected.parquet", EXPECTED)["world"].unique().tolist() == worlds[:1]
+    assert not (tmp_path / "atlas" / "predictors.parquet").exists(), "of other worlds"
 
 
 def test_what_theories_expect_is_kept_world_by_world(tmp_path, capsys):

@@ -148,7 +148,7 @@ def test_values_that_no_run_could_have_are_left_out_beforehand():
 
 @pytest.mark.slow
 def test_trials_leave_the_trunk_of_their_seed(tmp_path, monkeypatch):
-    """As docs/studies.md shows it: one AR stage a seed, trained once, and a fork named by ${seed}."""
+    """As docs/sweeps.md shows it: one AR stage a seed, trained once, and a fork named by ${seed}."""
     monkeypatch.chdir(tmp_path)
     RUN.register()
     alone = ["regime.stages.1.steps=0", "regime.stages.1.share=0", "budget.evaluate_at=[5]", "keep_at=[5]"]

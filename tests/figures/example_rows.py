@@ -302,7 +302,7 @@ def atlas_predictors():
     rows = [
         {"predictor": "theory", "given": "", "family": "", "value": 0.7, "low": 0.4, "high": 0.9, "p": 0.01},
         {"predictor": "theory", "given": "visits", "family": "", "value": 0.2, "low": -0.1, "high": 0.5, "p": 0.2},
-        {"predictor": "visits", "given": "", "family": "", "value": 0.6, "low": 0.3, "high": 0.8, "p": 0.01},
+        {"predictor": "known", "given": "", "family": "", "value": 0.6, "low": 0.3, "high": 0.8, "p": 0.01},
         {"predictor": "ceiling", "given": "", "family": "", "value": 0.95},
     ]
     return pd.DataFrame(rows, columns=list(PREDICTORS)).astype(PREDICTORS)

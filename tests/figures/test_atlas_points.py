@@ -17,8 +17,8 @@ def drawn(rows):
 
 def test_every_world_is_where_it_was_expected_and_measured():
     rows = atlas_worlds(why=["", "", "no arm", "", "", ""], log_ratio=np.arange(6.0))
-    theory, visits, _ = drawn(rows)
-    for axis, name in ((theory, "theory"), (visits, "visits")):
+    theory, known, _ = drawn(rows)
+    for axis, name in ((theory, "theory"), (known, "known")):
         points = marks(axis, "world")
         np.testing.assert_allclose([(p.get_xdata()[0], p.get_ydata()[0]) for p in points], rows[[name, "log_ratio"]])
         assert [p.get_markerfacecolor() == "white" for p in points] == [False, False, True, False, False, False]

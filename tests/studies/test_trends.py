@@ -57,6 +57,12 @@ def test_block_sizes_of_one_run_are_a_dial_too():
     assert found == pytest.approx({seed: 2 * (1 + seed) for seed in range(4)})
 
 
+def test_two_runs_of_a_seed_are_refused():
+    twice = pd.concat([dialled(lambda place, _: place), dialled(lambda place, _: -place).assign(run="other")])
+    with pytest.raises(ValueError, match=r"study s, k_1/a, seed 0: wanted one run"):
+        verdicts([prediction()], twice, NONE)
+
+
 NOISE = np.array([0.02, -0.03, 0.01, 0.0, 0.03, -0.02, -0.01, 0.02])
 
 

@@ -57,7 +57,7 @@ def test_more_swaps_begin_with_the_same_and_both_domains_have_one_order():
     orders = [of(swaps).from_L for swaps in range(8)]
     assert np.array_equal(orders[0], np.arange(TINY.length))
     for before, after in itertools.pairwise(orders):
-        assert (before != after).sum() in (0, 2)
+        assert (before != after).sum() == 2
     assert all(order[0] == 0 for order in orders), "<bos> stays"
     assert all(sorted(order) == list(range(TINY.length)) for order in orders)
     assert np.array_equal(of(5, domain=Domain.general).from_L, orders[5])

@@ -43,9 +43,9 @@ from experiments.cli.compose import jobs
 from experiments.cli.guard import guarded, refuse
 from experiments.cli.places import require_place
 from experiments.cli.run_command import RUN
-from experiments.presets.atlas_studies import HORIZON, LOOKS, OUTCOME, SEEDS, WORDS
+from experiments.presets.atlas_studies import HORIZON, LOOKS, SEEDS, WORDS
 from experiments.presets.atlas_worlds import ATLAS, FAMILIES, FAMILY_OF
-from experiments.reports.atlas_table import CEILING, EXPECTED, PREDICTORS, RIVALS, WORLDS, log_ratios, table
+from experiments.reports.atlas_table import CEILING, EXPECTED, OUTCOME, PREDICTORS, RIVALS, WORLDS, log_ratios, table
 
 Frame = Any  # a pandas frame, whose columns no type checker knows
 SAMPLE, SEED = 1024, 0

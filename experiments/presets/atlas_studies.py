@@ -16,7 +16,6 @@ visits alone expect (interval above 0). This is where K(c) itself would show.
 from __future__ import annotations
 
 from ablate.studies.design import Study
-from ablate.studies.outcomes import Outcome
 from experiments.presets.atlas_worlds import ATLAS, TO_DEVELOP
 from experiments.presets.studies import COMMON, DEVELOPMENT, arm, rate
 
@@ -37,7 +36,6 @@ WORDS = [
     "budget.questions=8",
     "budget.contexts=128",
 ]
-OUTCOME = Outcome(contexts="ar", block_size=None, split="train")  # mean over training
 ATLAS_RATES = Study(
     name="atlas_rates",
     question="Which learning rate suits AR and which masked diffusion, over development worlds of every family?",
@@ -47,7 +45,7 @@ ATLAS_RATES = Study(
     words=WORDS,
     cost="5 minutes on 2 cores",
 )
-# Of each objective the rate of RATES_TRIED with the least mean logarithm of the outcome over development worlds
+# Of each objective the rate of RATES_TRIED with the least mean logarithm of atlas_table.OUTCOME over development worlds
 # (results/atlas_rates; a test compares).
 RATES = {"ar": 2e-3, "bidllm": 1e-3}
 

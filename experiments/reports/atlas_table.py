@@ -45,6 +45,7 @@ PREDICTORS = {
 CEILING = "ceiling"
 RIVALS = ("known", "visits", "k", "entropy", "hops", "log_length", "log_vocabulary")
 ARMS = ("bidllm", "ar")
+OUTCOME = Outcome(contexts="ar", block_size=None, split="train")  # of every token, mean over training
 LEARNED = 0.5  # of the excess bits at the start, below which one arm must fall on development seeds
 
 

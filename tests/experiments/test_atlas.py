@@ -9,8 +9,7 @@ import pytest
 from ablate.core import records
 from ablate.studies.design import Setting
 from experiments import atlas
-from experiments.presets.atlas_studies import OUTCOME
-from experiments.reports.atlas_table import EXPECTED, WORLDS, falls, log_ratios, table
+from experiments.reports.atlas_table import EXPECTED, OUTCOME, WORLDS, falls, log_ratios, table
 from tests.studies.test_outcomes import RUN
 
 CURVE = {"metric": "excess_bits", "contexts": "ar", "block_size": None, "split": "train", "domain": "new", "stage": 0}

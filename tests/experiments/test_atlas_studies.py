@@ -14,12 +14,12 @@ from experiments.presets.atlas_studies import (
     ATLAS_RATES,
     MEASURED,
     OBJECTIVES,
-    OUTCOME,
     RATES,
     RATES_TRIED,
     WORDS,
 )
 from experiments.presets.atlas_worlds import ATLAS, FAMILIES, FAMILY_OF, LIST, TO_DEVELOP, Size, sobol_worlds
+from experiments.reports.atlas_table import OUTCOME
 from tests import ROOT
 
 

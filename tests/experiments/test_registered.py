@@ -10,7 +10,9 @@ from experiments.study_runner import kept_results, registered
 from tests import ROOT
 
 KEPT = pd.read_csv(registered.RENAMED)
-MANIFESTS = {path.parent.name: json.loads(path.read_text()) for path in (ROOT / "results").glob("*/manifest.json")}
+RESULTS = ROOT / "results"
+MANIFESTS = {path.parent.name: json.loads(path.read_text()) for path in RESULTS.glob("*/manifest.json")}
+ARCHIVED = [json.loads(path.read_text()) for path in RESULTS.glob("archive/*/manifest.json")]
 
 
 def test_one_fingerprint_of_today_stands_for_one_that_was_registered():
@@ -22,7 +24,11 @@ def test_one_fingerprint_of_today_stands_for_one_that_was_registered():
 
 
 def test_the_map_speaks_of_runs_that_are_kept():
-    there = {run["config_fingerprint"] for manifest in MANIFESTS.values() for run in manifest.get("runs", {}).values()}
+    there = {
+        run["config_fingerprint"]
+        for manifest in (*MANIFESTS.values(), *ARCHIVED)
+        for run in manifest.get("runs", {}).values()
+    }
     assert set(KEPT.loc[KEPT["kind"] == "run", "registered"]) <= there
 
 

@@ -66,12 +66,16 @@ def visible(pattern: Pattern, length: int) -> Tensor:
     import torch
 
     query_L1, key_1L = torch.arange(length)[:, None], torch.arange(length)[None]
-    within = {
-        Attention.causal: lambda: key_1L <= query_L1,
-        Attention.full: lambda: torch.ones(length, length, dtype=torch.bool),
-        Attention.anticausal: lambda: (key_1L == 0) | ((key_1L >= query_L1) & (query_L1 > 0)),
-        Attention.block: lambda: block_of(key_1L, pattern.size) <= block_of(query_L1, pattern.size),
-    }[pattern.kind]()
+    # Branches and no lookup: a kind that is looked up in a dict is compiled without a guard on it (torch 2.13), and the
+    # graph of one kind is then taken for another.
+    if pattern.kind is Attention.causal:
+        within = key_1L <= query_L1
+    elif pattern.kind is Attention.full:
+        within = torch.ones(length, length, dtype=torch.bool)
+    elif pattern.kind is Attention.anticausal:
+        within = (key_1L == 0) | ((key_1L >= query_L1) & (query_L1 > 0))
+    else:
+        within = block_of(key_1L, pattern.size) <= block_of(query_L1, pattern.size)
     if not pattern.draws:
         return within
     own = block_of(query_L1, pattern.size) == block_of(key_1L, pattern.size)

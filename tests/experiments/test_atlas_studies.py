@@ -2,10 +2,8 @@
 
 import csv
 
-import numpy as np
 import pytest
 
-from ablate.core import records
 from experiments.cli.compose import jobs
 from experiments.cli.run_command import RUN
 from experiments.presets import atlas_worlds
@@ -13,14 +11,9 @@ from experiments.presets.atlas_studies import (
     ADMISSION,
     ATLAS_RATES,
     MEASURED,
-    OBJECTIVES,
-    RATES,
-    RATES_TRIED,
     WORDS,
 )
 from experiments.presets.atlas_worlds import ATLAS, FAMILIES, FAMILY_OF, LIST, TO_DEVELOP, Size, sobol_worlds
-from experiments.reports.atlas_table import OUTCOME
-from tests import ROOT
 
 
 def test_the_list_is_what_sobol_gives():
@@ -34,17 +27,6 @@ def test_sizes_are_spread_evenly_from_end_to_end():
         values = [float(size.at(place)) for place in places]
         assert (min(values), max(values)) == pytest.approx((size.low, size.high), rel=0.01)
     assert [[Size(2, 5).at(p) for p in places].count(str(v)) for v in (2, 3, 4, 5)] == [250] * 4
-
-
-@pytest.mark.slow
-def test_rates_are_those_of_the_records():
-    rows = records.read(ROOT / "results" / "atlas_rates", records.STUDY)
-    values = rows.groupby(["condition", "arm"]).apply(OUTCOME.of, include_groups=False).unstack()
-    assert values.shape == (len(TO_DEVELOP), len(OBJECTIVES) * len(RATES_TRIED))
-    means = np.log(values.astype(float)).mean()
-    for regime, chosen in RATES.items():
-        mine = {value: means[f"{regime}_{value:g}"] for value in RATES_TRIED}
-        assert min(mine, key=mine.get) == chosen
 
 
 def test_the_atlas_shares_no_seed_and_no_world_with_what_chose_its_rates():

@@ -91,7 +91,7 @@ def kept(path: Path, names: list[str], sample: int, workers: int) -> Frame:
         raise UsageError(f"{', '.join(unknown)}: wanted worlds of the atlas, {', '.join(words)}; name one of them")
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path.parent / ".expected.lock"):
-        there = records.read(path, EXPECTED) if path.exists() else records.table([], EXPECTED)
+        there: Frame = records.read(path, EXPECTED) if path.exists() else records.table([], EXPECTED)
         key = {name: key_of(said, sample) for name, said in words.items()}
         there = there[there["key"] == there["world"].map(key)]
         asked = {name: words[name] for name in (names or words) if name not in set(there["world"])}

@@ -148,10 +148,10 @@ def admitted(worlds: Frame) -> Frame:
 
 
 def judged(worlds: Frame, ratios_WS: np.ndarray, draws: int) -> Frame:
-    """Rows of `PREDICTORS`: the theory, each rival, and what a perfect predictor would reach."""
+    """Rows of `PREDICTORS`: the table over the vocabulary, each rival, and what a perfect predictor would reach."""
     families, measured = worlds["family"].to_numpy(), worlds["log_ratio"].to_numpy()
     rows = []
-    for name in ("theory", *RIVALS):
+    for name in ("table", *RIVALS):
         x, visits = worlds[name].to_numpy(), worlds["visits"].to_numpy()
         asked = {"": estimate(correlation, families, x, measured, draws=draws)}
         if name != "visits":
@@ -166,7 +166,7 @@ def judged(worlds: Frame, ratios_WS: np.ndarray, draws: int) -> Frame:
 
 
 def judgement(found: Frame, worlds: int) -> Table:
-    """A line for the theory, each rival and the ceiling."""
+    """A line for the table, each rival and the ceiling."""
     out = Table(title=f"{worlds} worlds, {HORIZON} steps", title_justify="left", caption=CAPTION)
     for name in ("predictor", "correlation", "95 %", "p", "given visits", "95 %", "p", "variance, families left out"):
         out.add_column(name, justify="left" if name == "predictor" else "right")
@@ -180,12 +180,12 @@ def judgement(found: Frame, worlds: int) -> Table:
 
 
 def null_line(worlds: Frame, studies: int) -> str:
-    """How often the theory's p is .05 or less where its values are shuffled within families."""
-    columns = worlds["family"].to_numpy(), worlds["theory"].to_numpy(), worlds["log_ratio"].to_numpy()
+    """How often the table's p is .05 or less where its values are shuffled within families."""
+    columns = worlds["family"].to_numpy(), worlds["table"].to_numpy(), worlds["log_ratio"].to_numpy()
     errors = shuffled_errors(correlation, *columns, studies=studies, draws=99)
     within = stats.binomtest(errors, studies).proportion_ci()
     share = f"{errors / studies:.3f} ({within.low:.3f} to {within.high:.3f})"
-    return f"Null: with the theory shuffled within families p is .05 or less in {errors} of {studies} studies, {share}"
+    return f"Null: costs shuffled within families, p is .05 or less in {errors} of {studies} studies, {share}"
 
 
 def _cells(found: Frame) -> list[str]:
@@ -203,7 +203,7 @@ def listed(worlds: Frame) -> Table:
         out.add_column(name, justify="right" if name not in ("world", "left out") else "left")
     for row in worlds.itertuples():
         measured = f"{row.log_ratio:.2f} ± {row.spread:.2f}" if row.seeds else "–"
-        expected = (f"{getattr(row, name):.2f}" for name in ("theory", "known", "visits", "k"))
+        expected = (f"{getattr(row, name):.2f}" for name in ("table", "known", "visits", "k"))
         out.add_row(row.world, str(row.seeds), measured, *expected, row.why)
     return out
 
@@ -220,9 +220,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--draws", type=_count, default=2000, metavar="N", help="bootstraps and shuffles (default 2000)"
     )
-    parser.add_argument(
-        "--null", type=_count, default=0, metavar="N", help="studies with a shuffled theory; their errors"
-    )
+    parser.add_argument("--null", type=_count, default=0, metavar="N", help="studies with shuffled costs; their errors")
     parser.add_argument("--workers", type=_count, default=1, metavar="N", help="processes (default 1)")
     return parser
 

@@ -17,17 +17,16 @@ from __future__ import annotations
 
 from ablate.studies.design import Study
 from experiments.presets.atlas_worlds import ATLAS, TO_DEVELOP
-from experiments.presets.studies import COMMON, DEVELOPMENT, RATES, arm, rate
+from experiments.presets.studies import COMMON, DEVELOPMENT, RATES, arm, first_alone, rate
 
 HORIZON = 600  # steps
 LOOKS = (38, 75, 150, 300, 600)  # steps at which it is asked
 SEEDS = [400, 401, 402]
 OBJECTIVES = ("ar", "bidllm")
 RATES_TRIED = (5e-4, 1e-3, 2e-3, 4e-3)
-WHOLE = [f"regime.stages.0.steps={HORIZON}", "regime.stages.1.steps=0", "regime.stages.1.share=0"]
 WORDS = [
     *COMMON,
-    *WHOLE,
+    *first_alone(HORIZON),
     "base=mixed",
     "base.until=0",  # no criterion: on some worlds it would take long
     f"budget.evaluate_at=[{','.join(map(str, LOOKS))}]",

@@ -8,12 +8,20 @@ Learning rates are those of the study `rates`; blocks have masked diffusion's.
 from __future__ import annotations
 
 from ablate.studies.design import Setting, Study
-from experiments.presets.studies import COMMON, LONG_TRACE, RATES, TRACE, arm, rate, second
+from experiments.presets.studies import (
+    COMMON,
+    LONG_TRACE,
+    RATES,
+    TRACE,
+    arm,
+    first_alone,
+    rate,
+    second,
+    second_alone,
+)
 
 SEEDS = list(range(500, 508))
 STEPS = 600
-FIRST = [f"regime.stages.0.steps={STEPS}", "regime.stages.1.steps=0", "regime.stages.1.share=0"]  # one stage
-SECOND = ["regime.stages.0.steps=0", "regime.stages.0.share=0", f"regime.stages.1.steps={STEPS}"]  # the other one
 SWITCHED = [f"regime.stages.0.steps={STEPS}", f"regime.stages.1.steps={STEPS}", "regime.stages.1.decay=linear"]
 LOOKS = "budget.evaluate_at=[150,300,600]"
 
@@ -22,9 +30,9 @@ def arms(world: str) -> list[Setting]:
     """AR, masked diffusion, and blocks of 4 with the shift kept, each from the first step to the last."""
     ar, diffusion = (rate(RATES[world, f"{name}bidllm"]) for name in ("ar_to_", ""))
     return [
-        arm("ar", *FIRST, *ar),
-        arm("bidllm", *FIRST, *diffusion),
-        arm("ar_to_block", *SECOND, *second(shift="true"), *diffusion, name="block"),
+        arm("ar", *first_alone(STEPS), *ar),
+        arm("bidllm", *first_alone(STEPS), *diffusion),
+        arm("ar_to_block", *second_alone(STEPS), *second(shift="true"), *diffusion, name="block"),
     ]
 
 

@@ -125,7 +125,7 @@ ORDER = confirming(
         ],
         words=[*WORDS, f"corpus.world={CONFIRMATION_WORLD}"],
         fork=True,
-        cost="not run yet",
+        cost="45 minutes on 2 cores for a second stage of 4x after a mixed base, the others not run yet",
     ),
     ORDER_RATES,
 )

@@ -45,6 +45,16 @@ def rate(value: float) -> list[str]:
     return [f"regime.stages.{i}.lr={value:g}" for i in (0, 1)]
 
 
+def first_alone(steps: int) -> list[str]:
+    """Words that leave a regime of two stages its first one."""
+    return [f"regime.stages.0.steps={steps}", "regime.stages.1.steps=0", "regime.stages.1.share=0"]
+
+
+def second_alone(steps: int) -> list[str]:
+    """Words that leave it its second one."""
+    return ["regime.stages.0.steps=0", "regime.stages.0.share=0", f"regime.stages.1.steps={steps}"]
+
+
 def arm(regime: str, *words: str, name: str = "") -> Setting:
     """A regime, its fields changed by words, under a name of its own."""
     name = name or regime

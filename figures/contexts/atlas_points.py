@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from figures.drawing import style
 
 NAMES = {
-    "theory": "table over the vocabulary",
+    "table": "table over the vocabulary",
     "known": "table that knows C(c)",
     "visits": "visits alone",
     "k": "K alone, of training",
@@ -37,12 +37,12 @@ def draw(worlds: pd.DataFrame, predictors: pd.DataFrame) -> Figure:
     looks = {family: (colours[i], MARKS[i % len(MARKS)]) for i, family in enumerate(families)}
     with matplotlib.rc_context(style.RC):
         drawing, body = style.sheet(7.2, 2.9, _caption(shown))
-        theory, known, ranks = body.subplots(1, 3, width_ratios=(1, 1, 0.9))
-        for axis, name in ((theory, "theory"), (known, "known")):
+        table, known, ranks = body.subplots(1, 3, width_ratios=(1, 1, 0.9))
+        for axis, name in ((table, "table"), (known, "known")):
             _draw_worlds(axis, shown, name, looks)
-        known.sharey(theory)
+        known.sharey(table)
         known.tick_params(labelleft=False)
-        theory.set_ylabel("Measured: ln of BiDLLM's\nexcess bits over AR's")
+        table.set_ylabel("Measured: ln of BiDLLM's\nexcess bits over AR's")
         _draw_predictors(ranks, predictors)
         handles = [Line2D([], [], linestyle="", color=c, marker=m, label=f) for f, (c, m) in looks.items()]
         body.legend(handles=handles, ncols=len(handles), loc="outside lower center")

@@ -110,6 +110,12 @@ def baselines(rows: pd.DataFrame) -> dict[str, float]:
     return {str(regime): float(height) for regime, height in base.mean().items()}
 
 
+def seed_count(rows: pd.DataFrame) -> str:
+    """Seeds of an arm in a condition: "8", or "3 to 8" where they differ."""
+    counts = rows.groupby(["condition", "arm"])["seed"].nunique()
+    return f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()} to {counts.max()}"
+
+
 def interval(values: np.ndarray) -> tuple[float, float]:
     """Mean over seeds and half width of its 95% t-interval, which is NaN below three seeds."""
     values = np.asarray(values, dtype=float)

@@ -98,11 +98,9 @@ def _curve(rows: pd.DataFrame, switch: int) -> Curve:
 
 
 def _caption(rows: pd.DataFrame) -> str:
-    counts = rows.groupby(["regime"])["seed"].nunique()
-    seeds = f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()} to {counts.max()}"
     return (
-        f"Mean over n = {seeds} seeds; marks: where a second stage ends and its learning rate is 0, with the 95 % "
-        "t-interval; dotted: before the switch. Excess bits: divergence from the exact posterior on held-out "
+        f"Mean over n = {arms.seed_count(rows)} seeds; marks: where a second stage ends and its learning rate "
+        "is 0, with the 95 % t-interval; dotted: before the switch. Excess bits: divergence from the exact posterior on held-out "
         "questions, every revealed token being the true one. Arms are paired by seed, so intervals that overlap may "
         "still differ: see the verdicts."
     )

@@ -55,7 +55,8 @@ def _place(condition: str) -> float:
 
 def _ends(rows: pd.DataFrame) -> pd.DataFrame:
     """The last reading of every run, at every decoding block size."""
-    parts = [arms.select(part, "excess_bits", "new", "test") for _, part in rows.groupby("condition")]
+    grid = arms.own_grid(rows)  # blocks as they were trained; of one token they are the same on every grid
+    parts = [arms.select(part, "excess_bits", "new", "test", grid) for _, part in rows.groupby("condition")]
     block = pd.concat(parts, ignore_index=True)
     block = block[block["contexts"] == "block"].sort_values(["step", "stage"])
     return block.groupby(["run", "block_size"], as_index=False).last()
@@ -76,10 +77,8 @@ def _draw_panel(
 
 
 def _caption(rows: pd.DataFrame) -> str:
-    counts = rows.groupby(["condition", "arm"])["seed"].nunique()
-    seeds = f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()} to {counts.max()}"
     return (
-        f"Marks: mean over n = {seeds} seeds with its 95 % t-interval; thin: each seed. Excess bits: divergence from "
-        "the exact posterior on held-out questions, every revealed token being the true one. The same seeds stand at "
+        f"Marks: mean over n = {arms.seed_count(rows)} seeds with its 95 % t-interval; thin: each seed. Excess bits: "
+        "divergence from the exact posterior on held-out questions, every revealed token being the true one. The same seeds stand at "
         "every setting, so the verdicts judge the change of each seed."
     )

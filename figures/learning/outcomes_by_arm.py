@@ -76,10 +76,8 @@ def _draw_arm(axis: Axes, values: np.ndarray, line: int, colour: str, marker: st
 
 def _caption(rows: pd.DataFrame) -> str:
     study = f"Study {rows['study'].iloc[0]}; " if rows["study"].iloc[0] else ""
-    counts = rows.groupby(["condition", "arm"])["seed"].nunique()
-    seeds = f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()} to {counts.max()}"
     return (
-        f"{study}n = {seeds} seeds an arm, which are in the order of the left panel. Large: mean over seeds "
-        "(geometric on a logarithmic axis), line: its 95 % t-interval, from three seeds on; small: each seed. Arms "
+        f"{study}n = {arms.seed_count(rows)} seeds an arm, which are in the order of the left panel. Large: mean "
+        "over seeds (geometric on a logarithmic axis), line: its 95 % t-interval, from three seeds on; small: each seed. Arms "
         "are paired by seed, so intervals that overlap may still differ: see the verdicts."
     )

@@ -66,7 +66,7 @@ def test_a_world_counts_where_an_arm_learned_half_of_it_on_development_seeds():
     assert found.loc["a2", "why"] == "no arm fell below half: 0.60 of its start"
     assert found.loc["a3", "why"] == "measured on 0 of 2 seeds"
     assert found.loc["a4", "why"] == "not tried on development seeds"
-    assert found.loc["a1", ["theory", "visits", "entropy"]].tolist() == pytest.approx([math.log(2), math.log(2), 0.5])
+    assert found.loc["a1", ["table", "visits", "entropy"]].tolist() == pytest.approx([math.log(2), math.log(2), 0.5])
     assert found.loc["a1", "log_length"] == pytest.approx(math.log(10))
 
 
@@ -105,9 +105,9 @@ def test_the_command_judges_what_is_kept(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(atlas, "ATLAS", [Setting(world, [world]) for world in worlds])
     assert atlas.main(["--results", str(tmp_path), "--draws", "50"]) == 0
     said = capsys.readouterr().out
-    (theory,) = [line.split("│") for line in said.splitlines() if line.startswith("│ theory")]
-    assert theory[2].strip() == "1.00"
-    assert "a 1.00 b 1.00" in theory[-2], "a line through either family predicts the other"
+    (table_line,) = [line.split("│") for line in said.splitlines() if line.startswith("│ table")]
+    assert table_line[2].strip() == "1.00"
+    assert "a 1.00 b 1.00" in table_line[-2], "a line through either family predicts the other"
     (ceiling,) = [line.split("│") for line in said.splitlines() if line.startswith("│ ceiling")]
     assert ceiling[2].strip() == "1.00"
     kept = records.read(tmp_path / "atlas" / "worlds.parquet", WORLDS)

@@ -300,8 +300,8 @@ def atlas_worlds(**changes):
 
 def atlas_predictors():
     rows = [
-        {"predictor": "theory", "given": "", "family": "", "value": 0.7, "low": 0.4, "high": 0.9, "p": 0.01},
-        {"predictor": "theory", "given": "visits", "family": "", "value": 0.2, "low": -0.1, "high": 0.5, "p": 0.2},
+        {"predictor": "table", "given": "", "family": "", "value": 0.7, "low": 0.4, "high": 0.9, "p": 0.01},
+        {"predictor": "table", "given": "visits", "family": "", "value": 0.2, "low": -0.1, "high": 0.5, "p": 0.2},
         {"predictor": "known", "given": "", "family": "", "value": 0.6, "low": 0.3, "high": 0.8, "p": 0.01},
         {"predictor": "ceiling", "given": "", "family": "", "value": 0.95},
     ]

@@ -17,8 +17,8 @@ def drawn(rows):
 
 def test_every_world_is_where_it_was_expected_and_measured():
     rows = atlas_worlds(why=["", "", "no arm", "", "", ""], log_ratio=np.arange(6.0))
-    theory, known, _ = drawn(rows)
-    for axis, name in ((theory, "theory"), (known, "known")):
+    table, known, _ = drawn(rows)
+    for axis, name in ((table, "table"), (known, "known")):
         points = marks(axis, "world")
         np.testing.assert_allclose([(p.get_xdata()[0], p.get_ydata()[0]) for p in points], rows[[name, "log_ratio"]])
         assert [p.get_markerfacecolor() == "white" for p in points] == [False, False, True, False, False, False]
@@ -36,7 +36,7 @@ def test_predictors_have_their_intervals_and_the_ceiling_is_drawn():
 
 
 def test_worlds_that_were_not_measured_are_left_out_and_none_is_refused():
-    theory, *_ = drawn(atlas_worlds(seeds=[3, 0, 3, 3, 3, 3]))
-    assert len(marks(theory, "world")) == 5
+    table, *_ = drawn(atlas_worlds(seeds=[3, 0, 3, 3, 3, 3]))
+    assert len(marks(table, "world")) == 5
     with pytest.raises(ValueError, match="worlds: wanted measured ones; came none"):
         atlas_points.draw(atlas_worlds(seeds=0), atlas_predictors())

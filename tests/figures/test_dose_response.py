@@ -66,6 +66,14 @@ def test_of_one_condition_block_sizes_are_the_dial():
     np.testing.assert_allclose(np.diff(means(axis)), [[1, 2], [1, 2]])
 
 
+def test_blocks_are_those_of_training_where_they_are_recorded():
+    answer = rows("block", 1.0, sizes=(1, 4, 2))
+    trained = answer.assign(grid="sequence", value=answer["value"] + 5)
+    (axis,) = panels(pd.concat([answer, trained]))
+    (alone,) = panels(answer)
+    np.testing.assert_allclose(means(axis), np.array(means(alone)) + 5)
+
+
 def test_two_dials_are_not_one():
     with pytest.raises(ValueError, match="wanted the settings of one dial, DIAL_<number>; came k_2, other_3"):
         dose_response.draw(pd.concat([rows("k_2", 1.0), rows("other_3", 1.0)]))

@@ -99,8 +99,8 @@ def _curve(rows: pd.DataFrame, switch: int) -> Curve:
 
 def _caption(rows: pd.DataFrame) -> str:
     return (
-        f"Mean over n = {arms.seed_count(rows)} seeds; marks: where a second stage ends and its learning rate "
-        "is 0, with the 95 % t-interval; dotted: before the switch. Excess bits: divergence from the exact posterior on held-out "
-        "questions, every revealed token being the true one. Arms are paired by seed, so intervals that overlap may "
-        "still differ: see the verdicts."
+        f"Mean over n = {arms.seed_count(rows)} seeds; marks: where a second stage ends and its learning rate is 0, "
+        "with the 95 % t-interval; dotted: before the switch. Excess bits: divergence from the exact posterior on "
+        "held-out questions, every revealed token being the true one. Arms are paired by seed, so intervals that "
+        "overlap may still differ: see the verdicts."
     )

@@ -78,7 +78,7 @@ def _draw_panel(
 
 def _caption(rows: pd.DataFrame) -> str:
     return (
-        f"Marks: mean over n = {arms.seed_count(rows)} seeds with its 95 % t-interval; thin: each seed. Excess bits: "
-        "divergence from the exact posterior on held-out questions, every revealed token being the true one. The same seeds stand at "
-        "every setting, so the verdicts judge the change of each seed."
+        f"Marks: mean over n = {arms.seed_count(rows)} seeds with its 95 % t-interval; thin: each seed. Excess bits:"
+        " divergence from the exact posterior on held-out questions, every revealed token being the true one. The "
+        "same seeds stand at every setting, so the verdicts judge the change of each seed."
     )

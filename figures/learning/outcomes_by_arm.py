@@ -78,6 +78,6 @@ def _caption(rows: pd.DataFrame) -> str:
     study = f"Study {rows['study'].iloc[0]}; " if rows["study"].iloc[0] else ""
     return (
         f"{study}n = {arms.seed_count(rows)} seeds an arm, which are in the order of the left panel. Large: mean "
-        "over seeds (geometric on a logarithmic axis), line: its 95 % t-interval, from three seeds on; small: each seed. Arms "
-        "are paired by seed, so intervals that overlap may still differ: see the verdicts."
+        "over seeds (geometric on a logarithmic axis), line: its 95 % t-interval, from three seeds on; small: each "
+        "seed. Arms are paired by seed, so intervals that overlap may still differ: see the verdicts."
     )

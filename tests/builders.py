@@ -1,6 +1,9 @@
-"""Small networks, batches and runs, as many tests need them: functions, so that parametrisation can call them too."""
+"""Small networks, batches, runs and a full disk, as many tests need them; functions, for parametrisation too."""
 
 import dataclasses
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +26,17 @@ MASK = 11
 VOCABULARY = Vocabulary.unnamed(MASK + 1)
 SHAPE, ONE_LAYER = ModelConfig(16, 2, 2, 1), ModelConfig(16, 1, 2, 2)
 BUDGET = Budget(base_tokens=1200, tokens=2400, evaluations=2, questions=2, contexts=4, every=2, block_sizes=[1, 2])
+
+
+@contextmanager
+def full(size: int) -> Iterator[None]:
+    """No file of this process becomes larger than so many bytes, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def network(

@@ -1,5 +1,6 @@
 """Style: the palette, the look and label of every regime, the type, captions, and how a figure becomes files."""
 
+import io
 import textwrap
 from collections.abc import Iterable
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import matplotlib
 from matplotlib.figure import Figure, SubFigure
 
-from ablate.core.storage import whole_file
+from ablate.core.storage import write_bytes
 
 # Every colour of every figure. First Okabe and Ito (2008), told apart under the common colour-vision deficiencies and
 # by lightness in grey print; then Paul Tol's muted scheme, less the hues nearest to those.
@@ -119,8 +120,10 @@ def save(figure: Figure, stem: str | Path) -> list[Path]:
     written = []
     for kind, fields in metadata.items():
         path = stem.with_name(f"{stem.name}.{kind}")
-        with whole_file(path) as temporary, matplotlib.rc_context(RC):
-            figure.savefig(temporary, format=kind, metadata=fields)
+        drawn = io.BytesIO()  # matplotlib hides a full disk behind an error of its own
+        with matplotlib.rc_context(RC):
+            figure.savefig(drawn, format=kind, metadata=fields)
+        write_bytes(path, drawn.getvalue())
         figure.set_layout_engine("none")  # what was laid out once stays so: half the time goes into it
         written.append(path)
     return written

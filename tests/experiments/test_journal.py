@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ from optuna.storages import JournalStorage
 from ablate.core.storage import WriteError
 from experiments.sweep_runner import trial_worker
 from experiments.sweep_runner.journal_file import Journal
+from tests.builders import full
 
 
 def opened(path):
@@ -108,13 +108,9 @@ def test_a_full_disk_names_the_journal_and_leaves_it_as_it_was(tmp_path):
     study = opened(path)
     trial(study, 0.5)
     before = path.read_bytes()
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 20, limit[1]))
-    try:
-        with pytest.raises(WriteError, match=r"journal.log: wanted to write it, got: File too large; raise the limit"):
-            trial(study, 0.25)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    said = r"journal.log: wanted to write it, got: File too large; raise the limit"
+    with full(len(before) + 20), pytest.raises(WriteError, match=said):
+        trial(study, 0.25)
     assert path.read_bytes() == before
     trial(opened(path), 0.125)
     assert [t.value for t in opened(path).trials] == [0.5, 0.125]
@@ -142,13 +138,8 @@ def test_a_worker_says_that_it_could_not_write_whatever_optuna_makes_of_it(tmp_p
 
         def go(self):
             study = opened(tmp_path / "journal.log")
-            size = (tmp_path / "journal.log").stat().st_size + 400
-            limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (size, limit[1]))
-            try:
+            with full((tmp_path / "journal.log").stat().st_size + 400):
                 study.optimize(lambda trial: trial.suggest_float("lr", 0, 1), n_trials=5)
-            finally:
-                resource.setrlimit(resource.RLIMIT_FSIZE, limit)
 
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     try:

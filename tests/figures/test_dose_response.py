@@ -66,6 +66,17 @@ def test_of_one_condition_block_sizes_are_the_dial():
     np.testing.assert_allclose(np.diff(means(axis)), [[1, 2], [1, 2]])
 
 
+def test_arms_are_a_dial_too_with_a_line_for_each_world():
+    """The first setting has the readings of bidllm, the second those of ar, which are twice as high."""
+    worlds = [rows(world, level) for world, level in (("facts", 3.0), ("trace", 1.0))]
+    shares = {"ar": "ar_share_0.95", "bidllm": "ar_share_0"}
+    one, _ = panels(pd.concat(worlds).assign(arm=lambda found: found["arm"].map(shares)))
+    assert [text.get_text() for text in one.get_xticklabels()] == ["0", "0.95"]
+    assert one.get_xlabel() == "Share of the steps under AR"
+    middle = np.mean([0, 0.1, 0.2, 0.3])
+    np.testing.assert_allclose(means(one), [[level + middle + 1, 2 * (level + middle) + 1] for level in (3.0, 1.0)])
+
+
 def test_blocks_are_those_of_training_where_they_are_recorded():
     answer = rows("block", 1.0, sizes=(1, 4, 2))
     trained = answer.assign(grid="sequence", value=answer["value"] + 5)

@@ -7,13 +7,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from scipy import stats
 
 from ablate.core import records
+from ablate.core.storage import WriteError
 from experiments import compare
 from figures.drawing import arms, curves, style
 from figures.learning import excess_bits, training_dynamics
 from figures.paper import paper_training_dynamics
+from tests.builders import full
 from tests.figures.example_rows import END, ROW, SWITCH, keep, run_rows, study
 
 
@@ -208,6 +211,16 @@ def test_saving_twice_gives_equal_bytes(tmp_path):
     for one, other in zip(first, second, strict=True):
         assert one.read_bytes() == other.read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pdf", "a.png", "b.pdf", "b.png"]
+
+
+def test_a_full_disk_is_named_whatever_is_being_written(tmp_path):
+    drawn = Figure()
+    drawn.text(0.5, 0.5, "some words")
+    for size in (0, 100, 2000, max(len(path.read_bytes()) for path in style.save(drawn, tmp_path / "whole")) - 1):
+        folder = tmp_path / f"{size}"
+        with full(size), pytest.raises(WriteError, match="File too large"):
+            style.save(drawn, folder / "a")
+        assert {path.name for path in folder.iterdir()} <= {"a.png", "a.pdf"}
 
 
 def test_the_papers_table_is_what_its_figure_shows():

@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pandas as pd
 import pytest
@@ -24,22 +21,11 @@ from ablate.training.checkpoint import FOLDER, final_weights, weights_hash
 from ablate.training.checkpoint_writer import Writer
 from ablate.training.resolution import resolve
 from ablate.training.train import train
-from tests.builders import tiny_run
+from tests.builders import full, tiny_run
 
 QUIET = Console(quiet=True)
 ROW = dict.fromkeys(records.COLUMNS, "") | dict.fromkeys(("seed", "stage", "step", "tokens", "loss_tokens"), 0)
 ROW |= records.NO_BLOCKS | {"question": None, "flops": 0.0, "value": 0.0}
-
-
-@contextmanager
-def full(size: int) -> Iterator[None]:
-    """No file of this process becomes larger than so many bytes."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def refused(error: pytest.ExceptionInfo[WriteError], *parts: str) -> None:

@@ -8,8 +8,9 @@ Shapes: D documents of a bundle, P pieces of a bundle, N documents of a bundle t
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
-import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +18,14 @@ from typing import Any
 
 import numpy as np
 
-from ablate.core.storage import whole_file
+from ablate.core.storage import write_bytes
 from ablate.text.near_duplicates import Duplicates, Seen, sketch
 from ablate.text.readers import Found
 from ablate.text.sources import Bundle, Report, order
 
 Array = np.ndarray[Any, Any]
 ARRAYS = ("piece_D", "bytes_D", "ends_D", "values_S")
+HASH = hashlib.sha256().digest_size
 COMPLAINTS = 20  # reasons that a bundle keeps; of further ones the number is told
 
 
@@ -48,21 +50,26 @@ class Census:
         return np.split(self.values_S, self.ends_D[:-1]) if len(self.ends_D) else []
 
     def write(self, path: Path) -> None:
-        """A zip file, whose own checksums say whether it is whole."""
+        """A hash, which says whether the file is whole, and the arrays."""
         plain = json.dumps([self.places, self.rows_P, self.problems, self.complaints]).encode()
-        with whole_file(path) as temporary, temporary.open("wb") as file:
-            arrays: dict[str, Any] = {name: getattr(self, name) for name in ARRAYS}
-            np.savez(file, plain=np.frombuffer(plain, dtype=np.uint8), **arrays)
+        arrays: dict[str, Any] = {name: getattr(self, name) for name in ARRAYS}
+        held = io.BytesIO()
+        np.savez(held, plain=np.frombuffer(plain, dtype=np.uint8), **arrays)
+        write_bytes(path, hashlib.sha256(held.getbuffer()).digest() + held.getbuffer())
 
 
 def read_census(path: Path) -> Census | None:
     """A census as it was written, or None where it is absent or damaged."""
     try:
-        with np.load(path) as file:
-            places, rows_P, problems, complaints = json.loads(file["plain"].tobytes())
-            piece_D, bytes_D, ends_D, values_S = (file[name] for name in ARRAYS)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile):
+        content = memoryview(path.read_bytes())
+    except OSError:
         return None
+    written, held = content[:HASH], content[HASH:]
+    if hashlib.sha256(held).digest() != written:  # a zip file's own checksums say nothing of its directory
+        return None
+    with np.load(io.BytesIO(held)) as file:
+        places, rows_P, problems, complaints = json.loads(file["plain"].tobytes())
+        piece_D, bytes_D, ends_D, values_S = (file[name] for name in ARRAYS)
     problems = [(piece, place, reason) for piece, place, reason in problems]
     return Census(places, piece_D, bytes_D, ends_D, values_S, rows_P, problems, complaints)
 

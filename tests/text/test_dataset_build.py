@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 
 from ablate.core.corpus import SPLITS, Domain, Split
-from ablate.text import dataset_build, dataset_cache, sources
+from ablate.text import dataset_build, dataset_cache, document_split, sources
 from ablate.text.corpora import Text
 from ablate.text.near_duplicates import SAME, Duplicates, Seen, _jaccard, sketch
+from ablate.text.readers import Found
 from tests.text.prose import content, fill, prose
 
 SLOW = """
@@ -159,6 +160,22 @@ def test_a_dead_worker_is_one_line_and_what_was_done_is_kept(corpus: Text, tmp_p
     said = child.communicate(timeout=60)[1].strip().splitlines()[-1]
     assert said.startswith("ValueError: corpus.workers: a worker process died (status 9")
     assert list(Path(corpus.cache).glob("*.part/census/*.npz"))
+
+
+def test_a_census_is_read_as_it_was_written_or_not_at_all(tmp_path: Path) -> None:
+    """Flipped bits and shorter lengths all over the file."""
+    path = tmp_path / "new.000001.npz"
+    found = [(i, Found(f"file {i}", prose(i))) for i in range(2)]
+    made = document_split.census_of(found, 2, Duplicates.near)
+    made.write(path)
+    raw, again = path.read_bytes(), document_split.read_census(path)
+    assert again is not None
+    for f in dataclasses.fields(made):
+        np.testing.assert_array_equal(getattr(again, f.name), getattr(made, f.name))
+    flipped = (bytes([*raw[:i], raw[i] ^ 1 << bit, *raw[i + 1 :]]) for i in range(0, len(raw), 7) for bit in range(8))
+    for damaged in (*flipped, *(raw[:length] for length in range(0, len(raw), 13))):
+        path.write_bytes(damaged)
+        assert document_split.read_census(path) is None
 
 
 def test_exact_duplicates_keep_what_is_only_near(corpus: Text) -> None:

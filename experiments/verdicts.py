@@ -27,7 +27,8 @@ from ablate.core.storage import Damaged
 from ablate.core.terminal import terminal
 from ablate.studies.outcomes import QUESTIONS
 from ablate.studies.planted_null import planted_null
-from ablate.studies.predictions import VERDICTS, Prediction, read_predictions, verdicts
+from ablate.studies.predictions import VERDICTS, Prediction, verdicts
+from ablate.studies.predictions_yaml import read_predictions
 from ablate.studies.trends import settings
 from experiments.cli.guard import guarded, refuse
 from experiments.presets.predictions_file import PREDICTIONS

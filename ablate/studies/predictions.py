@@ -7,7 +7,6 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,18 +47,20 @@ VERDICTS = {
     "note": "str",
     "registered": "str",
 }
+ORACLE = "oracle"  # as the other arm: the exact posterior, whose outcome is 0
+FROM_THE_ORACLE = ("excess_bits", "spurious_binding")  # metrics that are distances from it
 NUMBERS = [name for name, dtype in VERDICTS.items() if dtype == "float64" and name != "threshold"]
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What is expected of one arm against another, or of one over a dial, and from where.
+    """What is expected of one arm against another or the oracle, or of one over a dial, and from where.
 
-    direction: of the arm's outcome less the other's; with a trend, of its change from a dial's first setting to the
-    last, `condition` being the dial (see `trends.changes`) and `other` empty. threshold: the smallest difference that
-    would matter, in units of the outcome. primary: one of the study's family, adjusted for each other; others are
-    exploratory. Raises ValueError for a threshold that is not positive, an arm compared with itself, and a trend of
-    what is censored.
+    direction: of the arm's outcome less the other's, which is 0 for `oracle`; with a trend, of its change from a dial's
+    first setting to the last, `condition` being the dial (see `trends.changes`) and `other` empty. threshold: the
+    smallest difference that would matter, in units of the outcome. primary: one of the study's family, adjusted for
+    each other; others are exploratory. Raises ValueError for a threshold that is not positive, an arm compared with
+    itself, a trend of what is censored, and an outcome that is no distance from the oracle.
     """
 
     id: str
@@ -81,6 +82,11 @@ class Prediction:
         require(key, self.threshold, self.threshold > 0, wanted, 0.1)
         if self.arm == self.other:
             raise ValueError(f"{self.id}: wanted two arms, got {self.arm} twice; name another one in {self.id}.other")
+        if self.other == ORACLE and (self.outcome.metric not in FROM_THE_ORACLE or self.outcome.how is How.steps_to):
+            raise ValueError(
+                f"{self.id}: wanted a distance from the oracle, {' or '.join(FROM_THE_ORACLE)}, and not steps, got "
+                f"{self.outcome.words}; name another arm in {self.id}.other"
+            )
         if self.trend:
             object.__setattr__(self, "trend", Trend(self.trend))
             if self.other or self.outcome.how is How.steps_to:
@@ -97,35 +103,6 @@ class Prediction:
                 if f.metadata.get("later") and part[f.name] == f.default:
                     del part[f.name]
         return digest(said)
-
-
-def read_predictions(path: Path) -> list[Prediction]:
-    """Predictions of a YAML file, {id: fields}. Raises ValueError saying where, what was wanted and what came."""
-    import yaml
-
-    try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise ValueError(f"{path}: wanted a YAML file of predictions, got {str(error).splitlines()[0]}") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: wanted predictions by name, H1: {{...}}, got {type(content).__name__}")
-    return [_prediction(path, str(name), said) for name, said in content.items()]
-
-
-def _prediction(path: Path, name: str, said: object) -> Prediction:
-    wanted = {f.name for f in dataclasses.fields(Prediction)} - {"id"}
-    fields = dict(said) if isinstance(said, dict) else {}
-    free = {"outcome", "primary", "trend", *(["other"] if "trend" in fields else [])}
-    unknown = sorted(map(str, fields.keys() - wanted)) or sorted(wanted - fields.keys() - free)
-    if not isinstance(said, dict) or unknown:
-        raise ValueError(
-            f"{path}, {name}: wanted the fields {', '.join(sorted(wanted))}, got wrong or missing "
-            f"{', '.join(unknown) or said!r}; see the other predictions"
-        )
-    try:
-        return Prediction(**{"other": "", **fields, "id": name, "outcome": Outcome(**fields.get("outcome", {}))})
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}, {name}: {error}") from None
 
 
 def verdicts(predictions: Iterable[Prediction], rows: Frame, questions: Frame) -> list[dict[str, object]]:
@@ -167,8 +144,8 @@ def _verdict(row: dict[str, Any], family: int) -> str:
 
 
 def paired(prediction: Prediction, rows: Frame) -> Frame:
-    """The outcome in both arms, columns arm, other, arm_reached and other_reached, by seed; seeds that have both. Of a
-    trend its change, beside 0."""
+    """The outcome in both arms, columns arm, other, arm_reached and other_reached, by seed; seeds that have both. The
+    oracle's is 0, and so is what a trend stands beside."""
     mine = rows[(rows["study"] == prediction.study) & rows["arm"].isin([prediction.arm, prediction.other])]
     if prediction.trend:
         _require_one_run(prediction, mine)
@@ -181,6 +158,9 @@ def paired(prediction: Prediction, rows: Frame) -> Frame:
         for seed, curve in curves[curves["arm"] == name].groupby("seed"):
             found.setdefault(side, {})[int(str(seed))] = prediction.outcome.of_curve(curve)
             found.setdefault(f"{side}_reached", {})[int(str(seed))] = prediction.outcome.reached(curve)
+    if prediction.other == ORACLE:
+        seeds = found.get("arm", {})
+        found |= {"other": dict.fromkeys(seeds, 0.0), "other_reached": dict.fromkeys(seeds, False)}
     return (
         pd.DataFrame(found, columns=["arm", "other", "arm_reached", "other_reached"])
         .dropna()

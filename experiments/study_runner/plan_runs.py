@@ -13,7 +13,8 @@ from ablate.core.validation import UsageError, path_of
 from ablate.studies.control import prove
 from ablate.studies.design import Quantity, Study
 from ablate.studies.job import Job
-from ablate.studies.predictions import Prediction, read_predictions
+from ablate.studies.predictions import Prediction
+from ablate.studies.predictions_yaml import read_predictions
 from ablate.training.resolution import resolve
 from ablate.training.run_config import Run
 from ablate.training.trunk import fork_of

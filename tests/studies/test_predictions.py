@@ -11,7 +11,8 @@ import pytest
 from ablate.analysis import statistics
 from ablate.core import records
 from ablate.studies.outcomes import QUESTIONS, Outcome
-from ablate.studies.predictions import VERDICTS, Prediction, read_predictions, verdicts
+from ablate.studies.predictions import VERDICTS, Prediction, verdicts
+from ablate.studies.predictions_yaml import read_predictions
 from ablate.studies.trends import Trend, settings
 from experiments import verdicts as command
 from experiments.presets.followup_studies import STUDIES
@@ -45,8 +46,8 @@ def rows(values, study="s", condition="c", **changes):
     return records.table(found, records.STUDY)
 
 
-def prediction(direction="lower", threshold=0.1, name="H", **changes):
-    return Prediction(name, "s", "c", "a is lower", "ours", "a", "b", direction, threshold, **changes)
+def prediction(direction="lower", threshold=0.1, name="H", other="b", **changes):
+    return Prediction(name, "s", "c", "a is lower", "ours", "a", other, direction, threshold, **changes)
 
 
 SPREAD = np.array([-0.2, 0.1, 0.05, 0.2, -0.1, 0.0, 0.15, -0.2])
@@ -69,6 +70,22 @@ def test_the_sign_is_arm_less_other(shift, direction, verdict):
     assert row["verdict"] == verdict
     assert row["difference"] == pytest.approx(SPREAD.mean() + shift)
     assert row["low"] < row["difference"] < row["high"]
+
+
+@pytest.mark.parametrize("metric", ["excess_bits", "spurious_binding"])
+def test_the_oracle_is_an_arm_whose_outcome_is_0(metric):
+    outcome, table = Outcome(metric=metric), rows({"a": SPREAD + 1, "b": [0.0] * 8}, metric=metric)
+    for direction, verdict in (("higher", "supported"), ("lower", "refuted"), ("equal", "refuted")):
+        asked = [prediction(direction, outcome=outcome), prediction(direction, other="oracle", outcome=outcome)]
+        (beside,), (row,) = (verdicts([one], table, NONE) for one in asked)
+        assert (row.pop("other"), row["verdict"]) == ("oracle", verdict)
+        assert row == {name: value for name, value in beside.items() if name != "other"}
+
+
+@pytest.mark.parametrize("outcome", [Outcome("score", "decode"), Outcome(how="steps_to")])
+def test_the_oracle_is_the_other_of_distances_from_it_alone(outcome):
+    with pytest.raises(ValueError, match="wanted a distance from the oracle, excess_bits or spurious_binding"):
+        prediction(other="oracle", outcome=outcome)
 
 
 def test_only_seeds_that_both_arms_have_are_compared():
@@ -176,7 +193,7 @@ def test_shipped_predictions_belong_to_shipped_studies():
     for p in predictions:
         study = STUDIES[p.study]
         assert p.id in study.predictions
-        assert {p.arm, *([p.other] if p.other else [])} <= {arm.name for arm in study.arms}
+        assert {p.arm, p.other} - {"", "oracle"} <= {arm.name for arm in study.arms}
         conditions = [condition.name for condition in study.conditions]
         if p.trend == Trend.condition:
             assert list(settings(conditions, p.condition).values()) == conditions, "the whole study is one dial"

@@ -8,7 +8,8 @@ import pytest
 
 from ablate.core.storage import digest
 from ablate.studies.outcomes import How, Outcome
-from ablate.studies.predictions import Prediction, read_predictions, verdicts
+from ablate.studies.predictions import Prediction, verdicts
+from ablate.studies.predictions_yaml import read_predictions
 from ablate.studies.trends import Trend, changes, settings
 from tests.studies.test_predictions import NONE, rows
 

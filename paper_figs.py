@@ -56,7 +56,6 @@ if not (HOME / "results").is_dir():  # installed: rows are not part of the packa
 OUT = HOME / "figures" / "out"
 RESULTS = HOME / "results"
 MOST = 4  # processes that draw
-EXAMPLE_OF = {"*": "regimes", "regimes*": "regimes", "dial_*": "dial_choices"}  # a study of many
 Task = tuple[Callable[..., Figure], list[pd.DataFrame], Path]
 OUTCOMES = {
     "Excess bits, block 1,\nmean over training": Outcome(),
@@ -125,8 +124,8 @@ def draw_training_dynamics(rows: pd.DataFrame) -> Figure:
     return paper_training_dynamics.beside(rows) if metric == "score" else training_dynamics.draw(rows, metric=metric)
 
 
-def study(files: str, *apart: str, **has: str) -> Rows:
-    make = f"python experiments/study.py study={EXAMPLE_OF.get(files, files)}"
+def study(files: str, *apart: str, example: str = "", **has: str) -> Rows:
+    make = f"python experiments/study.py study={example or files}"
     return Rows(f"{files}/{records.FILE}", read_study, make, apart or ("study", "condition"), has, "runs")
 
 
@@ -163,13 +162,15 @@ JUDGED = Rows("verdicts.parquet", read_verdicts, "python experiments/verdicts.py
 FIGURES = {
     "paper_training_dynamics": Drawing(paper_training_dynamics.draw),
     "paper_warmup": Drawing(paper_warmup.draw),
-    "training_dynamics": Drawing(draw_training_dynamics, study("regimes*")),
+    "training_dynamics": Drawing(draw_training_dynamics, study("regimes*", example="regimes")),
     "excess_bits": Drawing(excess_bits.draw, study("regimes", metric="excess_bits")),
     "after_switch": Drawing(after_switch.draw, study("order", "study", metric="excess_bits", condition=r".+_\d+x")),
-    "dose_response": Drawing(dose_response.draw, study("dial_*", "study", metric="excess_bits", study="dial_.+")),
+    "dose_response": Drawing(
+        dose_response.draw, study("*", "study", example="dial_choices", metric="excess_bits", study="dial_.+|split")
+    ),
     "warmup_stability": Drawing(paper_warmup.beside, study("warmup", metric="grad_norm", regime="none")),
     "warmup_ingredients": Drawing(warmup_dynamics.draw, study("warmup", metric="grad_norm", regime="none")),
-    "outcomes_by_arm": Drawing(draw_outcomes, study("*", "study", metric="excess_bits")),
+    "outcomes_by_arm": Drawing(draw_outcomes, study("*", "study", example="regimes", metric="excess_bits")),
     "no_signal": Drawing(empty_blocks.draw, counted("no_signal")),
     "clean_share": Drawing(clean_context.draw, counted("clean_share")),
     "candidates_by_sampler": Drawing(candidates_by_sampler.draw, KNOWN),

@@ -293,31 +293,32 @@ def test_bad_input_is_answered_in_one_line(typed, tmp_path, words, said):
     assert list(tmp_path.iterdir()) == []
 
 
+def best(rows, outcome, trials):
+    """The arm of the least mean outcome over development seeds, all of which have each of so many trials."""
+    values = rows.groupby(["arm", "seed"]).apply(outcome.of, include_groups=False).unstack()
+    assert values.notna().all(axis=None)
+    assert values.shape == (trials, len(studies.DEVELOPMENT))
+    return values.mean(axis=1).idxmin()
+
+
 @pytest.mark.slow
 def test_swept_rates_are_those_of_the_records():
-    """`studies.RATES` is the argument of the least mean outcome over the development seeds in results/rates."""
+    """`studies.RATES`: by mean excess bits token by token, over training."""
     rows = records.read(ROOT / "results" / "rates", records.STUDY)
     for (world, regime), chosen in studies.RATES.items():
         part = rows[rows["condition"] == f"{world}-{regime}"]
-        values = part.groupby(["arm", "seed"]).apply(Outcome().of, include_groups=False).unstack()
-        assert values.notna().all(axis=None)
-        assert values.shape == (len(studies.GRID), len(studies.DEVELOPMENT))
-        assert values.mean(axis=1).idxmin() == f"lr_{chosen:g}"
+        assert best(part, Outcome(), len(studies.GRID)) == f"lr_{chosen:g}"
 
 
 @pytest.mark.slow
 def test_rates_of_order_are_those_of_the_records():
-    """Those of the least excess bits in blocks of 32 at the end, over the development seeds in results/order_rates."""
+    """By excess bits in blocks of 32 at the end."""
     rows = records.read(ROOT / "results" / "order_rates", records.STUDY)
     trials = len(order_studies.FIRST_RATES) * len(order_studies.SECOND_RATES)
     assert set(order_studies.RATES) == set(rows["condition"])
     for condition, (first, second) in order_studies.RATES.items():
         part = rows[rows["condition"] == condition]
-        of = Outcome(block_size=32, how="end").of
-        values = part.groupby(["arm", "seed"]).apply(of, include_groups=False).unstack()
-        assert values.notna().all(axis=None)
-        assert values.shape == (trials, len(studies.DEVELOPMENT))
-        assert values.mean(axis=1).idxmin() == f"lr_{first:g}_{second:g}"
+        assert best(part, Outcome(block_size=32, how="end"), trials) == f"lr_{first:g}_{second:g}"
 
 
 def test_confirmation_shares_no_seed_and_no_world_with_development():

@@ -7,6 +7,7 @@ from experiments.presets.atlas_studies import ADMISSION, ATLAS_RATES, MEASURED
 from experiments.presets.dial_studies import DIALS
 from experiments.presets.noise_studies import SCHEDULES
 from experiments.presets.order_studies import ORDER, ORDER_LONG, ORDER_RATES
+from experiments.presets.stability_study import STABILITY
 from experiments.presets.stale_study import STALE
 from experiments.presets.studies import (
     COMMON,
@@ -78,6 +79,7 @@ FURTHER = (
     ADMISSION,
     MEASURED,
     SCHEDULES,
+    STABILITY,
     STALE,
     *DIALS,
 )

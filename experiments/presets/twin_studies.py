@@ -13,7 +13,7 @@ from experiments.presets.studies import COMMON, DEVELOPMENT, arm, second
 
 SWITCH, SECOND = 550, 1450  # steps
 RATE = 1e-3  # of the trunk
-SECOND_RATES = (2.5e-4, 5e-4, 1e-3)
+SECOND_RATES = (2.5e-4, 5e-4, 1e-3, 2e-3)
 DATA = {"scarce": ["corpus.new_operators=96", "unique=1000"], "rare": ["corpus.new_operators=12", "corpus.dialect=6"]}
 RAMP = ["regime.stages.1.mask_warmup.share=0.1"]  # the recipe's warmup of mask rates
 ARMS = {

@@ -93,13 +93,20 @@ class Candidate:
         return f"{read} after {self.counters.step} steps"
 
 
+class AllDivergedError(Exception):
+    """Ends a round that none of its bases needs any more."""
+
+
 def train_bases(runs: Sequence[Run], console: Console) -> list[BaseModel | RunError]:
-    """Trains the bases of runs together; each, or why it is not to be had. Raises RunError where all diverged."""
+    """Trains the bases of runs together; each, or why it is not to be had."""
     run, network = runs[0], build_networks(runs)
     candidates, states = [Candidate(one) for one in runs], list[State]()
     for _ in range(ROUNDS if run.base.until else 1):
         done = candidates[0].counters.step
-        states = _train_round(network, candidates, states, done, max(done, run.base_steps), console)
+        try:
+            states = _train_round(network, candidates, states, done, max(done, run.base_steps), console)
+        except AllDivergedError:
+            break
         with measured(network, run):
             for i, one in enumerate(candidates):
                 if one.open:
@@ -134,7 +141,7 @@ def _train_round(
             if one.open:
                 one.problem = divergence(where, loss_S[i], result.gradient_norm[i], "base.lr", rate)
         if all(one.problem for one in candidates):
-            raise RunError(candidates[0].problem)
+            raise AllDivergedError
 
     counters, size = [one.counters for one in candidates], run.batch * corpus.length
     watch = ProgressCallback("base model", counters, run.budget.every, frozenset({done + steps}), size, look, console)

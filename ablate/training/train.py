@@ -181,7 +181,8 @@ def _go(runs: Sequence[Run], console: Console, manifests: Sequence[Manifest]) ->
     try:
         session.go(_checkpoints(runs, console))
     except BaseException as stop:
-        paused = isinstance(stop, KeyboardInterrupt | Terminated | OSError)  # the same command goes on
+        # What diverged has a problem of its own; after damage the same command goes on where it is mended
+        paused = isinstance(stop, KeyboardInterrupt | Terminated | OSError | RunError)
         for member in members:
             with suppress(Exception):  # the next process to work here must not meet one that is still being written
                 member.writer.wait()

@@ -96,6 +96,20 @@ def test_a_read_only_disk(command: Command, tmp_path: Path) -> None:
                 command.require_unharmed(place)
 
 
+def limited(size: int) -> None:
+    """No file of this process becomes larger, apart from that of what it says, which another process writes."""
+    said, says = os.pipe()
+    if not os.fork():
+        os.close(says)
+        while words := os.read(said, 2**16):
+            os.write(1, words)
+        os._exit(0)
+    for stream in (1, 2):
+        os.dup2(says, stream)
+    os.close(said), os.close(says)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
 @every_command
 def test_a_limit_of_a_files_size(command: Command, tmp_path: Path) -> None:
     """As by `ulimit -f`: the system refuses what goes beyond."""
@@ -106,7 +120,7 @@ def test_a_limit_of_a_files_size(command: Command, tmp_path: Path) -> None:
             with tried.case(f"{size} bytes"):
                 place = command.laid(tmp_path / "place")
                 output_of(place).unlink(missing_ok=True)
-                ended = command.typed(place, partial(resource.setrlimit, resource.RLIMIT_FSIZE, (size, size)))
+                ended = command.typed(place, partial(limited, size))
                 require_said(ended, place)
                 command.require_unharmed(place)
 

@@ -114,7 +114,7 @@ def do(work: Callable[[], Any], output: Path, ready: Callable[[], None] = lambda
     child = start(work, output, ready)
     ended = child.wait()
     child.settle()
-    return ended
+    return Ended(ended.code, child.said)
 
 
 def _become(work: Callable[[], Any], output: int, kept: tuple[int, ...], ready: Callable[[], None]) -> Any:

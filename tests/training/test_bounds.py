@@ -1,5 +1,7 @@
 """Settings of a run that are far out of range or of another type: answered at once, in one line."""
 
+import dataclasses
+import json
 import time
 
 import numpy as np
@@ -15,7 +17,8 @@ from ablate.training.base_model import base_weights
 from ablate.training.data_feed import DataFeed
 from ablate.training.resolution import resolve
 from ablate.training.run_manifest import RunError
-from tests.builders import tiny_run
+from ablate.training.train import train
+from tests.builders import BUDGET, tiny_run
 
 QUIET = Console(quiet=True)
 
@@ -81,10 +84,12 @@ def test_a_value_of_another_type_is_named(tmp_path, name, value):
 @pytest.mark.parametrize("every", [1, 100])
 def test_a_base_model_that_diverges_is_not_kept_and_its_rate_is_named(tmp_path, every):
     """Seen at a logged step, or where none is logged in the weights at the end."""
-    run = resolve(tiny_run(tmp_path, base=Stage(Autoregressive(), lr=1e30, warmup=0)))
-    run.budget.every = every
-    with pytest.raises(RunError, match=r"base model, step \d+: .*diverged; type a smaller base.lr than 1e\+30"):
-        base_weights(run, QUIET)
+    budget = dataclasses.replace(BUDGET, every=every)
+    run = resolve(tiny_run(tmp_path, base=Stage(Autoregressive(), lr=1e30, warmup=0), budget=budget))
+    for use in (base_weights, train):
+        with pytest.raises(RunError, match=r"base model, step \d+: .*diverged; type a smaller base.lr than 1e\+30"):
+            use(run, QUIET)
+    assert json.loads((run.folder / "manifest.json").read_text())["status"] == "failed"
     assert [path.suffix for path in (tmp_path / "base").iterdir()] == [".lock"]
 
 

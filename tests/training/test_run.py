@@ -218,6 +218,7 @@ def test_damage_is_found(finished, tmp_path):
     shutil.rmtree(checkpoint.checkpoints(whole.parent)[0])
     with pytest.raises(RunError, match=r"damaged content .*; no whole checkpoint is left: delete"):
         train(run, QUIET)
+    assert json.loads((run.folder / "manifest.json").read_text())["status"] == "interrupted"
     (run.folder / "manifest.json").write_text("{")
     with pytest.raises(RunError, match="damaged file"):
         read_manifest(resolve(run))
@@ -237,6 +238,7 @@ def test_a_foreign_checkpoint_is_refused(finished, tmp_path):
     write_manifest(run.folder, manifest)
     with pytest.raises(RunError, match="got another run's"):
         train(run, QUIET)
+    assert json.loads((run.folder / "manifest.json").read_text())["status"] == "interrupted"
     pd.testing.assert_frame_equal(records.read(run.folder), records.read(finished.folder))
 
 

@@ -33,6 +33,7 @@ HEARTBEAT, GRACE = 15, 90  # seconds between signs of life, and after the last o
 CONNECT = 10  # seconds for a database to answer
 IDENTITY = ("seeds", "sampler", "pruner", "objectives", "words")  # fields that, with the space, make a sweep
 FAULTS = (OptunaError, SQLAlchemyError)  # of a storage that does not answer
+KILLED = "killed"  # of a trial that failed: a signal ended its run each time, and that says nothing of its values
 DRIVERS = {"postgresql": "psycopg2-binary", "mysql": "mysqlclient"}
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", ExperimentalWarning)
@@ -222,3 +223,11 @@ def clear(study: optuna.Study, home: Path) -> None:
                     retry(study, trial)
                 with suppress(ValueError, UpdateFinishedTrialError):  # its heartbeat was missed at the same moment
                     study.tell(trial.number, state=TrialState.FAIL)
+
+
+def try_again(study: optuna.Study, home: Path) -> None:
+    """Asks again for every trial that failed since its run was killed: the sweep's command has been typed again."""
+    with locked(home / "asking.lock"):
+        for trial in standing(study.get_trials()):
+            if trial.state is TrialState.FAIL and trial.user_attrs.get(KILLED):
+                retry(study, trial)

@@ -32,13 +32,17 @@ from ablate.training.run_manifest import FAILED
 from experiments.cli.guard import BAD_INPUT
 from experiments.cli.run_command import LOADED, RUN
 from experiments.sweep_runner.feasible_space import Fitted
-from experiments.sweep_runner.trial_storage import clear, lock_of, open_study, pruner_of, sampler_of, standing
+from experiments.sweep_runner.trial_storage import KILLED, clear, lock_of, open_study, pruner_of, sampler_of, standing
 
 Frame = Any  # a pandas frame, whose columns no type checker knows
 
 
 class FailedTrialError(Exception):
-    """A trial without a value, and why."""
+    """A trial without a value, and why; killed: a signal ended its run each time."""
+
+    def __init__(self, reason: str = "", killed: bool = False):
+        super().__init__(reason)
+        self.killed = killed
 
 
 @dataclass
@@ -145,6 +149,7 @@ class Worker:
                 return self._values(trial, self.fitted.jobs(point))
             except (FailedTrialError, ValueError) as reason:  # the latter: no run can have these values together
                 trial.set_user_attr("complaint", " ".join(str(reason).split()))
+                trial.set_user_attr(KILLED, getattr(reason, "killed", False))
                 raise FailedTrialError from None
 
     def _values(self, trial: optuna.Trial, jobs: list[Job]) -> list[float]:
@@ -182,7 +187,7 @@ class Worker:
         if not job.complete:
             if code == BAD_INPUT and job.status != FAILED:
                 raise given_up(job.complaint())
-            raise FailedTrialError(job.complaint())
+            raise FailedTrialError(job.complaint(), by_signal(code))
         look()
 
 

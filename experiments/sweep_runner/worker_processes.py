@@ -20,7 +20,7 @@ from ablate.studies.job_queue import PATIENCE
 from experiments.sweep_runner import sweep_results
 from experiments.sweep_runner.feasible_space import Fitted
 from experiments.sweep_runner.sweep_report import progress, story
-from experiments.sweep_runner.trial_storage import FAULTS, clear, fault, standing
+from experiments.sweep_runner.trial_storage import FAULTS, clear, fault, standing, try_again
 from experiments.sweep_runner.trial_worker import Worker, work
 
 POLL = 1.0  # seconds between looks at the storage
@@ -29,8 +29,9 @@ POLL = 1.0  # seconds between looks at the storage
 def go(fitted: Fitted, study: optuna.Study, console: Console) -> list[str]:
     """Returns when the workers have ended, what became of those that died; keeps what was found, also at Ctrl-C, at
     which it asks the workers to stop, waits for them and raises KeyboardInterrupt."""
-    watch = _Watch(fitted, study, console)
     try:
+        try_again(study, fitted.search.home)
+        watch = _Watch(fitted, study, console)
         with _workers(fitted) as processes, _live(console) as live:
             while any(process.is_alive() for process in processes):
                 watch.look(live)

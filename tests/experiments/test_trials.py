@@ -48,6 +48,8 @@ sys.path.insert(0, {str(ROOT)!r})
 from ablate.core import records
 words = dict(word.split("=", 1) for word in sys.argv[1:])
 rate, seed, folder = float(words["regime.stages.1.lr"]), int(words["seed"]), Path(words["out"])
+if os.environ.get("STAND_IN_KILLED") == words["regime.stages.1.lr"]:
+    os.kill(os.getpid(), 9)
 if "STAND_IN_FULL" in os.environ:
     print("error: wanted room to write")
     sys.exit(2)
@@ -98,6 +100,30 @@ def test_a_full_disk_fails_no_trial(stand_in, monkeypatch, capsys):
     trial_worker.Worker(fitted).go()
     counted = trial_storage.standing(trial_storage.open_study(fitted.search).get_trials())
     assert sorted(trial.value for trial in counted) == [1.0, 2.0]
+
+
+@pytest.mark.slow
+def test_a_trial_whose_run_is_killed_each_time_is_tried_again_by_the_same_command_alone(stand_in, monkeypatch):
+    fitted = stand_in(rates(0.001, 0.002, 0.008), sampler="grid")
+    monkeypatch.setenv("STAND_IN_KILLED", "0.002")
+    study = trial_storage.open_study(fitted.search)
+
+    def states():
+        standing = trial_storage.standing(study.get_trials())
+        return {trial.params.get("lr"): trial.state.name for trial in standing}
+
+    trial_worker.Worker(fitted).go()
+    assert states() == {0.001: "COMPLETE", 0.002: "FAIL", 0.008: "FAIL"}
+    for outcome in ("FAIL", "COMPLETE"):  # killed again, then let be
+        trial_storage.try_again(study, fitted.search.home)
+        waiting = [trial.params for trial in study.get_trials() if trial.state.name == "WAITING"]
+        assert waiting == [{"lr": 0.002}]
+        if outcome == "COMPLETE":
+            monkeypatch.delenv("STAND_IN_KILLED")
+        trial_worker.Worker(fitted).go()
+        assert states() == {0.001: "COMPLETE", 0.002: outcome, 0.008: "FAIL"}
+    trial_storage.try_again(study, fitted.search.home)
+    assert not [trial for trial in study.get_trials() if trial.state.name == "WAITING"]
 
 
 @pytest.mark.slow

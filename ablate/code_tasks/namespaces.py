@@ -74,8 +74,8 @@ def new_root(folders: Sequence[str], scratch_bytes: int) -> None:
             _show(place)
             shown += [] if os.path.islink(place) else [place]
     os.mkdir(ROOT + SCRATCH)
-    if not os.path.lexists(f"{ROOT}/tmp"):  # an interpreter may live there
-        os.symlink(SCRATCH, f"{ROOT}/tmp")
+    if not os.path.lexists(temporary := f"{ROOT}/tmp"):  # nosec B108 - of this root; an interpreter may live there
+        os.symlink(SCRATCH, temporary)
     attributes = (ctypes.c_uint64 * 4)(READ_ONLY | NO_SETUID, 0, 0, 0)
     size = ctypes.c_size_t(ctypes.sizeof(attributes))
     call("syscall", MOUNT_SETATTR, AT_FDCWD, ROOT.encode(), AT_RECURSIVE, ctypes.byref(attributes), size)
@@ -124,15 +124,24 @@ def limit(limits: Mapping[str, int], alone: bool) -> None:
     """Bounds of this process and of its children, as `sandbox.Limits` names them. alone: no process of the same user
     runs elsewhere, which would count."""
     bounds = {
-        resource.RLIMIT_CPU: (limits["seconds"], limits["seconds"] + 1),  # a signal that says why, then the end
-        resource.RLIMIT_AS: (limits["memory"],) * 2,
-        resource.RLIMIT_FSIZE: (limits["file_bytes"],) * 2,
-        resource.RLIMIT_NOFILE: (64, 64),
-        resource.RLIMIT_CORE: (0, 0),
+        resource.RLIMIT_AS: limits["memory"],
+        resource.RLIMIT_FSIZE: limits["file_bytes"],
+        resource.RLIMIT_NOFILE: 64,
+        resource.RLIMIT_CORE: 0,
     }
     if alone:
-        bounds[resource.RLIMIT_NPROC] = (limits["processes"] + SERVING,) * 2
-    for kind, (soft, hard) in bounds.items():
-        most = resource.getrlimit(kind)[1]
-        most = hard if most == resource.RLIM_INFINITY else min(hard, most)
-        resource.setrlimit(kind, (min(soft, most), most))
+        bounds[resource.RLIMIT_NPROC] = limits["processes"] + SERVING
+    for kind, most in bounds.items():
+        _bound(kind, most, most)
+
+
+def limit_time(seconds: int) -> None:
+    """Bound of the CPU time of this process and of each of its children: a signal that says why, then the end."""
+    _bound(resource.RLIMIT_CPU, seconds, seconds + 1)
+
+
+def _bound(kind: int, soft: int, hard: int) -> None:
+    """Never above what is allowed to this process already."""
+    allowed = resource.getrlimit(kind)[1]
+    most = hard if allowed == resource.RLIM_INFINITY else min(hard, allowed)
+    resource.setrlimit(kind, (min(soft, most), most))

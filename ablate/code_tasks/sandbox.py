@@ -29,6 +29,9 @@ GRACE = 10  # seconds beyond the wall time that the launcher has to end what is 
 START = "import json, sys; sys.path.append({root!r}); from ablate.code_tasks.launcher import main; "
 START += "sys.path.pop(); main(json.loads(sys.argv[1]))"
 ENVIRONMENT = {"PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1", "PATH": "/usr/bin:/bin", "PYTHONUTF8": "1"}
+TRIAL_SOLUTION = (
+    "import decimal\n\ndef f(x):\n    return int(decimal.Decimal(x)) + 1\n"  # imports what no part of us does
+)
 RANGES = {"seconds": (1, 3600), "wall_seconds": (1, 36000), "memory": (2**26, 2**40), "processes": (1, 4096)}
 RANGES |= {"file_bytes": (2**12, 2**36), "output": (2**10, 2**31)}
 
@@ -37,7 +40,7 @@ RANGES |= {"file_bytes": (2**12, 2**36), "output": (2**10, 2**31)}
 class Limits:
     """What a program may use. Raises ValueError for values out of range.
 
-    seconds: CPU time of one process. memory: bytes of address space of one process. file_bytes: of one file, and of the
+    seconds: CPU time of one process of the solution; tests have wall_seconds. memory: bytes of address space of one process. file_bytes: of one file, and of the
     scratch folder in all. output: bytes of one answer to the tests; what is printed goes nowhere.
     """
 
@@ -78,6 +81,9 @@ class Outcome:
     refused: str = ""
 
 
+TRIAL = Program(TRIAL_SOLUTION, "assert f(1) == 2\n")
+
+
 def judge(program: Program, limits: Limits | None = None, unsafe: bool = False) -> Outcome:
     """Runs a program. Raises nothing for what it does. unsafe: without namespaces, so that it has a network, sees
     files and may leave processes behind."""
@@ -97,10 +103,17 @@ def judge(program: Program, limits: Limits | None = None, unsafe: bool = False) 
 
 def require_sandbox(limits: Limits, unsafe: bool) -> None:
     """Raises UsageError where this machine has no sandbox, or none in which a right program passes."""
-    found = judge(Program("def f(x):\n    return x + 1\n", "assert f(1) == 2\n"), limits, unsafe)
+    found = judge(TRIAL, limits, unsafe)
+    if found.refused:
+        raise UsageError(
+            f"sandbox: wanted namespaces of its own, got {found.refused}; allow user namespaces, or type unsafe=true "
+            "on a machine that you can lose"
+        )
     if not found.passed:
-        todo = "" if unsafe else "; allow user namespaces, or type unsafe=true on a machine that you can lose"
-        raise UsageError(f"sandbox: wanted namespaces of its own, got {found.refused or found.reason}{todo}")
+        raise UsageError(
+            f"sandbox: wanted an interpreter that works for a user without rights, got {found.reason}; install Python "
+            "where every user can read it"
+        )
 
 
 @contextmanager
@@ -118,7 +131,8 @@ def _launched(program: Program, limits: Limits, unsafe: bool, scratch: str) -> b
     """What the launcher prints; nothing where it did not come to an end."""
     asked: dict[str, Any] = {"limits": dataclasses.asdict(limits), "unsafe": unsafe, "scratch": scratch}
     packages = sysconfig.get_paths()["purelib"]
-    asked |= {"parent": os.getpid(), "packages": [packages], "folders": [sys.base_prefix, packages]}
+    folders = dict.fromkeys([sys.base_prefix, os.path.realpath(sys.base_prefix), packages, os.path.realpath(packages)])
+    asked |= {"parent": os.getpid(), "packages": [packages], "folders": [*folders]}
     root = str(Path(__file__).parents[2])
     command = [sys.executable, "-P", "-s", "-S", "-B", "-c", START.format(root=root), json.dumps(asked)]
     environment = ENVIRONMENT | {"HOME": scratch, "TMPDIR": scratch}

@@ -9,8 +9,9 @@ import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
-from ablate.code_tasks.code_problems import Problem, humaneval_file, read_problems
+from ablate.code_tasks.code_problems import Problem, humaneval_file, read_rows
 from ablate.code_tasks.sandbox import Program
 from ablate.core.manifest import Shape
 from ablate.core.validation import UsageError
@@ -32,16 +33,16 @@ class StopRule:
 class Suite(ABC):
     """A benchmark. fields: what each of its problems must have. prompt_name: of how it is asked, for records."""
 
-    name: str
-    fields: Shape
-    prompt_name: str
-    stop: StopRule
+    name: ClassVar[str]
+    fields: ClassVar[Shape]
+    prompt_name: ClassVar[str]
+    stop: ClassVar[StopRule]
 
     def problems(self, file: Path | None) -> list[Problem]:
         """In the order of the file. Raises UsageError where it cannot be read."""
         if file is None:
             raise UsageError(f"task={self.name}: wanted the file in which it was published, got none; type file=PATH")
-        return read_problems(file, self.fields)
+        return read_rows(file, self.fields)
 
     def task_id(self, problem: Problem) -> str:
         return str(problem["task_id"])
@@ -63,7 +64,13 @@ class HumanEval(Suite):
     """164 functions to be continued behind their docstrings (Chen et al., 2021)."""
 
     name = "humaneval"
-    fields: Shape = {"task_id": str, "prompt": str, "canonical_solution": str, "entry_point": str, "test": str}
+    fields: ClassVar[Shape] = {
+        "task_id": str,
+        "prompt": str,
+        "canonical_solution": str,
+        "entry_point": str,
+        "test": str,
+    }
     prompt_name = "as published"
     stop = StopRule("next statement", ("\nclass", "\ndef", "\n#", "\nif", "\nprint"))  # section 3.2 there
 
@@ -86,7 +93,7 @@ class HumanEvalPlus(HumanEval):
     them in it, as the data set of that name does."""
 
     name = "humaneval_plus"
-    fields: Shape = {"task_id": str, "prompt": str, "canonical_solution": str, "entry_point": str}
+    fields: ClassVar[Shape] = {"task_id": str, "prompt": str, "canonical_solution": str, "entry_point": str}
 
     def problems(self, file: Path | None) -> list[Problem]:
         found = Suite.problems(self, file)
@@ -132,7 +139,7 @@ class Mbpp(Suite):
     sanitized one."""
 
     name = "mbpp"
-    fields: Shape = {"task_id": int, "code": str, "test_list": TEXTS}
+    fields: ClassVar[Shape] = {"task_id": int, "code": str, "test_list": TEXTS}
     prompt_name = "text and tests in a docstring"
     stop = StopRule("end of script", ("\nassert", '\n"""', "\nprint", "\nif __name__"))
 
@@ -157,7 +164,7 @@ class MbppPlus(Mbpp):
     """Some of these with more tests (Liu et al., 2023), as the data set mbppplus has them, with `test`."""
 
     name = "mbpp_plus"
-    fields: Shape = {"task_id": int, "code": str, "prompt": str, "test_list": TEXTS, "test": str}
+    fields: ClassVar[Shape] = {"task_id": int, "code": str, "prompt": str, "test_list": TEXTS, "test": str}
 
     def problems(self, file: Path | None) -> list[Problem]:
         return Suite.problems(self, file)
@@ -171,7 +178,7 @@ class CruxevalOutput(Suite):
     function, which its process does not have."""
 
     name = "cruxeval_output"
-    fields: Shape = {"id": str, "code": str, "input": str, "output": str}
+    fields: ClassVar[Shape] = {"id": str, "code": str, "input": str, "output": str}
     prompt_name = "assertion, output open"
     stop = StopRule("end of line", ("\n",))
 

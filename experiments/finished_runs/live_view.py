@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
+from typing import TypeVar
 
 import pandas as pd
 from rich.text import Text
 from torch import Tensor
 
+from ablate.core.terminal import terminal
 from ablate.decoding.answers import Answers, Decoded
 
 HIDDEN, NEXT = "\u00b7", "\u2591"  # a place that is to be filled, and one of the block at work
 STYLES = {"prompt": "dim", "old": "", "new": "bold green", HIDDEN: "dim", NEXT: "yellow"}
+
+T = TypeVar("T")
+
+
+def tracked(steps: Iterable[T], total: int, what: str) -> Iterator[T]:
+    """The steps, and a bar of them where a terminal reads the errors."""
+    from rich.progress import track
+
+    console = terminal(stderr=True)
+    yield from track(steps, what, total, console=console, transient=True, disable=not console.is_terminal)
 
 
 def shown(answers: Answers, answer_BL: Tensor, text: Callable[[Sequence[int]], str]) -> Text:

@@ -39,19 +39,23 @@ Text: TypeAlias = Callable[[Sequence[int]], str]
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """encode: ids of a prompt. text: what ids say, fit for a terminal. most: tokens of prompt and answer together.
-    corpus: of questions, where there is one; a world's sequences have just `most` tokens. begin: ids that every prompt
-    begins with. ends: ids that end a text; a world's sequence has none."""
+    """encode: ids of a prompt. exact_text: what ids say. most: tokens of prompt and answer together. corpus: of
+    questions, where there is one; a world's sequences have just `most` tokens. begin: ids that every prompt begins
+    with. ends: ids that end a text; a world's sequence has none."""
 
     name: str
     predict: Predictor
     vocabulary: Vocabulary
     encode: Encode
-    text: Text
+    exact_text: Text
     most: int
     begin: tuple[int, ...] = ()
     ends: tuple[int, ...] = ()
     corpus: Corpus | None = None
+
+    def text(self, ids: Sequence[int]) -> str:
+        """What ids say, fit for a terminal."""
+        return printable(self.exact_text(ids), keep="\n\t")
 
     @property
     def world(self) -> bool:
@@ -164,7 +168,7 @@ def _vocabulary(folder: Path, config: dict[str, Any]) -> tuple[Vocabulary, Encod
 
 
 def _symbols(tokenizer: TextTokenizer) -> tuple[Encode, Text]:
-    return lambda prompt: tokenizer.encode([prompt])[0], lambda ids: printable(tokenizer.decode(ids), keep="\n\t")
+    return lambda prompt: tokenizer.encode([prompt])[0], tokenizer.decode
 
 
 def _world_ids(vocabulary: Vocabulary, prompt: str) -> list[int]:

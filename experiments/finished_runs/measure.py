@@ -78,7 +78,7 @@ def _evaluated(run: run_folder.Finished, path: Path, asked: Evaluation) -> Frame
         rows: Frame = records.read(path, records.EVALUATION) if path.exists() else records.table([], records.EVALUATION)
     except ValueError as damage:
         raise UsageError(f"{damage}; delete {path} to measure anew") from None
-    common = _common(run.folder) | {"question_seed": asked.seed}
+    common = end_of_run(run.folder) | {"question_seed": asked.seed}
     unseen = Split.test if run.corpus.oracle is None else Split.train  # a world's training sequences are always fresh
     for model in _models(run, asked):
         parts = [*_answers(model, run.of(Split.test), asked), *_bounds(model, run.of(unseen), asked)]
@@ -120,7 +120,7 @@ def _there(rows: Frame, where: Row) -> bool:
     return bool(same.any())
 
 
-def _common(folder: Path) -> Row:
+def end_of_run(folder: Path) -> Row:
     """Where the run stood at its end, from its records. Raises UsageError where they are damaged."""
     try:
         last: Frame = records.read(folder).sort_values(["stage", "step"]).iloc[-1]

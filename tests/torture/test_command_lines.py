@@ -111,6 +111,7 @@ def plain_lines() -> st.SearchStrategy[list[str]]:
     """Lists of words for commands that take options."""
     options = ("--out", "--results", "--predictions", "--draws", "--seed", "--metric", "out=", "dtype=", "--nope", "-x")
     options += ("prompt=", "order=", "pace=", "block_size=", "trace=", "questions=", "paces=", "orders=", "bounds=")
+    options += ("task=", "task=humaneval", "task=mbpp", "samples=", "file=", "problems=", "samples_per_problem=", "ks=")
     word = st.one_of(st.sampled_from(options), st.sampled_from([h.strip("'") for h in HOSTILE]), st.text(max_size=8))
     return st.lists(word.map(lambda w: w.replace("\0", "")), max_size=5)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import builtins
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -25,6 +26,10 @@ Ask = Callable[..., Any]
 
 class SolutionError(Exception):
     """What the solution raised, where it is no exception that Python comes with, or ends a process."""
+
+
+class SolutionEndedError(BaseException):
+    """The solution's process is no more. No Exception, so that no test takes it for one that it waits for."""
 
 
 class Remote:
@@ -55,9 +60,14 @@ class Caller:
         self.descriptor, self.most = descriptor, most
 
     def ask(self, *request: Any) -> Any:
-        """Raises what the solution raised; EOFError where it has ended, ValueError where it answers nonsense."""
-        send(self.descriptor, encoded(list(request), _number_of_remote))
-        answer = receive(self.descriptor, self.most)
+        """Raises what the solution raised; SolutionEndedError where it has ended, ValueError where it answers
+        nonsense."""
+        content = encoded(list(request), _number_of_remote)
+        try:
+            send(self.descriptor, content)
+            answer = receive(self.descriptor, self.most)
+        except (EOFError, OSError):
+            raise SolutionEndedError from None
         kind, *parts = answer
         if kind == "value":
             return decoded(parts[0], lambda number: Remote(self.ask, int(number)))
@@ -81,16 +91,14 @@ def _exception(name: str, text: str) -> Exception:
 
 
 def run_tests(program: dict[str, str], caller: Caller) -> None:
-    """Raises whatever the tests raise; what the solution defines is known to them, and no name of Python's is
+    """Raises whatever the tests raise. They know those names of the solution that they mention, and none of Python's is
     replaced by it. `helpers` are code of the benchmark that the tests lean on, beside the solution."""
-    remote = caller.ask("load", program["solution"])
-    if not isinstance(remote, dict):
-        raise SolutionError("no names came")
+    module, theirs = caller.ask("load", program["solution"])
     names: dict[str, Any] = {"__name__": "tests"}
     exec(program["helpers"], names)  # nosec B102 - of the benchmark, in the sandbox
     names.pop(program["entry_point"], None)  # of a prompt, without its body
-    known = {*names, *dir(builtins)}
-    names |= {name: value for name, value in remote.items() if name not in known}
+    mentioned = {*re.findall(r"\w+", program["tests"])} - {*names, *dir(builtins)}
+    names |= {name: caller.ask("get", module, name) for name in mentioned.intersection(theirs)}
     exec(program["tests"], names)  # nosec B102 - likewise
 
 
@@ -119,7 +127,7 @@ def _done(what: str, target: Any, *rest: Any) -> Any:
         module = types.ModuleType("solution")
         sys.modules["solution"] = module  # dataclasses look there
         exec(compile(target, "solution.py", "exec"), module.__dict__)  # nosec B102 - this is what the sandbox is for
-        return {name: value for name, value in module.__dict__.items() if not name.startswith("__")}
+        return module, [*module.__dict__]
     if what == "call":
         return target(*rest[0], **rest[1])
     return getattr(target, rest[0]) if what == "get" else setattr(target, rest[0], rest[1])
@@ -146,7 +154,7 @@ def judged(source: int, verdict: int, limits: Mapping[str, int], packages: list[
     reason = ""
     try:
         run_tests(program, Caller(ours.fileno(), limits["output"]))
-    except (EOFError, BrokenPipeError, ConnectionResetError):
+    except SolutionEndedError:
         reason = _end_of(solution)
     except BaseException as error:  # a test may raise anything
         reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

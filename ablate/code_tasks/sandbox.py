@@ -40,8 +40,9 @@ RANGES |= {"file_bytes": (2**12, 2**36), "output": (2**10, 2**31)}
 class Limits:
     """What a program may use. Raises ValueError for values out of range.
 
-    seconds: CPU time of one process of the solution; tests have wall_seconds. memory: bytes of address space of one process. file_bytes: of one file, and of the
-    scratch folder in all. output: bytes of one answer to the tests; what is printed goes nowhere.
+    seconds: CPU time of one process of the solution; tests have wall_seconds. memory: bytes of address space of one
+    process. file_bytes: of one file, and of the scratch folder in all. output: bytes of one answer to the tests; what
+    is printed goes nowhere.
     """
 
     seconds: int = 5

@@ -165,6 +165,11 @@ def test_the_tests_have_their_own_names():
     assert judge(Program(solution, tests, "def help_me():\n    return 'ours'\n"), LIMITS).reason == ""
 
 
+def test_what_the_tests_do_not_mention_stays_there():
+    solution = "table = [*range(10**6)]\nself = []\nself.append(self)\ndef f(x):\n    return table[x] + 1\n"
+    assert judge(Program(solution, TESTS), LIMITS).reason == ""
+
+
 def test_exceptions_of_the_solution_are_raised_in_the_tests():
     tests = "try:\n    f(0)\n    assert False\nexcept ZeroDivisionError:\n    pass\n"
     assert judge(Program("def f(x):\n    return 1 / x\n", tests), LIMITS).passed

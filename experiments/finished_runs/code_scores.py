@@ -11,14 +11,15 @@ import pandas as pd
 
 from ablate.core import records
 from ablate.core.storage import locked
-from ablate.core.validation import UsageError
+from ablate.core.validation import UsageError, path_of
 from ablate.evaluation.score_rows import named
 from experiments.finished_runs import code_verdicts
 from experiments.finished_runs.code_evaluation import CANONICAL, EMPTY, CodeEvaluation
 from experiments.finished_runs.code_samples import Sample, Sampler, samples_of_others
-from experiments.finished_runs.measure import FILE, LOCK
+from experiments.finished_runs.measure import FILE, LOCK, end_of_run
 
 NOTHING_TRAINED = {"regime": "", "seed": 0, "stage": 0, "step": 0, "tokens": 0, "loss_tokens": 0, "flops": 0.0}
+MEASURED = ("value", "error", "passes", "seconds")
 Row = dict[str, Any]
 
 
@@ -59,10 +60,11 @@ def _sampler(asked: CodeEvaluation) -> Sampler:
 
 
 def _where(sampler: Sampler) -> Row:
-    known = sampler.known
+    known, run = sampler.known, sampler.asked.decoding.run
+    reached = {} if run.startswith("hf:") else end_of_run(path_of("RUN", run))
     ways = {**records.NO_BLOCKS, **named(sampler.protocol), "objective": known.predict.objective.label}
     ways["protocol"] = f"{sampler.protocol.rest}; {sampler.asked.decoding.new_tokens} new tokens"
-    return {"run": known.name, **ways}
+    return {"run": known.name, **reached, **ways}
 
 
 def _where_of_others(asked: CodeEvaluation) -> Row:
@@ -73,16 +75,18 @@ def _where_of_others(asked: CodeEvaluation) -> Row:
 def _row(asked: CodeEvaluation, samples: list[Sample], where: Row) -> Row:
     """The columns that all rows have in common."""
     suite = asked.suite
-    asking = f"prompt {suite.prompt_name}; cut at {suite.stop.name}; {len(samples)} samples"
+    asking = f"prompt {suite.prompt_name}; cut at {suite.stop.name}; {len(samples)} samples; {asked.seconds} s each"
+    asking += "; no namespaces" if asked.unsafe else ""
     of = {"corpus": asked.task, "domain": "code", "split": "test", "contexts": "code", "question": None}
-    return {**NOTHING_TRAINED, **of, **where, "protocol": f"{where['protocol']}; {asking}"}
+    return {**NOTHING_TRAINED, **where, **of, "protocol": f"{where['protocol']}; {asking}"}
 
 
 def _keep(found: list[Row], path: Path) -> None:
-    """Adds rows to a file, once each."""
+    """Adds rows to a file; one that was measured again takes the place of the earlier."""
     rows = records.table(found, records.EVALUATION)
     if path.exists():
-        rows = pd.concat([records.read(path, records.EVALUATION), rows], ignore_index=True).drop_duplicates()
+        both = pd.concat([records.read(path, records.EVALUATION), rows], ignore_index=True)
+        rows = both.drop_duplicates([name for name in both if name not in MEASURED], keep="last")
     records.write(rows, path, records.EVALUATION)
 
 

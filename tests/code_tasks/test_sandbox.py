@@ -165,6 +165,12 @@ def test_the_tests_have_their_own_names():
     assert judge(Program(solution, tests, "def help_me():\n    return 'ours'\n"), LIMITS).reason == ""
 
 
+def test_arguments_are_copies_and_plain_values_alone():
+    solution = "def f(x):\n    x.append(1)\n    return x\n"
+    assert judge(Program(solution, "one = []\nassert f(one) == [1]\nassert one == []"), LIMITS).reason == ""
+    assert "wanted plain values" in judge(Program(solution, "f(lambda: 1)"), LIMITS).reason
+
+
 def test_what_the_tests_do_not_mention_stays_there():
     solution = "table = [*range(10**6)]\nself = []\nself.append(self)\ndef f(x):\n    return table[x] + 1\n"
     assert judge(Program(solution, TESTS), LIMITS).reason == ""

@@ -5,16 +5,21 @@ import math
 
 import pytest
 import torch
+from rich.console import Console
 
 from ablate.code_tasks import sandbox
 from ablate.code_tasks.pass_at_k import pass_at_k
 from ablate.core import records
 from ablate.core.validation import UsageError
 from ablate.model.attention import CAUSAL
+from ablate.text.corpora import Text
+from ablate.training.train import train
 from experiments import evaluate
 from experiments.finished_runs import code_samples, code_verdicts
 from experiments.finished_runs.line_files import LineFile
+from tests.builders import tiny_run
 from tests.experiments.checkpoints import plain_llama, write
+from tests.text.prose import fill
 
 PROBLEMS = [
     {
@@ -82,7 +87,10 @@ def test_samples_of_a_file_are_judged_and_become_rows(place, capsys):
     assert found.error["pass@1"] == pytest.approx(torch.tensor([0.0, 0.25, 0.5, 0.75]).std().item() / 2)
     assert found.value["pass@1_low"] < found.value["pass@1"] < found.value["pass@1_high"]
     assert (found.n == 4).all()
-    assert found.protocol["pass@1"] == "samples of others; prompt as published; cut at next statement; 16 samples"
+    assert (
+        found.protocol["pass@1"]
+        == "samples of others; prompt as published; cut at next statement; 16 samples; 5 s each"
+    )
     assert len((place / "out" / "humaneval.verdicts.jsonl").read_text().splitlines()) == 7, "each program once"
 
 
@@ -239,13 +247,32 @@ def test_other_words_are_refused_in_one_line(place, words, message):
     assert "\n" not in str(raised.value)
 
 
-def test_a_world_has_no_programs(place, tmp_path_factory):
-    from rich.console import Console
+def test_a_run_of_text_keeps_its_rows_beside_its_own(place, monkeypatch):
+    """Read in both directions, so decoded in any order; rows of other kinds stay, and are shown as before."""
+    monkeypatch.setenv("ABLATE_CACHE", str(place / "cache"))
+    monkeypatch.setattr(code_verdicts, "judge", lambda *_: sandbox.Outcome(True))
+    monkeypatch.setattr(code_verdicts, "require_sandbox", lambda *_: None)
+    fill(place / "new", 0, 8), fill(place / "general", 100, 6)
+    corpus = Text(length=32, answer=8, folder=str(place / "new"), general=str(place / "general"))
+    run = tiny_run(place, corpus=corpus)
+    train(run, Console(quiet=True))
+    own = ["questions=4", "block_sizes=[8]", "paces=[all]", "orders=[confidence]", "draw=false"]
+    assert evaluate.main([str(run.folder), *own]) == 0
+    evaluated(str(run.folder), "new_tokens=8", "block_size=4", "pace=tokens:2", "problems=2")
+    found = records.read(run.folder / "evaluation.parquet", records.EVALUATION)
+    row = found[found.metric == "pass@1"].iloc[0]
+    assert (row.block_size, row.pace, row.order, row.passes, row.value) == (4, "tokens:2", "confidence", 4.0, 1.0)
+    of_run = found[found.metric == "score"].iloc[0]
+    for name in ("run", "regime", "seed", "stage", "step", "flops"):
+        assert row[name] == of_run[name]
+    assert (row.corpus, row.domain) == ("humaneval", "code")
+    assert {"score", "exact"} <= {*found.metric}
+    assert evaluate.main([str(run.folder), *own]) == 0
+    assert len(records.read(run.folder / "evaluation.parquet", records.EVALUATION)) == len(found)
 
-    from ablate.training.train import train
-    from tests.builders import tiny_run
 
-    run = tiny_run(tmp_path_factory.mktemp("world"))
+def test_a_world_has_no_programs(place):
+    run = tiny_run(place)
     train(run, Console(quiet=True))
     with pytest.raises(UsageError, match="task=humaneval: wanted a model of text, got one of a world"):
         evaluated(str(run.folder))

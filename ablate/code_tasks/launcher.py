@@ -77,6 +77,7 @@ def _in_namespaces(asked: dict[str, Any], pipe: tuple[int, int]) -> int:
     os.close(pipe[0])
     with _refusing(pipe[1]):
         namespaces.die_with_parent()
+        namespaces.first_to_go()
         namespaces.unshare()
         os.write(unshared[1], b"1")
         if not os.read(mapped[0], 1):

@@ -43,6 +43,11 @@ def die_with_parent() -> None:
     call("prctl", PDEATHSIG, SIGKILL, 0, 0, 0)
 
 
+def first_to_go() -> None:
+    """Where memory ends, the system kills this process and its children before any other."""
+    Path("/proc/self/oom_score_adj").write_text("1000")
+
+
 def adopt_orphans() -> None:
     """Children of children come to this process when their parents end, also those that tried to get away."""
     call("prctl", SUBREAPER, 1, 0, 0, 0)

@@ -25,13 +25,11 @@ from ablate.code_tasks.namespaces import SCRATCH
 from ablate.core.storage import digest
 from ablate.core.validation import UsageError, require_ranges
 
+ENDED = "the launcher was ended from outside"
 GRACE = 10  # seconds beyond the wall time that the launcher has to end what is left
 START = "import json, sys; sys.path.append({root!r}); from ablate.code_tasks.launcher import main; "
 START += "sys.path.pop(); main(json.loads(sys.argv[1]))"
 ENVIRONMENT = {"PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1", "PATH": "/usr/bin:/bin", "PYTHONUTF8": "1"}
-TRIAL_SOLUTION = (
-    "import decimal\n\ndef f(x):\n    return int(decimal.Decimal(x)) + 1\n"  # imports what no part of us does
-)
 RANGES = {"seconds": (1, 3600), "wall_seconds": (1, 36000), "memory": (2**26, 2**40), "processes": (1, 4096)}
 RANGES |= {"file_bytes": (2**12, 2**36), "output": (2**10, 2**31)}
 
@@ -74,7 +72,7 @@ class Program:
 @dataclass(frozen=True)
 class Outcome:
     """Whether a program has passed; a reason of one line if not; seconds of wall time, its start included. refused: why
-    there is no sandbox, so that nothing was run."""
+    there was no sandbox, so that nothing is known of the program."""
 
     passed: bool
     reason: str = ""
@@ -82,7 +80,8 @@ class Outcome:
     refused: str = ""
 
 
-TRIAL = Program(TRIAL_SOLUTION, "assert f(1) == 2\n")
+# Imports what no part of us does, so that it needs an interpreter whose files can be read
+TRIAL = Program("import decimal\n\ndef f(x):\n    return int(decimal.Decimal(x)) + 1\n", "assert f(1) == 2\n")
 
 
 def judge(program: Program, limits: Limits | None = None, unsafe: bool = False) -> Outcome:
@@ -96,8 +95,8 @@ def judge(program: Program, limits: Limits | None = None, unsafe: bool = False) 
     try:
         found = json.loads(said)
         passed, reason, refused = found.get("passed") is True, found.get("reason", ""), found.get("refused", "")
-    except (ValueError, AttributeError):
-        passed, reason, refused = False, "the sandbox was ended from outside", ""
+    except (ValueError, AttributeError):  # no program in namespaces can have done this
+        passed, reason, refused = False, ENDED, "" if unsafe else ENDED
     seconds = round(time.monotonic() - start, 3)
     return Outcome(passed, " ".join(ascii(str(reason))[1:-1].split()), seconds, refused)
 
@@ -149,6 +148,8 @@ def _launched(program: Program, limits: Limits, unsafe: bool, scratch: str) -> b
             start_new_session=True,
             check=False,
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return json.dumps({"passed": False, "reason": str(error)}).encode()
+    except OSError as error:
+        return json.dumps({"refused": str(error)}).encode()
+    except subprocess.TimeoutExpired:
+        return json.dumps({"reason": "its limit of wall time has passed, and it was slow to end"}).encode()
     return done.stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,9 @@ def scored(asked: CodeEvaluation) -> list[str]:
     cannot be scored."""
     suite, told = asked.suite, list[str]()
     problems = suite.problems(asked.source)[: asked.problems or None]
+    twice = [name for name, n in Counter(map(suite.task_id, problems)).items() if n > 1]
+    if twice:
+        raise UsageError(f"file={asked.file}: wanted each problem once, got {twice[0]!r:.60} more often")
     sampler = None if asked.samples else _sampler(asked)
     with ExitStack() as stack:
         folder = asked.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))

@@ -43,7 +43,7 @@ def verdicts(samples: Sequence[Sample], problems: Sequence[Problem], asked: Code
             for done in tracked(as_completed(coming), len(coming), "judging"):
                 key, outcome = coming[done], done.result()
                 if outcome.refused:
-                    raise UsageError(f"sandbox: wanted namespaces of its own, got {outcome.refused}; type workers=1")
+                    raise UsageError(f"sandbox: wanted one for each program, got {outcome.refused}; type workers=1")
                 sample = samples[todo[key]]
                 row = {"program": key, "task_id": sample["task_id"], "sample": sample["sample"]}
                 kept.add({**row, "passed": outcome.passed, "reason": outcome.reason, "seconds": outcome.seconds})

@@ -152,6 +152,13 @@ def test_a_machine_without_namespaces_is_refused_with_its_reason(monkeypatch):
     assert judge(Program(RIGHT, TESTS), LIMITS, unsafe=True).passed
 
 
+def test_what_is_no_fault_of_a_program_is_no_verdict(monkeypatch):
+    monkeypatch.setattr(sandbox, "START", "import sys; sys.exit(1)")
+    assert judge(Program(RIGHT, TESTS), LIMITS).refused == "the launcher was ended from outside"
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    assert "/nowhere/python" in judge(Program(RIGHT, TESTS), LIMITS).refused
+
+
 def test_the_tests_have_their_own_names():
     """No name of Python's and no helper is replaced by the solution's; objects that are no plain values stay there."""
     solution = (

@@ -234,6 +234,7 @@ def test_a_line_is_on_the_disk_or_absent(tmp_path):
         (["samples=empty", "problems=-1"], "problems: wanted 0"),
         (["samples=empty", "unsafe=perhaps"], "unsafe: wanted true or false"),
         (["samples=empty", "file=nowhere"], "file=nowhere: wanted a JSON object a line"),
+        (["samples=empty", "file=twice.jsonl"], "wanted each problem once, got 'T/0' more often"),
         (["samples=empty", "block=1"], "block=1: wanted RUN or hf:FOLDER and task, samples"),
         (["hf:llama", "out=out", "new_tokens=30"], "T/0: prompt: wanted room for 30 more tokens of at most 24"),
     ],
@@ -241,6 +242,7 @@ def test_a_line_is_on_the_disk_or_absent(tmp_path):
 def test_other_words_are_refused_in_one_line(place, words, message):
     plain_llama(place / "llama")
     (place / "one.jsonl").write_text(json.dumps({"task_id": "T/0", "completion": ""}))
+    (place / "twice.jsonl").write_text((place / "few.jsonl").read_text() * 2)
     (place / "other.jsonl").write_text(json.dumps({"task_id": "U/0", "completion": ""}))
     with pytest.raises(UsageError, match=message) as raised:
         evaluated(*words)

@@ -47,15 +47,20 @@ class Sampler:
         how = [suite.name, suite.prompt_name, suite.stop.texts, self.protocol.fingerprint(), decoding.new_tokens]
         return digest([*how, decoding.stop, decoding.seed, weights_hash(self.known.predict.network)])
 
-    def samples(self, problems: Sequence[Problem], path: Path) -> list[Sample]:
-        """All that are asked for, out of the file as far as they are there; the others are drawn and added to it."""
-        suite, wanted = self.asked.suite, range(self.asked.samples_per_problem)
+    def prompts(self, problems: Sequence[Problem]) -> dict[str, str]:
+        """By task_id. Raises UsageError for one that leaves no room for an answer."""
+        suite = self.asked.suite
         prompts = {suite.task_id(problem): suite.prompt(problem) for problem in problems}
         for task_id, prompt in prompts.items():
             try:
                 self.known.prompted(prompt, self.asked.decoding.new_tokens)
             except UsageError as error:
                 raise UsageError(f"{task_id}: {error}") from None
+        return prompts
+
+    def samples(self, prompts: dict[str, str], path: Path) -> list[Sample]:
+        """All that are asked for, out of the file as far as they are there; the others are drawn and added to it."""
+        wanted = range(self.asked.samples_per_problem)
         kept = LineFile(path, SHAPE)
         there = {(row["task_id"], row["sample"], row["prompt"]): row for row in kept.rows}
         keys = [(task_id, number, digest(prompt)[:DIGITS]) for task_id, prompt in prompts.items() for number in wanted]

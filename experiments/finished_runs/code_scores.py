@@ -33,16 +33,17 @@ def scored(asked: CodeEvaluation) -> list[str]:
     if twice:
         raise UsageError(f"file={asked.file}: wanted each problem once, got {twice[0]!r:.60} more often")
     sampler = None if asked.samples else _sampler(asked)
-    with ExitStack() as stack:
+    prompts = sampler.prompts(problems) if sampler else {}
+    samples = [] if sampler else samples_of_others(asked, problems)
+    where, name = (_where(sampler) if sampler else _where_of_others(asked)), asked.task
+    with ExitStack() as stack:  # so far nothing is written
         folder = asked.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder.mkdir(parents=True, exist_ok=True)
         stack.enter_context(locked(folder / LOCK))
-        if sampler is None:
-            samples, where, name = samples_of_others(asked, problems), _where_of_others(asked), asked.task
-        else:
-            name = f"{asked.task}-{sampler.fingerprint[:8]}"
+        if sampler:
+            name += f"-{sampler.fingerprint[:8]}"
             path = folder / f"{name}.samples.jsonl"
-            samples, where = sampler.samples(problems, path), _where(sampler)
+            samples = sampler.samples(prompts, path)
             told.append(f"  {path}")
         path = folder / f"{name}.verdicts.jsonl"
         passed = code_verdicts.verdicts(samples, problems, asked, path)

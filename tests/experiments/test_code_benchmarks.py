@@ -221,7 +221,7 @@ def test_a_line_is_on_the_disk_or_absent(tmp_path):
         (["hf:llama"], "hf:llama: wanted a place for samples and verdicts, got none; type out=FOLDER"),
         (["hf:llama", "out=few.jsonl"], "out=few.jsonl: wanted a folder that can be written"),
         (["nowhere"], "nowhere: wanted the folder of a run"),
-        (["samples=nowhere.jsonl"], "samples=nowhere.jsonl: wanted a JSON object a line"),
+        (["samples=nowhere.jsonl", "out=out"], "samples=nowhere.jsonl: wanted a JSON object a line"),
         (["samples=few.jsonl"], "row 1: without completion"),
         (
             ["samples=one.jsonl"],
@@ -247,6 +247,7 @@ def test_other_words_are_refused_in_one_line(place, words, message):
     with pytest.raises(UsageError, match=message) as raised:
         evaluated(*words)
     assert "\n" not in str(raised.value)
+    assert not (place / "out").exists()
 
 
 def test_a_run_of_text_keeps_its_rows_beside_its_own(place, monkeypatch):

@@ -20,7 +20,7 @@ from experiments.presets.studies import (
     rate,
     second,
 )
-from experiments.presets.switch_studies import AGAIN, SPLIT_RATES
+from experiments.presets.switch_studies import AGAIN, SPLIT, SPLIT_RATES
 from experiments.presets.twin_studies import TWIN_RATES
 
 # `regimes` refuted a signature of the paper: before the switch AR decoded blocks of 32 better than diffusion did.
@@ -74,6 +74,7 @@ FURTHER = (
     ORDER_LONG,
     AGAIN,
     SPLIT_RATES,
+    SPLIT,
     TWIN_RATES,
     ATLAS_RATES,
     ADMISSION,

@@ -25,7 +25,7 @@ from ablate.training.train import train
 from experiments import study as study_command
 from experiments.cli.compose import jobs
 from experiments.cli.run_command import RUN, check_runs
-from experiments.presets import order_studies, studies
+from experiments.presets import order_studies, studies, switch_studies
 from experiments.presets.followup_studies import STUDIES
 from experiments.study_runner import kept_results, plan_runs
 from experiments.study_runner.assignment import Assignment
@@ -319,6 +319,17 @@ def test_rates_of_order_are_those_of_the_records():
     for condition, (first, second) in order_studies.RATES.items():
         part = rows[rows["condition"] == condition]
         assert best(part, Outcome(block_size=32, how="end"), trials) == f"lr_{first:g}_{second:g}"
+
+
+@pytest.mark.slow
+def test_rates_of_split_are_those_of_the_records():
+    rows = records.read(ROOT / "results" / "split_rates", records.STUDY)
+    for world, chosen in switch_studies.RATES.items():
+        assert list(chosen) == list(switch_studies.SHARES)
+        for share, rate in chosen.items():
+            part = rows[(rows["condition"] == world) & rows["arm"].str.startswith(f"ar_{share:g}_lr")]
+            trials = len(switch_studies.SECOND_RATES)
+            assert best(part, Outcome(block_size=32, how="end"), trials) == f"ar_{share:g}_lr_{rate:g}"
 
 
 def test_confirmation_shares_no_seed_and_no_world_with_development():

@@ -36,8 +36,8 @@ def test_memory_and_open_files_of_fifty_thousand_steps(tmp_path: Path, monkeypat
 
     def looking(self, *arguments, **more):
         original(self, *arguments, **more)
-        if len(seen) * EVERY <= self.counters.step:
-            seen.append((self.counters.step, resident(), len(os.listdir("/proc/self/fd"))))
+        if len(seen) * EVERY <= self.counters[0].step:
+            seen.append((self.counters[0].step, resident(), len(os.listdir("/proc/self/fd"))))
 
     monkeypatch.setattr(ProgressCallback, "on_train_batch_end", looking)
     run = tiny()

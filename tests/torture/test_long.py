@@ -13,8 +13,8 @@ from tests.experiments.test_study import assignment, blank, study
 from tests.torture.commands import QUIET, tiny
 from tests.torture.counts import ALL, part
 
-STEPS, WARM, EVERY = 50_000, 10_000, 1_000
-GROWTH = 0.02  # of resident memory after the warm-up
+STEPS, WARM, EVERY = 50_000, 5_000, 1_000
+GROWTH = 0.02  # of resident memory in a stage, after its warm-up: another objective needs memory of its own
 RUNS, SECONDS = 10_000, 10
 pytestmark = pytest.mark.skipif(not ALL, reason="takes long: python -m tests.torture --rounds 100")
 
@@ -31,13 +31,13 @@ def test_memory_and_open_files_of_fifty_thousand_steps(tmp_path: Path, monkeypat
     from ablate.training.train import train
     from experiments.presets.model_sizes import MODELS
 
-    seen: list[tuple[int, int, int]] = []
+    stages: dict[str, list[tuple[int, int, int]]] = {}  # by what is trained: step, memory, open files
     original = ProgressCallback.on_train_batch_end
 
     def looking(self, *arguments, **more):
         original(self, *arguments, **more)
-        if len(seen) * EVERY <= self.counters[0].step:
-            seen.append((self.counters[0].step, resident(), len(os.listdir("/proc/self/fd"))))
+        if not (step := self.counters[0].step) % EVERY:
+            stages.setdefault(self.title, []).append((step, resident(), len(os.listdir("/proc/self/fd"))))
 
     monkeypatch.setattr(ProgressCallback, "on_train_batch_end", looking)
     run = tiny()
@@ -48,14 +48,17 @@ def test_memory_and_open_files_of_fifty_thousand_steps(tmp_path: Path, monkeypat
     )
     with part("long: 50,000 steps, memory and open files") as tried:
         train(run, QUIET)
-        after = [(step, memory, files) for step, memory, files in seen if step >= WARM]
-        with tried.case("steps"):
-            assert seen[-1][0] > STEPS * 0.95, f"{seen[-1][0]} steps"
-        with tried.case("memory"):
-            growth = max(memory for _, memory, _ in after) / after[0][1] - 1
-            assert growth < GROWTH, f"grew by {growth:.1%} from step {after[0][0]} on"
-        with tried.case("open files"):
-            assert len({files for _, _, files in after}) == 1, f"open files: {sorted({f for _, _, f in after})}"
+        for title, seen in [*stages.items()][-len(run.regime.stages) :]:
+            after = [(memory, files) for step, memory, files in seen if step >= seen[0][0] + WARM]
+            with tried.case(f"{title}: steps"):
+                assert len(after) >= 5, f"looked at {[step for step, _, _ in seen]}"
+            with tried.case(f"{title}: memory"):
+                growth = max(memory for memory, _ in after) / after[0][0] - 1
+                assert growth < GROWTH, f"grew by {growth:.1%}"
+            with tried.case(f"{title}: open files"):  # a checkpoint that is being written is open for a moment
+                half = len(after) // 2
+                first, second = (min(files for _, files in part) for part in (after[:half], after[half:]))
+                assert first == second, f"{first}, then {second}"
 
 
 def test_ten_thousand_runs_in_one_results_folder_are_read_in_seconds(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import json
 import os
 import select
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ LONGEST_VERDICT = 2**16  # bytes
 def main(asked: dict[str, Any]) -> None:
     """Prints a verdict of one line, as `judged` writes it, or {"refused": reason}. What is asked: see `sandbox`."""
     deadline = time.monotonic() + asked["limits"]["wall_seconds"]
+    sys.set_int_max_str_digits(0)  # a program's whole numbers have as many digits as they like
     os.umask(0o022)  # what is made here is read by a user without rights
     namespaces.die_with_parent()
     if os.getppid() != asked["parent"]:

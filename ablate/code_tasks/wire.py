@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Callable
 from typing import Any
 
 OBJECT = "object"
 KINDS: dict[str, type] = {kind.__name__: kind for kind in (list, tuple, set, frozenset)}
 PIECE = 2**16  # bytes read at once
-
-sys.set_int_max_str_digits(0)  # a program's whole numbers have as many digits as they like
 
 
 def send(descriptor: int, content: Any) -> None:

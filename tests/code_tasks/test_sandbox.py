@@ -178,6 +178,11 @@ def test_arguments_are_copies_and_plain_values_alone():
     assert "wanted plain values" in judge(Program(solution, "f(lambda: 1)"), LIMITS).reason
 
 
+def test_whole_numbers_have_as_many_digits_as_they_like_in_there_alone():
+    assert judge(Program("def f(x):\n    return x + 1\n", "assert f(10**5000) == 10**5000 + 1"), LIMITS).reason == ""
+    assert sys.get_int_max_str_digits() == sys.int_info.default_max_str_digits
+
+
 def test_what_the_tests_do_not_mention_stays_there():
     solution = "table = [*range(10**6)]\nself = []\nself.append(self)\ndef f(x):\n    return table[x] + 1\n"
     assert judge(Program(solution, TESTS), LIMITS).reason == ""

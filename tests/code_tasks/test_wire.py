@@ -40,7 +40,7 @@ def test_plain_values_come_back(value):
 
 def test_odd_numbers_and_kinds():
     assert math.isnan(there_and_back(math.nan))
-    assert there_and_back(10**5000) == 10**5000
+    assert there_and_back(10**4000) == 10**4000
     assert there_and_back(Counter("aab")) == {"a": 2, "b": 1}
 
 

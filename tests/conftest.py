@@ -1,4 +1,4 @@
-"""What all tests share: commands that are typed without starting a process."""
+"""What several tests share: commands that are typed without starting a process, and a machine with a sandbox."""
 
 import sys
 from collections.abc import Callable
@@ -33,3 +33,15 @@ def typed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.Captur
         return code, *capsys.readouterr()
 
     return run
+
+
+@pytest.fixture(scope="session")
+def sandboxed() -> None:
+    """Skips where this machine has no sandbox for judged programs."""
+    from ablate.code_tasks import sandbox
+    from ablate.core.validation import UsageError
+
+    try:
+        sandbox.require_sandbox(sandbox.Limits(), False)
+    except UsageError as error:
+        pytest.skip(str(error))

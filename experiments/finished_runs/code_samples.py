@@ -5,15 +5,13 @@ Shapes: B samples of one problem, L positions.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ablate.code_tasks.code_problems import Problem, read_rows
 from ablate.core.rng import address
@@ -22,6 +20,7 @@ from ablate.core.validation import UsageError, path_of
 from ablate.decoding.cached_reader import cacheable
 from ablate.decoding.loop import decode
 from ablate.decoding.protocol import Protocol
+from ablate.training.checkpoint import weights_hash
 from experiments.finished_runs.code_evaluation import CANONICAL, EMPTY, CodeEvaluation
 from experiments.finished_runs.line_files import DIGITS, LineFile
 from experiments.finished_runs.live_view import tracked
@@ -45,7 +44,7 @@ class Sampler:
         """Hash of all that determines its samples, but for the prompts, of which each line has one."""
         suite, decoding = self.asked.suite, self.asked.decoding
         how = [suite.name, suite.prompt_name, suite.stop.texts, self.protocol.fingerprint(), decoding.new_tokens]
-        return digest([*how, decoding.stop, decoding.seed, weights_hash(self.known.predict.network)])
+        return digest([*how, decoding.stop, decoding.seed, weights_hash(self.known.predict.network.state_dict())])
 
     def prompts(self, problems: Sequence[Problem]) -> dict[str, str]:
         """By task_id. Raises UsageError for one that leaves no room for an answer."""
@@ -103,15 +102,6 @@ class Sampler:
         head, whole = self.known.exact_text(ids[:before]), self.known.exact_text([*ids[:before], *answer])
         new = whole.removeprefix(head) if whole.startswith(head) else self.known.exact_text(answer)
         return self.asked.suite.stop.cut(new)
-
-
-def weights_hash(network: nn.Module) -> str:
-    """SHA-256 of a network's weights and their names."""
-    found = hashlib.sha256()
-    for name, tensor in network.state_dict().items():
-        found.update(name.encode())
-        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return found.hexdigest()
 
 
 def samples_of_others(asked: CodeEvaluation, problems: Sequence[Problem]) -> list[Sample]:

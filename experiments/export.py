@@ -20,14 +20,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablate.core.foreign_files import read_bytes, read_json
 from ablate.core.storage import whole_folder
 from ablate.core.validation import UsageError, path_of
-from ablate.model.hf_config import ARCHITECTURES, config_of, names, read_config
+from ablate.model.hf_config import ARCHITECTURES, DIFFUSION, config_of, names, read_config
 from ablate.model.hf_weights import SAFE, VOCABULARY, folder_of
 from ablate.model.tensor_files import write_safetensors
 from ablate.training.run_manifest import RunError
 from experiments.cli.guard import guarded, refuse
 from experiments.cli.places import require_place
+from experiments.cli.words import places_and_values
 from experiments.finished_runs import run_folder
 from experiments.finished_runs.run_folder import Finished
 from experiments.hf_export import model_card
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 SHARD = 5 * 10**9  # bytes
 DTYPES = ("float32", "bfloat16")
 MODELLING = "modeling_ablate.py"
+TEMPLATE, LARGEST_TEMPLATE = "chat_template.jinja", 2**20  # bytes
 KEYS = ("out", "dtype")
 
 
@@ -59,19 +62,16 @@ def main(words: list[str] | None = None) -> int:
 
 def _asked(words: list[str]) -> tuple[Path, Path, str]:
     """Run folder, folder to be written and type of numbers."""
-    keys = dict(word.split("=", 1) for word in words if "=" in word)
-    places = [word for word in words if "=" not in word]
-    unknown = [*(key for key in keys if key not in KEYS), *(word for word in places if word.startswith("-"))]
-    if unknown or len(places) != 1 or not keys.get("out"):
-        came = " ".join(words) or "nothing"
+    places, values = places_and_values(words, "one run's folder", KEYS, as_typed=KEYS)
+    if len(places) != 1 or not values.get("out"):
         raise UsageError(
-            f"export: wanted one run's folder and out=FOLDER, and dtype= at will, got {came}; type python "
-            "experiments/export.py runs/NAME out=FOLDER"
+            f"export: wanted one run's folder and out=FOLDER, and dtype= at will, got {' '.join(words) or 'nothing'}; "
+            "type python experiments/export.py runs/NAME out=FOLDER"
         )
-    dtype = keys.get("dtype", DTYPES[0])
+    dtype = values.get("dtype", DTYPES[0])
     if dtype not in DTYPES:
         raise UsageError(f"dtype={dtype}: wanted one of {', '.join(DTYPES)}; type dtype={DTYPES[0]}")
-    return path_of("RUN", places[0]), path_of("out", keys["out"]), dtype
+    return path_of("RUN", places[0]), path_of("out", values["out"]), dtype
 
 
 def export(run: Finished, out: Path, dtype: str) -> None:
@@ -89,6 +89,8 @@ def export(run: Finished, out: Path, dtype: str) -> None:
     with whole_folder(out) as fresh:
         for name, content in files.items():
             (fresh / name).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        if template := _chat_template(run):
+            (fresh / TEMPLATE).write_text(template, encoding="utf-8")
         write_weights(fresh, {theirs: weights[ours] for ours, theirs in names(run.shape).items()}, dtype)
         if "auto_map" in config:
             source = (Path(__file__).parent / "hf_export" / MODELLING).read_text(encoding="utf-8")
@@ -134,7 +136,7 @@ def settings(run: Finished, rows: int, dtype: str) -> dict[str, Any]:
         },
     }
     if objective.noisy or not objective.left_to_right:
-        said["auto_map"] = {"AutoModelForCausalLM": f"{Path(MODELLING).stem}.DiffusionForCausalLM"}
+        said["auto_map"] = {"AutoModelForCausalLM": f"{Path(MODELLING).stem}.{DIFFUSION}"}
     return said
 
 
@@ -144,6 +146,20 @@ def _origin(run: Finished) -> dict[str, Any]:
         return read_config(folder_of(run.config["init"])) if run.config.get("init") else {}
     except ValueError:
         return {}
+
+
+def _chat_template(run: Finished) -> str:
+    """That of the checkpoint that the run began at, from a file of its own or its tokenizer's settings; "" for none."""
+    if not _origin(run):
+        return ""
+    folder = folder_of(run.config["init"])
+    try:
+        if (folder / TEMPLATE).exists():
+            return read_bytes(folder / TEMPLATE, LARGEST_TEMPLATE).decode()
+        found = read_json(folder / "tokenizer_config.json").get("chat_template")
+    except (OSError, ValueError, AttributeError):
+        return ""
+    return found if isinstance(found, str) else ""
 
 
 def _generation(config: Mapping[str, Any]) -> dict[str, Any]:

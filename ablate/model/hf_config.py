@@ -10,8 +10,8 @@ from typing import Any
 
 from ablate.core.foreign_files import read_json, require_id
 from ablate.model.config import ModelConfig
-from ablate.model.hf_settings import LARGEST, TYPE, number, require_fixed, shown, whole
-from ablate.model.rope import RopeScaling, Stretch
+from ablate.model.hf_rope import rope_of, rope_scaling_of
+from ablate.model.hf_settings import TYPE, number, require_fixed, shown, whole
 
 Config = Mapping[str, Any]
 
@@ -33,18 +33,19 @@ ARCHITECTURES = {
     "qwen2": Architecture("Qwen2ForCausalLM", qkv_bias=True),
     "qwen3": Architecture("Qwen3ForCausalLM", qk_norm=True, head=128),
 }
+DIFFUSION = (
+    "DiffusionForCausalLM"  # our own class around one of them, which transformers names where it saved an export
+)
 # Settings of these architectures that are computed here in one way alone: with biases, Llama and Qwen3 have one of the
 # output projection too
 FIXED = {
     "hidden_act": "silu",
     "attention_bias": False,
     "mlp_bias": False,
-    "use_sliding_window": False,
     "partial_rotary_factor": 1.0,
     "quantization_config": None,
 }
-FIXED_ROPE = {"partial_rotary_factor": 1.0, "mscale": None, "mscale_all_dim": None, "truncate": True}
-STRETCHES = {"default": Stretch.none, "linear": Stretch.linear, "llama3": Stretch.llama3, "yarn": Stretch.yarn}
+WINDOW_LAYERS = 28  # transformers' default of max_window_layers
 WHOLE = {"embedding.weight": "model.embed_tokens.weight", "norm": "model.norm.weight", "head.weight": "lm_head.weight"}
 LAYER = {
     "norm_attention": "input_layernorm.weight",
@@ -119,14 +120,12 @@ def shape_of(place: Path) -> ModelConfig:
 def _shape(config: Config) -> ModelConfig:
     architecture = _architecture(config)
     require_fixed(config, FIXED, "")
-    kinds = config.get("layer_types") or []
-    if not isinstance(kinds, list) or any(kind != "full_attention" for kind in kinds):
-        raise ValueError(f"layer_types: wanted full_attention alone, got {shown(kinds)}; {TYPE}")
+    _require_no_window(config)
     width, heads = whole(config, "hidden_size"), whole(config, "num_attention_heads")
     # transformers' own default is the number of heads for Llama and 32 for the others, which nobody means
     kv_heads = heads if architecture is ARCHITECTURES["llama"] else None
     head = whole(config, "head_dim", architecture.head)
-    theta, scaling = _rope(config)
+    theta, scaling = rope_of(config)
     mask = next((key for key in ("mask_token_id", "mask_id") if config.get(key) is not None), None)
     if mask:
         require_id(config[mask], mask)
@@ -152,48 +151,29 @@ def _shape(config: Config) -> ModelConfig:
     )
 
 
+def _require_no_window(config: Config) -> None:
+    """Raises ValueError where a layer would see a sliding window: with use_sliding_window those from max_window_layers
+    on, where layer_types does not say of each."""
+    kinds = config.get("layer_types") or []
+    if not isinstance(kinds, list) or any(kind != "full_attention" for kind in kinds):
+        raise ValueError(f"layer_types: wanted full_attention alone, got {shown(kinds)}; {TYPE}")
+    layers, full = whole(config, "num_hidden_layers"), config.get("max_window_layers", WINDOW_LAYERS)
+    if not kinds and not (isinstance(full, int) and full >= layers):
+        require_fixed(config, {"use_sliding_window": False}, "")
+
+
 def _architecture(config: Config) -> Architecture:
     kind, named = config.get("model_type"), config.get("architectures") or []
     if not isinstance(named, list):
         raise ValueError(f"architectures: wanted a list of names, got {shown(named)}; {TYPE}")
     known = ARCHITECTURES.get(str(kind))
-    if known is None or (named and known.name not in named):
+    if known is None or (named and not {known.name, DIFFUSION} & {str(name) for name in named}):
         wanted = ", ".join(f"{name} ({a.name})" for name, a in ARCHITECTURES.items())
         raise ValueError(
             f"unknown architecture: wanted model_type {wanted}, got {shown(kind)} with "
             f"architectures {shown(named) if named else 'not named'}; {TYPE}"
         )
     return known
-
-
-def _rope(config: Config) -> tuple[float, RopeScaling]:
-    """Base and stretch of the rotary frequencies."""
-    given = config.get("rope_scaling") or config.get("rope_parameters") or {}
-    if not isinstance(given, dict) or any(isinstance(value, dict) for value in given.values()):
-        raise ValueError(f"rope_parameters: wanted one set for all layers, got {shown(given)}; {TYPE}")
-    theta = number({"rope_theta": config.get("rope_theta"), **given}, "rope_theta", 10_000.0)
-    if theta <= 1:
-        raise ValueError(f"rope_theta: wanted more than 1, got {theta:g}; {TYPE}")
-    kind = str(given.get("rope_type") or given.get("type") or "default")
-    if kind not in STRETCHES:
-        raise ValueError(f"rope_type: wanted one of {', '.join(STRETCHES)}, got {shown(kind)}; {TYPE}")
-    require_fixed(given, FIXED_ROPE, "rope_parameters.")
-    stretch = STRETCHES[kind]
-    if stretch is Stretch.none:
-        return theta, RopeScaling()
-    factor = number(given, "factor")
-    if stretch is Stretch.linear:
-        return theta, RopeScaling(stretch, factor)
-    trained = {"original_max_position_embeddings": config.get("max_position_embeddings"), **given}
-    trained |= {key: config[key] for key in trained if key.startswith("original") and config.get(key)}
-    context = whole(trained, "original_max_position_embeddings")
-    if stretch is Stretch.llama3:
-        low, high = number(given, "low_freq_factor"), number(given, "high_freq_factor")
-        return theta, RopeScaling(stretch, factor, context, low, high)
-    low, high = number(given, "beta_slow", 1.0), number(given, "beta_fast", 32.0)
-    if low < 1 / LARGEST:
-        raise ValueError(f"beta_slow: wanted a number above 0, got {low:g}; {TYPE}")
-    return theta, RopeScaling(stretch, factor, context, low, high, number(given, "attention_factor", 0.0))
 
 
 def config_of(shape: ModelConfig, rows: int, context: int) -> dict[str, Any]:
@@ -221,18 +201,5 @@ def config_of(shape: ModelConfig, rows: int, context: int) -> dict[str, Any]:
         "tie_word_embeddings": shape.tied,
         "max_position_embeddings": max(context, math.ceil(scaling.factor * scaling.context)),
         "rope_theta": shape.rope_theta,
-        "rope_scaling": _rope_scaling(scaling),
+        "rope_scaling": rope_scaling_of(scaling),
     }
-
-
-def _rope_scaling(scaling: RopeScaling) -> dict[str, Any] | None:
-    if scaling.kind is Stretch.none:
-        return None
-    said = {"rope_type": str(scaling.kind), "factor": scaling.factor}
-    if scaling.kind is Stretch.linear:
-        return said
-    said["original_max_position_embeddings"] = scaling.context
-    if scaling.kind is Stretch.llama3:
-        return said | {"low_freq_factor": scaling.low, "high_freq_factor": scaling.high}
-    said |= {"beta_slow": scaling.low, "beta_fast": scaling.high}
-    return said | ({"attention_factor": scaling.temperature} if scaling.temperature else {})

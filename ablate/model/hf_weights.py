@@ -53,6 +53,10 @@ class Weights(Mapping[str, "Tensor"]):
 
         theirs = names(self.shape)[name]
         tensor = tensor_of(self.files[theirs], theirs).to(torch.float32)
+        if not tensor.isfinite().all():
+            raise ValueError(
+                f"init: {self.files[theirs]}: tensor {theirs}: wanted finite numbers, got NaN or infinity; {TYPE}"
+            )
         if name not in ("embedding.weight", "head.weight") or len(tensor) == self.rows:
             return tensor
         added_VW = tensor.mean(0, keepdim=True).expand(self.rows - len(tensor), -1)

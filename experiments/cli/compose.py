@@ -10,6 +10,8 @@ import copy
 import dataclasses
 import difflib
 import itertools
+import re
+import shlex
 from typing import Any
 
 from hydra import initialize
@@ -23,9 +25,11 @@ from ablate.core.validation import UsageError
 from ablate.noise.schedules import Noise, named
 from experiments.cli.command import Command, composed
 from experiments.cli.help_text import shown
+from experiments.cli.words import quoted
 from experiments.presets.model_sizes import PREFIX, is_place, model_at
 from experiments.presets.registry import DEFAULTS, GROUPS
 
+VALUED = re.compile(r"[\w.]+=")
 MULTIRUN = ("-m", "--multirun")
 
 
@@ -44,20 +48,29 @@ def jobs(command: Command, arguments: list[str]) -> list[Any]:
 
 def _parsed(word: str) -> Override:
     try:
+        if word != word.rstrip():
+            raise HydraException("the grammar would drop blanks at a place's end")
         return OverridesParser.create().parse_override(word)
     except HydraException:
-        raise UsageError(
-            f"{word!r}: wanted key=value, such as seed=1 or regime=ar; quote values with special characters"
-        ) from None
+        if not VALUED.match(word):
+            raise UsageError(f"{word!r}: wanted key=value, such as seed=1 or regime=ar") from None
+        raise UsageError(f"{word}: wanted a value in quotes, as it has special characters; type {_one(word)}") from None
+
+
+def _one(word: str) -> str:
+    """The word as it is typed in a shell, its value as one text."""
+    key, _, value = word.partition("=")
+    typed = f"{key}={quoted(value)}"
+    return shlex.quote(typed) if set(typed) & set('"$`\\!') else f'"{typed}"'
 
 
 def _alternatives(override: Override, sweep: bool) -> list[str]:
     if not override.is_sweep_override():
         return [override.input_line or ""]
     if not sweep:
-        raise UsageError(
-            f"{override.input_line}: several values, but no sweep was asked for; type -m {override.input_line}"
-        )
+        typed = override.input_line or ""
+        other = f", or {_one(typed)} for one place with a comma" if "/" in typed else ""
+        raise UsageError(f"{typed}: several values, but no sweep was asked for; type -m {typed}{other}")
     try:
         return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
     except HydraException:

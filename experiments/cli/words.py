@@ -1,7 +1,8 @@
-"""Words of commands that take places and `name=VALUE`, and know nothing of Hydra."""
+"""Words of commands: places and `name=VALUE` of those that know nothing of Hydra, and values as Hydra quotes them."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,3 +31,8 @@ def places_and_values(
         else:
             found.append(word)
     return found, values
+
+
+def quoted(word: str) -> str:
+    """A word as Hydra's grammar quotes it: backslashes count only before a quote."""
+    return "'" + re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), word) + "'"

@@ -13,6 +13,7 @@ from ablate.core.validation import UsageError, path_of
 from ablate.studies.outcomes import How, Outcome
 from ablate.studies.search_space import Range, Space, require_name
 from ablate.training.run_config import RANGES, Run
+from experiments.cli.words import quoted
 
 MOST = 10**6  # trials
 # What can be sought; of all of them less is better.
@@ -149,11 +150,6 @@ def gathered(arguments: list[str]) -> list[str]:
         if root in SET_HERE:
             raise UsageError(f"{argument}: a sweep sets {root} of every run itself; type {SET_HERE[root]}")
         theirs.append(argument)
-    return [*mine, f"words=[{','.join(map(quoted, theirs))}]"] if theirs else mine
-
-
-def quoted(word: str) -> str:
-    """A word as Hydra's grammar quotes it: backslashes count only before a quote. What it interpolates, as in
-    fork=trunk-${seed}, is the run's and not the sweep's."""
-    word = word.replace("${", "\\${")
-    return "'" + re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), word) + "'"
+    # what a word interpolates, as in fork=trunk-${seed}, is the run's and not the sweep's
+    escaped = [quoted(word.replace("${", "\\${")) for word in theirs]
+    return [*mine, f"words=[{','.join(escaped)}]"] if theirs else mine

@@ -2,13 +2,17 @@
 
 import itertools
 import os
+import shlex
 import subprocess
 import sys
 
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
+from ablate.core.validation import UsageError
 from experiments import run
-from experiments.cli import run_command
+from experiments.cli import compose, run_command
 from tests import ROOT
 
 RUN = [sys.executable, str(ROOT / "experiments" / "run.py")]
@@ -206,3 +210,21 @@ def test_a_sweep_runs_every_arm_and_compare_draws_them(tmp_path):
     assert compare.returncode == 0, compare.stderr
     again = started("regime=bidllm", "seed=1", *tiny, cwd=tmp_path)
     assert "complete already" in again.stdout
+
+
+@pytest.mark.slow
+@settings(deadline=None, derandomize=True)
+@given(st.text(st.sampled_from("ab/=,#[]{}() ü'\"$%:!\\~;&*"), min_size=1, max_size=12))
+def test_a_place_of_any_name_is_taken_or_told_how_to_be_typed(name):
+    assume("${" not in name)  # stands for another key's value
+    run_command.RUN.register()
+    word = f"out=/{name}"
+    try:
+        (made,) = compose.jobs(run_command.RUN, [word])
+    except UsageError as error:
+        told = str(error)
+        assert "\n" not in told
+        before, after = (", or ", " for one place with a comma") if "several values" in told else ("; type ", "")
+        (typed,) = shlex.split(told.rpartition(before)[2].removesuffix(after))
+        (made,) = compose.jobs(run_command.RUN, [typed])
+    assert made.out == f"/{name}"

@@ -272,6 +272,27 @@ def test_a_run_begins_where_an_earlier_one_ended(ran, tmp_path):
 
 
 @needs_transformers
+@pytest.mark.parametrize("place", ["chat_template.jinja", "tokenizer_config.json"])
+def test_an_export_that_transformers_saved_is_begun_at_and_its_chat_template_kept(place, ran, tmp_path, load):
+    first, saved = ran("blocks"), tmp_path / "saved"
+    assert export.main([str(first.folder), f"out={tmp_path / 'out'}"]) == 0
+    load(tmp_path / "out", trust_remote_code=True).save_pretrained(saved)
+    shutil.copy(tmp_path / "out" / "vocabulary.json", saved)
+    assert json.loads((saved / "config.json").read_text())["architectures"] == ["DiffusionForCausalLM"]
+    template = "{{ messages }} ü"
+    (saved / place).write_text(
+        template if "jinja" in place else json.dumps({"chat_template": template}), encoding="utf-8"
+    )
+    init, model = f"hf:{saved}", shape_of(saved)
+    second = resolve(replace(first, init=init, model=model, out=str(tmp_path / "two")))
+    before, after = final_weights(first.folder), base_weights(second, QUIET)
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    train(second, QUIET)
+    assert export.main([str(second.folder), f"out={tmp_path / 'again'}"]) == 0
+    assert (tmp_path / "again" / "chat_template.jinja").read_text(encoding="utf-8") == template
+
+
+@needs_transformers
 def test_shards_and_other_numbers(ran, tmp_path, load, monkeypatch):
     run = ran("AR")
     monkeypatch.setattr(export, "SHARD", 4000)
@@ -291,7 +312,7 @@ def test_shards_and_other_numbers(ran, tmp_path, load, monkeypatch):
 
 
 def test_what_cannot_be_exported_is_refused_and_nothing_is_written(ran, tmp_path, capsys):
-    run = replace(ran("masked"), out=str(tmp_path / "run"))
+    run = replace(ran("masked"), out=str(tmp_path / "lr=1e-3,[a] #ü"))  # a folder may have any name
     shutil.copytree(ran("masked").folder, run.folder)
     foreign = tmp_path / "foreign"
     foreign.mkdir()
@@ -301,7 +322,7 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_written(ran, tmp_path
         ("wanted a new folder", [str(run.folder), f"out={foreign}"]),
         ("wanted a new folder", [str(run.folder), f"out={run.folder}"]),
         ("export.py runs/NAME out=FOLDER", [str(run.folder)]),
-        ("export.py runs/NAME out=FOLDER", [str(run.folder), "out=x", "stage=1"]),
+        ("stage=1: wanted one run's folder and out, dtype", [str(run.folder), "out=x", "stage=1"]),
         ("type dtype=float32", [str(run.folder), "out=x", "dtype=int8"]),
         ("wanted the folder of a run", [str(foreign), f"out={tmp_path / 'x'}"]),
         ("wanted a folder that can be written", [str(run.folder), "out=/proc/x"]),

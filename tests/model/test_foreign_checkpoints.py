@@ -200,7 +200,7 @@ def test_nor_is_a_pipe_hashed(name, folder, state):
         ({"rms_norm_eps": 10**400}, "rms_norm_eps: wanted a number"),
         ({"rms_norm_eps": float("nan")}, "rms_norm_eps: wanted a number"),
         ({"rope_theta": 1}, "rope_theta: wanted more than 1"),
-        ({"rope_scaling": [1]}, "rope_parameters: wanted one set"),
+        ({"rope_scaling": [1]}, "rope_scaling: wanted one set"),
         ({"layer_types": 5}, "layer_types: wanted full_attention alone, got 5"),
         ({"layer_types": [[]]}, "layer_types"),
         ({"tie_word_embeddings": "no"}, "tie_word_embeddings: wanted true or false, got 'no'"),

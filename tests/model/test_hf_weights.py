@@ -1,5 +1,7 @@
 """Checkpoints made by transformers give the same logits here; what cannot be read is named."""
 
+import copy
+import dataclasses
 import importlib.util
 import json
 import re
@@ -54,6 +56,7 @@ LLAMA3 = {
     "low_freq_factor": 1.0,
     "high_freq_factor": 4.0,
 }
+QWEN2 = {"model_type": "qwen2", "architectures": None}
 KINDS = {
     "llama": ("llama", {}),
     "llama tied, all heads": ("llama", {"tie_word_embeddings": True, "num_key_value_heads": 4}),
@@ -73,7 +76,7 @@ def made(folder, kind, settings, **saving):
     from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.manual_seed(0)
-    config = AutoConfig.for_model(kind, **{**SIZES, **settings})
+    config = AutoConfig.for_model(kind, **copy.deepcopy({**SIZES, **settings}))  # it writes into what it gets
     theirs = AutoModelForCausalLM.from_config(config).eval()
     with torch.no_grad():
         for name, p in theirs.named_parameters():
@@ -223,7 +226,8 @@ def test_damaged_and_missing_files_are_named(folder):
         ({"hidden_act": "gelu"}, 'hidden_act: wanted "silu".*"gelu"'),
         ({"attention_bias": True}, "attention_bias: wanted false"),
         ({"mlp_bias": True}, "mlp_bias"),
-        ({"model_type": "qwen2", "architectures": None, "use_sliding_window": True}, "use_sliding_window"),
+        (QWEN2 | {"use_sliding_window": True, "max_window_layers": 1}, "use_sliding_window: wanted false"),
+        (QWEN2 | {"use_sliding_window": True, "num_hidden_layers": 29}, "use_sliding_window: wanted false"),
         ({"layer_types": ["full_attention", "sliding_attention"]}, "layer_types.*sliding_attention"),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor: wanted 1.0"),
         ({"quantization_config": {"bits": 4}}, "quantization_config: wanted nothing"),
@@ -232,6 +236,16 @@ def test_damaged_and_missing_files_are_named(folder):
         ({"rope_scaling": {**YARN, "truncate": False}}, "rope_parameters.truncate: wanted true"),
         ({"rope_scaling": {"rope_type": "llama3", "factor": 2.0}}, "low_freq_factor: wanted a number, got None"),
         ({"rope_scaling": None, "rope_parameters": {"full_attention": {}}}, "one set for all layers"),
+        (
+            {"rope_theta": None, "rope_scaling": LLAMA3, "rope_parameters": {"rope_theta": 5e5}},
+            "rope_theta: wanted it in one place, got 500000.0 in rope_parameters and none in rope_scaling; remove",
+        ),
+        (
+            {"rope_theta": 1e4, "rope_parameters": {"rope_theta": 5e5}},
+            "got 10000.0 in config.json and 500000.0 in rope_p",
+        ),
+        ({"rope_scaling": LLAMA3, "rope_parameters": {**LLAMA3, "factor": 3.0}}, "factor: wanted it in one place"),
+        ({"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_parameters": YARN}, "rope_type: wanted it in one"),
         ({"hidden_size": None}, "hidden_size: wanted a whole number"),
         ({"vocab_size": "many"}, "vocab_size.*'many'"),
         ({"num_attention_heads": 3, "head_dim": 5}, "model.head: wanted an even width"),
@@ -244,6 +258,34 @@ def test_settings_that_are_not_computed_are_refused_by_name(folder, settings, sa
     with pytest.raises(ValueError, match=said) as error:
         shape_of(folder)
     assert str(error.value).startswith(str(path))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        QWEN2 | {"use_sliding_window": True},  # transformers' max_window_layers is 28
+        QWEN2 | {"use_sliding_window": True, "max_window_layers": 2},
+        QWEN2 | {"use_sliding_window": True, "max_window_layers": 0, "layer_types": ["full_attention"] * 2},
+        {"architectures": ["DiffusionForCausalLM"]},  # an export that transformers has saved
+        {"rope_parameters": {"rope_type": "default", "rope_theta": 10000}},
+    ],
+)
+def test_settings_that_change_nothing_are_read(folder, settings):
+    path = folder / "config.json"
+    before = shape_of(folder)
+    path.write_text(json.dumps(read_config(folder) | settings))
+    assert dataclasses.replace(shape_of(folder), qkv_bias=before.qkv_bias) == before
+
+
+@pytest.mark.parametrize("odd", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_no_numbers_are_refused_by_name(folder, odd):
+    state = load_file(folder / "model.safetensors")
+    state["model.layers.1.mlp.up_proj.weight"][2, 3] = odd
+    save_file(state, folder / "model.safetensors")
+    with pytest.raises(
+        ValueError, match=r"^init: .*model.safetensors: tensor model.layers.1.mlp.up_proj.weight: wanted"
+    ):
+        loaded(folder)
 
 
 def test_shapes_that_no_architecture_has_are_not_written():

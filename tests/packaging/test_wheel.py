@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from experiments.__main__ import MODULES
-from experiments.sweep_runner.search import quoted
+from experiments.cli.words import quoted
 from tests import ROOT
 from tests.experiments.test_study import TINY
 

@@ -18,11 +18,11 @@ if not __package__:  # started by its path: what is imported is this package's o
     __import__("experiments")
 
 import math
-import resource
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ablate.core.provenance import peak_memory
 from ablate.model.config import ModelConfig
 from ablate.objectives.autoregressive import Autoregressive
 from ablate.objectives.regime import Stage
@@ -159,11 +159,10 @@ def step(one: OneStep) -> dict[str, float]:
     stepped = time.perf_counter()
     with torch.no_grad():
         after = loss_of(network, problem, one.batch)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {
         "before": float(before.detach()),
         "after": float(after),
-        "peak": peak,
+        "peak": peak_memory(),
         "meta": meta,
         "weights": built - start - meta,
         "step": stepped - built,

@@ -45,6 +45,13 @@ def description() -> dict[str, Any]:
     }
 
 
+def peak_memory() -> int:
+    """The most bytes of memory that this process has had. The system counts KB, macOS bytes."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
 def code_version() -> dict[str, Any]:
     """Commit of the source folder and whether files differ from it; None outside a git checkout."""
     folder = Path(__file__).parent

@@ -9,7 +9,6 @@ Shapes: B sequences, L positions, W windows of a split.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -20,7 +19,6 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from ablate.core.corpus import SPLITS, Domain, Query, Split, Vocabulary, choice_of, split_of, unscored
-from ablate.core.rng import generator
 from ablate.core.storage import LATER, digest
 from ablate.core.validation import Rules, path_of, refuse, require, require_range, require_ranges
 from ablate.text import tokenizer as tokenizers
@@ -109,11 +107,17 @@ class RealText(ABC):
     @property
     def vocabulary(self) -> Vocabulary:
         boundary = self.built_tokenizer.separator[1] if self.document_mask else None
-        return dataclasses.replace(self._packed.vocabulary, boundary=boundary)
+        return dataclasses.replace(self._packed.vocabulary(self._key), boundary=boundary)
 
     @property
     def built_tokenizer(self) -> tokenizers.TextTokenizer:
         return self._packed.tokenizer
+
+    @property
+    def text_share(self) -> float:
+        """Bytes of this split's texts over those that its tokens stand for by themselves: 1 where the tokenizer changes
+        no text."""
+        return self._packed.text_share.get(self._key, 1.0)
 
     @property
     def oracle(self) -> None:
@@ -189,15 +193,6 @@ class RealText(ABC):
         lengths_D = self._packed.lengths(self.domain, self.split) if padded else None
         return Windows(self._packed.splits[self._key], self.length, self._packed.tokenizer.separator[1], lengths_D)
 
-    def _numbers(self, indices: Array, seed: int, stream: str) -> Array:
-        """Numbers of the windows that stand at these indices."""
-        epochs, places = np.divmod(indices, len(self._windows))
-        numbers = np.empty_like(places)
-        for epoch in np.unique(epochs).tolist():
-            here, split = epochs == epoch, f"{stream}/{self.domain}/{self.split}"
-            numbers[here] = _permutation(len(self._windows), seed, split, epoch)[places[here]]
-        return numbers
-
     def _answers(self, tokens_BL: Tensor) -> Tensor:
         """(B, L) bool: the last `answer` tokens of each row that are neither unscored nor padding."""
         apart = self.document_mask or self.packing is Packing.padded
@@ -207,7 +202,8 @@ class RealText(ABC):
     def _draw(self, indices: Array, seed: int, stream: str) -> Tensor:
         import torch
 
-        return torch.from_numpy(self._windows.rows(self._numbers(indices, seed, stream)))
+        split = f"{stream}/{self.domain}/{self.split}"
+        return torch.from_numpy(self._windows.rows(self._windows.shuffled(indices, seed, split)))
 
 
 @dataclass
@@ -251,8 +247,3 @@ class Text(RealText):
             raise ValueError("corpus.folder: wanted the folder with your text, got nothing; try corpus.folder=PATH")
         general = folder_shelf(self.general, self.follow) if self.general else english_shelf()
         return {Domain.new: folder_shelf(self.folder, self.follow), Domain.general: general}
-
-
-@functools.lru_cache(maxsize=8)
-def _permutation(windows: int, seed: int, stream: str, epoch: int) -> Array:
-    return generator(seed, stream, epoch).permutation(windows)

@@ -201,16 +201,11 @@ class Build:
             for domain in Domain
             for side in SPLITS
         }
-        kept = {
-            *shards,
-            "tokenizer.json",
-            "special.json",
-            *(file["name"] for split in splits.values() for file in split),
-        }
+        known = {file["name"]: file["sha256"] for split in splits.values() for file in split}
+        kept = {*shards, "tokenizer.json", "special.json", *known}
         for path in self.part.iterdir():
             if path.name not in kept:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-        known = {file["name"]: file["sha256"] for split in splits.values() for file in split}
         files = {
             path.name: [path.stat().st_size, known.get(path.name) or file_hash(path)]
             for path in sorted(self.part.iterdir())
@@ -223,7 +218,10 @@ class Build:
                     split: [[file["name"], file["tokens"]] for file in parts] for split, parts in splits.items()
                 },
                 "documents": {split: sum(len(file["lengths"]) for file in parts) for split, parts in splits.items()},
-                "bytes": {split: sum(file["bytes"] for file in parts) for split, parts in splits.items()},
+                **{
+                    size: {split: sum(file[size] for file in parts) for split, parts in splits.items()}
+                    for size in ("bytes", "token_bytes")  # of the texts, and as their tokens say
+                },
                 "dtype": dtype,
                 "shards": list(shards),
                 "left_out": self.problems,
@@ -240,10 +238,9 @@ def _cores() -> int:
 
 
 def _complain(problems: list[str]) -> None:
-    for line in problems[:10]:
-        print(f"corpus: not used: {printable(line)}", file=sys.stderr)
-    if len(problems) > 10:
-        print(f"corpus: and {len(problems) - 10} more", file=sys.stderr)
+    told = [f"not used: {printable(line)}" for line in problems[:10]]
+    for line in told + [f"and {len(problems) - 10} more"] * (len(problems) > 10):
+        print(f"corpus: {line}", file=sys.stderr)
 
 
 @contextmanager

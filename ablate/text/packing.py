@@ -1,6 +1,6 @@
 """Windows of a split: its token ids lie in shards, one after another, and are read where they are asked for.
 
-Shapes: T tokens of a split, S shards, D documents, N windows asked for, L positions.
+Shapes: T tokens of a split, S shards, D documents, W windows, N windows asked for, L positions.
 """
 
 from __future__ import annotations
@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from ablate.core.rng import generator
 
 Array = np.ndarray[Any, Any]
 OPEN = 512  # memory maps that are kept open
@@ -74,6 +76,16 @@ class Windows:
             return len(self.tokens) // self.length
         return int(self._windows_D[-1]) if len(self.lengths_D) else 0
 
+    def shuffled(self, indices_N: Array, seed: int, stream: str) -> Array:
+        """(N,) int64: numbers of the windows that stand at these indices. Of W windows, each run of W indices from a
+        multiple of W is an epoch: every window once, in a new order."""
+        epoch_N, place_N = np.divmod(indices_N, len(self))
+        number_N = np.empty_like(place_N)
+        for epoch in np.unique(epoch_N).tolist():
+            here_N = epoch_N == epoch
+            number_N[here_N] = _permutation(len(self), seed, stream, epoch)[place_N[here_N]]
+        return number_N
+
     def rows(self, numbers_N: Array) -> Array:
         """(N, L) int64; what a document does not fill is separators."""
         rows_NL = np.full((len(numbers_N), self.length), self.separator, dtype=np.int64)
@@ -104,3 +116,8 @@ class Windows:
     def _ends_D(self) -> Array:
         assert self.lengths_D is not None
         return np.cumsum(self.lengths_D)
+
+
+@lru_cache(maxsize=8)
+def _permutation(windows: int, seed: int, stream: str, epoch: int) -> Array:
+    return generator(seed, stream, epoch).permutation(windows)

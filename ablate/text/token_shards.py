@@ -51,7 +51,8 @@ def tokenize(order: Order, texts: Iterable[str] | None = None) -> dict[str, Any]
     """The shard's description: as it lies there, if it is whole, else after making it.
 
     texts: of all documents of the bundle; read from its files where None. Description: `files`, by split, each
-    with name, sha256, tokens, bytes of text and `lengths`, the tokens of every document.
+    with name, sha256, tokens, bytes of text, bytes that the tokens stand for and `lengths`, the tokens of every
+    document.
     """
     known = read_sealed(order.path)
     if known is not None and known["stamp"] == order.stamp and _are_whole(order.folder, known):
@@ -145,7 +146,8 @@ class _Side:
         self.name = f"{order.chosen.bundle.name}.{side}.bin"
         self.temporary = stack.enter_context(whole_file(order.folder / self.name))
         self.dtype, self.end = dtype_of(tokenizer), [tokenizer.separator[1]] if order.eos else []
-        self.hashed, self.lengths, self.bytes = hashlib.sha256(), [], 0
+        self.hashed, self.lengths, self.bytes, self.token_bytes = hashlib.sha256(), [], 0, 0
+        self.bytes_V = np.array(tokenizer.vocabulary.bytes_V)
         self.file: IO[bytes] = stack.enter_context(self.temporary.open("wb"))
 
     def add(self, text: str, ids: list[int]) -> None:
@@ -154,6 +156,7 @@ class _Side:
         self.hashed.update(raw)
         self.lengths.append(len(ids) + len(self.end))
         self.bytes += len(text.encode())
+        self.token_bytes += int(self.bytes_V[ids].sum())
 
     def finish(self) -> dict[str, Any] | None:
         """Closes and describes the file; None, and no file, where this split has no document here."""
@@ -166,5 +169,6 @@ class _Side:
             "sha256": self.hashed.hexdigest(),
             "tokens": sum(self.lengths),
             "bytes": self.bytes,
+            "token_bytes": self.token_bytes,
             "lengths": self.lengths,
         }

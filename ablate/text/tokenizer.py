@@ -47,7 +47,9 @@ class TextTokenizer:
     def vocabulary(self) -> Vocabulary:
         """Symbols up to the largest id in use, and the bytes that each stands for; special tokens stand for none.
 
-        Byte-level: one byte a character. Otherwise: UTF-8, with `▁` for one blank and `<0xNN>` for one byte.
+        Byte-level: one byte a character. Otherwise: UTF-8, with `▁` for one blank and `<0xNN>` for one byte. Where a
+        tokenizer changes texts (case, Unicode form, a blank put before them), these bytes are not the text's own; see
+        `ablate.text.dataset_cache.Packed.vocabulary`.
         """
         parts = json.loads(self.content)
         names, special = tokens_of(parts)
@@ -56,15 +58,22 @@ class TextTokenizer:
         table = {**table, separator[1]: separator[0], mask[1]: mask[0]}
         symbols = tuple(table.get(i, "") for i in range(max(table) + 1))
         silent = {*special, separator[1], mask[1]}
-        added = {token["id"] for token in parts.get("added_tokens") or []}
         byte_level = "ByteLevel" in {*_kinds(parts.get("pre_tokenizer")), *_kinds(parts.get("decoder"))}
+        entries = parts["model"]["vocab"]
+        own = set(range(len(entries)) if isinstance(entries, list) else entries.values())
+        # found in a text before its blanks become `▁`
+        literal = {
+            token["id"]
+            for token in parts.get("added_tokens") or []
+            if byte_level or not (token.get("normalized") or token["id"] in own)
+        }
         prefix = parts["model"].get("continuing_subword_prefix")
         prefix = prefix if isinstance(prefix, str) else ""
 
         def size(id: int, symbol: str) -> int:
             if id in silent:
                 return 0
-            if id in added:
+            if id in literal:
                 return len(symbol.encode())
             return len(symbol) if byte_level else _bytes_of(symbol.removeprefix(prefix))
 
@@ -73,7 +82,8 @@ class TextTokenizer:
     def encode(self, texts: list[str]) -> list[list[int]]:
         """Ids of each text alone: no separator, no template of the checkpoint's.
 
-        Raises ValueError for a text that the tokenizer fails on, or does not come to an end with.
+        Raises ValueError for a text that the tokenizer fails on, does not come to an end with, or makes the separator
+        or MASK of.
         """
         tokenizer, seconds = _loaded(self), PATIENCE + sum(map(len, texts)) / SLOWEST
         try:
@@ -81,7 +91,14 @@ class TextTokenizer:
         except Exception as error:  # the library raises plain Exceptions
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise ValueError(f"corpus.tokenizer: it fails on a text of the corpus ({reason})") from None
-        return [encoding.ids for encoding in found]
+        rows = [encoding.ids for encoding in found]
+        for name, (token, id) in (("separator", self.separator), ("mask_token", self.mask)):
+            if any(id in row for row in rows):
+                raise ValueError(
+                    f"corpus.{name}: wanted a token that no text has, got {token!r:.40}, which texts are made of; "
+                    f"leave it out, or type corpus.{name}=TOKEN"
+                )
+        return rows
 
     @functools.cached_property
     def opening(self) -> tuple[int, ...]:
@@ -143,6 +160,9 @@ def checkpoint_tokenizer(path: str, separator: str = "", mask: str = "") -> Text
     fault = fault_of(made.content)
     if fault:
         raise ValueError(f"corpus.tokenizer: {file} cannot be used ({fault})")
+    made.encode(
+        [_loaded(made).decode([id], skip_special_tokens=False) for _, id in (end, hole) if id in names.values()]
+    )
     return made
 
 
@@ -162,12 +182,14 @@ def _end(names: dict[str, int], said: dict[str, dict[str, Any]], file: Path) -> 
             f"corpus.separator: {file.parent / place} names {value!r:.60} as its end of text, which is no "
             f"token of {file}; try corpus.separator=TOKEN"
         )
-    found = next((name for name in ENDS if name in names), None)
-    if found is None:
+    found = [name for name in ENDS if name in names]
+    if len(found) != 1:
+        several = f", which may be {' or '.join(found)}" if found else ""
         raise ValueError(
-            f"corpus.separator: {file} and the files beside it name no end of text; try corpus.separator=TOKEN"
+            f"corpus.separator: {file} and the files beside it name no end of text{several}; try "
+            f"corpus.separator={found[0] if found else 'TOKEN'}"
         )
-    return found, names[found]
+    return found[0], names[found[0]]
 
 
 def _mask(names: dict[str, int], said: dict[str, dict[str, Any]]) -> tuple[str, int]:

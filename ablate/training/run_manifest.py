@@ -11,6 +11,7 @@ from ablate.core.manifest import MANIFEST, NUMBER, load
 from ablate.core.provenance import code_version, description, packages, source_hash
 from ablate.core.storage import Damaged
 from ablate.core.validation import UsageError
+from ablate.text.corpora import RealText
 from ablate.training.run_config import Run
 
 COMPLETE, FAILED = "complete", "failed"  # statuses of a run that has ended
@@ -37,6 +38,7 @@ def new_manifest(run: Run) -> dict[str, Any]:
         "config_fingerprint": run.fingerprint(),
         "stage_steps": run.stage_steps,
         "grids": [str(grid) for grid in run.grids],
+        "text_share": _text_shares(run),
         "origin": run.origin if run.init else "",
         "initial_weights": None,
         **circumstances(run),
@@ -45,6 +47,12 @@ def new_manifest(run: Run) -> dict[str, Any]:
         "machine": description(),
         **dict.fromkeys(SECONDS, 0.0),
     }
+
+
+def _text_shares(run: Run) -> dict[str, float]:
+    """Of real text, by split: bytes of the texts over those that tokens stand for by themselves."""
+    splits = {f"{d}/{s}": run.corpus_for(d, s) for d in Domain for s in SPLITS}
+    return {name: corpus.text_share for name, corpus in splits.items() if isinstance(corpus, RealText)}
 
 
 def read_manifest(run: Run) -> dict[str, Any] | None:

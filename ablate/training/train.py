@@ -19,6 +19,9 @@ from ablate.compute.distributed import from_first, join_processes
 from ablate.core.interruption import Terminated
 from ablate.core.manifest import PROMISE, write_manifest
 from ablate.core.storage import locked
+from ablate.model.hf_config import shape_of
+from ablate.model.hf_weights import folder_of
+from ablate.text.corpora import RealText
 from ablate.training.checkpoint import FOLDER, checkpoints, latest, number, whole
 from ablate.training.checkpoint_writer import forget_after, recover
 from ablate.training.member import Member
@@ -157,6 +160,18 @@ def _others_may_end() -> Iterator[None]:
         raise RunError("another process of this run has ended") from None
 
 
+def _tokens_of(run: Run, text: RealText) -> str:
+    """What is easily mistaken about the tokens of real text: MASK, the separator, rows that no checkpoint has trained,
+    and whether they stand for the text's own bytes."""
+    v, (name, id) = text.vocabulary, text.built_tokenizer.separator
+    told = [f"MASK {v.symbols[v.mask_id]!r} ({v.mask_id})", f"separator {name!r} ({id})"]
+    if run.init and (new := run.vocabulary - shape_of(folder_of(run.init)).vocabulary):
+        told.append(f"{new} new row(s) of the embedding")
+    if text.text_share != 1:
+        told.append(f"bytes of tokens x {text.text_share:.4f} are the text's, which bits per byte count")
+    return f"tokens: {', '.join(told)}"
+
+
 def _go(runs: Sequence[Run], console: Console, manifests: Sequence[Manifest]) -> list[str]:
     """Takes runs to their end; returns what is to be said of those that were given up."""
     run = runs[0]
@@ -170,6 +185,8 @@ def _go(runs: Sequence[Run], console: Console, manifests: Sequence[Manifest]) ->
     )
     folders = ", ".join(str(one.folder) for one in runs) + f": {len(runs)} together" * (len(runs) > 1)
     console.print(f"{folders}: {to_do}; {chosen}", soft_wrap=True)
+    if isinstance(run.corpus, RealText):
+        console.print(_tokens_of(run, run.corpus), soft_wrap=True, markup=False)
     members = []
     for one, known in zip(runs, manifests, strict=True):
         manifest = {name: value for name, value in known.items() if name not in PROMISE}

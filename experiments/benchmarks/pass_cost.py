@@ -6,7 +6,6 @@ It needs torch and numpy alone. Shapes: B sequences, L positions.
 from __future__ import annotations
 
 import os
-import resource
 import time
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,6 +21,7 @@ from ablate.compute.optimizer import adamw
 from ablate.compute.train_step import train_step
 from ablate.compute.training_plan import Plan, pattern_of
 from ablate.core.corpus import Vocabulary
+from ablate.core.provenance import peak_memory
 from ablate.core.rng import generator
 from ablate.model.attention import Form
 from ablate.model.config import ModelConfig
@@ -136,7 +136,7 @@ def _measured(case: Case) -> dict[str, Any]:
         result = train_step(network, optimizer, problem, scorable, STAGE.clip_norm, case.device, case.precision)
         losses.append(result.loss)
         seconds.append(_now(on_card) - start)
-    peak = torch.cuda.max_memory_allocated() if on_card else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = torch.cuda.max_memory_allocated() if on_card else peak_memory()
     first, last = (float(losses[i]) for i in (0, -1))
     if not np.isfinite([first, last]).all():
         return {"failed": f"loss {first:g} at first, {last:g} at last: wanted finite numbers"}

@@ -221,6 +221,8 @@ def test_a_protocol_of_its_own():
 def test_text_stops_at_its_end_token_or_goes_on(tmp_path, capsys):
     """Any id that generation_config.json names ends it; what is behind is neither shown nor read."""
     net, own = plain_llama(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"eos_token_id": own.separator[1]}))
     ids = own.encode(["more words"])[0]
     start = len(ids)
     with torch.no_grad():

@@ -14,10 +14,10 @@ from ablate.text.corpora import Text
 from ablate.text.tokenizer import MASK, checkpoint_tokenizer
 from tests.text.prose import fill, prose
 
-ODD = "a <|endoftext|> b <|im_end|>\r\n\t𝔘 <mask> e\u0301   <pad>"
+ODD = "a <|endoftext|> b <|fim|>\r\n\t𝔘 <mask> e\u0301   <pad>"
 
 
-def byte_level(folder: Path, special: tuple[str, ...] = ("<|endoftext|>", "<|im_end|>"), plain: str = "    ") -> Path:
+def byte_level(folder: Path, special: tuple[str, ...] = ("<|endoftext|>", "<|fim|>"), plain: str = "    ") -> Path:
     """A checkpoint's folder: byte-level BPE with special tokens, one other added token, a template and truncation."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
@@ -87,17 +87,17 @@ def test_special_tokens_are_never_read_out_of_a_text(make, tmp_path: Path) -> No
 
 def test_separator_is_what_the_checkpoint_says(tmp_path: Path) -> None:
     folder = byte_level(tmp_path / "model")
-    ids = {name: checkpoint_tokenizer(str(folder), name).separator[1] for name in ("<|endoftext|>", "<|im_end|>")}
+    ids = {name: checkpoint_tokenizer(str(folder), name).separator[1] for name in ("<|endoftext|>", "<|fim|>")}
     assert checkpoint_tokenizer(str(folder)).separator[0] == "<|endoftext|>"
-    write(folder, special_tokens_map={"eos_token": {"content": "<|im_end|>"}})
-    assert checkpoint_tokenizer(str(folder)).separator == ("<|im_end|>", ids["<|im_end|>"])
+    write(folder, special_tokens_map={"eos_token": {"content": "<|fim|>"}})
+    assert checkpoint_tokenizer(str(folder)).separator == ("<|fim|>", ids["<|fim|>"])
     write(folder, tokenizer_config={"eos_token": "<|endoftext|>"})
     assert checkpoint_tokenizer(str(folder)).separator[0] == "<|endoftext|>"
-    write(folder, generation_config={"eos_token_id": [ids["<|im_end|>"], ids["<|endoftext|>"]]})
-    assert checkpoint_tokenizer(str(folder)).separator[0] == "<|im_end|>"
+    write(folder, generation_config={"eos_token_id": [ids["<|fim|>"], ids["<|endoftext|>"]]})
+    assert checkpoint_tokenizer(str(folder)).separator[0] == "<|fim|>"
     write(folder, config={"eos_token_id": ids["<|endoftext|>"]})
     assert checkpoint_tokenizer(str(folder)).separator[0] == "<|endoftext|>"
-    assert checkpoint_tokenizer(str(folder), "<|im_end|>").separator[0] == "<|im_end|>"
+    assert checkpoint_tokenizer(str(folder), "<|fim|>").separator[0] == "<|fim|>"
 
 
 def test_mask_is_the_checkpoints_or_a_new_id(tmp_path: Path) -> None:
@@ -173,6 +173,104 @@ def test_a_corpus_of_a_checkpoints_tokens(tmp_path: Path) -> None:
         for mask in ("", "    ")
     }
     assert len(prints) == 4
+
+
+def blanks_in_runs(folder: Path, **how: bool) -> Path:
+    """Gemma's kind: runs of `▁` are added tokens; `in_model`: and symbols of the model beside."""
+    metaspace(folder)
+    parts = json.loads((folder / "tokenizer.json").read_text())
+    ids = {run: len(parts["model"]["vocab"]) + i for i, run in enumerate(("▁▁", "▁▁▁"))}
+    if how["in_model"]:
+        parts["model"]["vocab"] |= ids
+        parts["model"]["merges"] += [["▁", "▁"], ["▁▁", "▁"]]
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "special": False, "normalized": how["normalized"]}
+    parts["added_tokens"] += [{"id": id, "content": run, **flags} for run, id in ids.items()]
+    (folder / "tokenizer.json").write_text(json.dumps(parts))
+    return folder
+
+
+@pytest.mark.parametrize(("normalized", "in_model"), [(True, False), (True, True), (False, True)])
+def test_runs_of_blanks_stand_for_blanks(normalized: bool, in_model: bool, tmp_path: Path) -> None:
+    made = checkpoint_tokenizer(str(blanks_in_runs(tmp_path / "model", normalized=normalized, in_model=in_model)))
+    for text in ("  ü", "   ü  ü ab", "    ü "):
+        (ids,) = made.encode([text])
+        assert {"▁▁", "▁▁▁"} & {made.vocabulary.symbols[i] for i in ids}
+        assert sum(made.vocabulary.bytes_V[i] for i in ids) == len(text.encode())
+
+
+def changing(kind: str) -> dict:
+    """What a tokenizer may do to a text before it is cut into tokens."""
+    from tokenizers import normalizers
+
+    return {
+        "nothing": None,
+        "a blank put before": normalizers.Prepend("▁"),
+        "lower case": normalizers.Lowercase(),
+        "composed": normalizers.NFC(),
+        "decomposed": normalizers.NFD(),
+        "stripped": normalizers.Strip(),
+    }[kind]
+
+
+CHANGES = ("nothing", "a blank put before", "lower case", "composed", "decomposed", "stripped", "swallowing", "unknown")
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+def test_tokens_stand_for_the_bytes_of_the_texts(kind: str, tmp_path: Path) -> None:
+    """Whatever a tokenizer does to texts, the bytes that bits are divided by are those of the texts."""
+    from tokenizers import AddedToken, Tokenizer, normalizers
+
+    folder = metaspace(tmp_path / "model")
+    own = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    if kind == "swallowing":
+        own.add_tokens([AddedToken("ab", lstrip=True, rstrip=True, normalized=False)])
+    elif kind == "unknown":
+        own.model.byte_fallback = False
+    else:
+        change = changing(kind)
+        own.normalizer = normalizers.Sequence([*([change] if change else []), own.normalizer])
+    own.save(str(folder / "tokenizer.json"))
+    new, general = fill(tmp_path / "new", 0), fill(tmp_path / "general", 100)
+    for i in range(40):
+        (new / f"odd{i}.txt").write_text(f"  {i} e\u0301 \u00c9\u0130 数 ab   ab  {'🙂' * i}\t\r\n ", encoding="utf-8")
+    corpus = Text(
+        folder=str(new), general=str(general), tokenizer=str(folder), length=16, answer=4, cache=str(tmp_path / "cache")
+    )
+    size = sum(path.stat().st_size for path in new.rglob("*.txt"))
+    counted, shares = 0.0, set()
+    for split in SPLITS:
+        part = dataclasses.replace(corpus, split=split)
+        tokens = part._packed.splits[f"new.{split}"]
+        ids = tokens.read(0, len(tokens))
+        counted += np.array(part.vocabulary.bytes_V)[ids].sum()
+        shares.add(part.text_share)
+    assert counted == pytest.approx(size, rel=1e-12)
+    assert (shares == {1.0}) == (kind == "nothing")
+
+
+@pytest.mark.parametrize("letters", [1, 3])
+def test_no_text_makes_mask_or_separator(letters: int, tmp_path: Path) -> None:
+    """An added token is split further; an entry of the model's own is refused, whoever names it."""
+    folder = byte_level(tmp_path / "model")
+    made = checkpoint_tokenizer(str(folder), mask="    ")
+    assert made.mask[1] not in made.encode(["x    y"])[0]
+    symbols = made.vocabulary.symbols
+    id, token = next((i, s) for i, s in enumerate(symbols) if len(s) == letters and s.isalpha() and s.isascii())
+    for words in ({"mask": token}, {"separator": token}):
+        with pytest.raises(
+            ValueError, match=rf"^corpus\.(mask_token|separator): .*got '{token}', which texts are made of"
+        ):
+            checkpoint_tokenizer(str(folder), **words)
+    write(folder, config={"mask_token_id": id})
+    with pytest.raises(ValueError, match=r"^corpus\.mask_token: .*which texts are made of"):
+        checkpoint_tokenizer(str(folder))
+
+
+def test_two_ends_of_text_are_not_guessed_between(tmp_path: Path) -> None:
+    folder = byte_level(tmp_path / "model", ("</s>", "<eos>"))
+    with pytest.raises(ValueError, match=r"name no end of text, which may be </s> or <eos>; try corpus.separator=</s>"):
+        checkpoint_tokenizer(str(folder))
+    assert checkpoint_tokenizer(str(folder), "<eos>").separator[0] == "<eos>"
 
 
 def test_ids_beyond_16_bits_take_four_bytes(tmp_path: Path) -> None:

@@ -146,6 +146,7 @@ def study(options: argparse.Namespace) -> int:
     if not options.quick:
         console.print("training steps by pack size", style="dim")
         result["steps"] = study_speed.steps(study_speed.PACKS, study_speed.OPERATIONS)
+    console.width = max(console.width, 96)
     console.print(study_speed.table(result))
     console.print(study_speed.notes(result), highlight=False)
     console.print(f"throughput x {min(ratio['median'] for ratio in result['throughput'].values()):.1f}")
@@ -166,6 +167,7 @@ def profile(options: argparse.Namespace) -> int:
                 entries.append(in_fresh_process(step_profile.shares, *asked))
     except ValueError as error:  # a regime or a world that there is not
         return refuse(f"bench.py profile: {error}")
+    console.width = max(console.width, 120)
     console.print(step_profile.table(entries))
     _write("profile", surroundings() | {"profiles": entries}, options, console)
     return 0

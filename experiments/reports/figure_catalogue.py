@@ -143,7 +143,8 @@ FIGURES = {
     "excess_bits": Drawing(excess_bits.draw, study("regimes", metric="excess_bits")),
     "after_switch": Drawing(after_switch.draw, study("order", "study", metric="excess_bits", condition=r".+_\d+x")),
     "dose_response": Drawing(
-        dose_response.draw, study("*", "study", example="dial_choices", metric="excess_bits", study="dial_.+|split")
+        dose_response.draw,
+        study("*", "study", example="dial_choices", metric="excess_bits", study="dial_.+|split|stability"),
     ),
     "warmup_stability": Drawing(paper_warmup.beside, study("warmup", metric="grad_norm", regime="none")),
     "warmup_ingredients": Drawing(warmup_dynamics.draw, study("warmup", metric="grad_norm", regime="none")),

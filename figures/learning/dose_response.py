@@ -12,12 +12,15 @@ from matplotlib.lines import Line2D
 from figures.drawing import arms, style
 
 SETTING = re.compile(r"(?P<dial>.+)_(?P<setting>[0-9.]+)")  # a condition or an arm, as studies of dials name them
+RATE = r"^(?P<way>.+)_(?P<rate>lr_[0-9.]+)$"  # an arm, as studies of learning rates name them
 AXES = {
     "choices": "K, the values that an attribute may have",
     "unique": "Sequences to see",
     "bits": "Entropy of AR's answers, bits",
     "ar_share": "Share of the steps under AR",
+    "lr": "Learning rate of the second stage, thousandths",
 }
+UNITS = {"lr": 1e-3}
 
 
 @dataclass(frozen=True)
@@ -33,14 +36,19 @@ class Dial:
 
 def draw(rows: pd.DataFrame) -> Figure:
     """Excess bits at the end against the dial's settings, evenly spaced; thin every seed. A dial are conditions, with a
-    line an arm, or arms, with a line a condition, and a panel per decoding block size; or, of a study with one
-    condition, block sizes.
+    line an arm, or arms, with a line a condition, or learning rates of arms, with a line a way, and a panel per
+    decoding block size; or, of a study with one condition, block sizes.
 
     ValueError where the rows hold no excess bits, or conditions and arms that are no settings of one dial.
     """
+    ways = rows["arm"].str.extract(RATE)
+    if by_rate := bool(ways.notna().all(axis=None)):
+        rows = rows.assign(**ways)
     ends = _ends(rows)
     sizes = sorted(int(size) for size in ends["block_size"].unique())
-    dial = _named(rows, "condition", "arm") or _named(rows, "arm", "condition")
+    dial = (
+        _named(rows, "rate", "way") if by_rate else _named(rows, "condition", "arm") or _named(rows, "arm", "condition")
+    )
     if dial is None:
         dial = _block_sizes(rows, sizes)
     by_size = dial.column == "block_size"
@@ -68,7 +76,13 @@ def _named(rows: pd.DataFrame, column: str, lines: str) -> Dial | None:
         return None
     (name,) = dials
     at = dict(sorted((float(match["setting"]), setting) for setting, match in found.items() if match))
-    return Dial(column, list(at.values()), [f"{place:g}" for place in at], AXES.get(name, f"Setting of {name}"), lines)
+    return Dial(
+        column,
+        list(at.values()),
+        [f"{place / UNITS.get(name, 1):g}" for place in at],
+        AXES.get(name, f"Setting of {name}"),
+        lines,
+    )
 
 
 def _block_sizes(rows: pd.DataFrame, sizes: list[int]) -> Dial:

@@ -77,6 +77,20 @@ def test_arms_are_a_dial_too_with_a_line_for_each_world():
     np.testing.assert_allclose(means(one), [[level + middle + 1, 2 * (level + middle) + 1] for level in (3.0, 1.0)])
 
 
+def test_learning_rates_are_a_dial_with_a_line_for_each_way():
+    """Of either way the lower rate has readings of level 1, the higher one of level 2; `ar` is twice as high."""
+    ways = {"ar": "both", "bidllm": "none"}
+    rates = [
+        rows("trace", level).assign(arm=lambda found, rate=rate: found["arm"].map(ways) + f"_lr_{rate:g}")
+        for level, rate in ((2.0, 2e-3), (1.0, 2.5e-4))
+    ]
+    both = pd.concat(rates)
+    one, _ = panels(both.assign(run=both["arm"] + both["seed"].astype(str), regime=both["arm"]))
+    assert [text.get_text() for text in one.get_xticklabels()] == ["0.25", "2"]
+    levels = np.array([1.0, 2.0]) + np.mean([0, 0.1, 0.2, 0.3])
+    np.testing.assert_allclose(means(one), [2 * levels + 1, levels + 1])
+
+
 def test_blocks_are_those_of_training_where_they_are_recorded():
     answer = rows("block", 1.0, sizes=(1, 4, 2))
     trained = answer.assign(grid="sequence", value=answer["value"] + 5)

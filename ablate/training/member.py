@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,13 +58,14 @@ class Member:
         """The objective as which the model is read: the stage's in force, at first the base's."""
         return (self.run.base if self.stage == BASELINE else self.run.regime.stages[self.stage]).objective
 
-    def measure(self, network: Transformer) -> None:
-        """Puts every probe to the model as the stage in force reads it."""
+    def measure(self, network: Transformer) -> Iterator[tuple[int, int]]:
+        """Puts every probe to the model as the stage in force reads it; yields how many are done, of how many."""
         objective = self.objective
         predict = Predictor(network, objective, self.run.corpus.vocabulary.boundary)
-        for probe_set in self.probe_sets:
+        for done, probe_set in enumerate(self.probe_sets, 1):
             for row in probe_set.measure(predict, objective.left_to_right, objective.reading.size):
                 self.add(row)
+            yield done, len(self.probe_sets)
 
     def log(self, result: StepResult) -> None:
         """Rows of what a step has measured of it; each of the result's tensors is its own entry of them."""

@@ -1,7 +1,8 @@
-"""Training counters, and the callback that keeps and shows them."""
+"""Training counters, the callback that keeps and shows them, and the line now and then where no bar is seen."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ablate.compute.train_step import StepResult
 from ablate.core.interruption import Terminated, asked, listen_again
 
+SILENCE = 30.0  # seconds without a line in a log
+
 
 @dataclass
 class TrainingCounters:
@@ -22,6 +25,23 @@ class TrainingCounters:
     step: int = 0
     tokens: int = 0
     loss_tokens: int = 0
+
+
+@dataclass
+class Pulse:
+    """A line now and then for whoever reads a log: where a console is a terminal, a bar is there instead."""
+
+    console: Console
+    last: float = field(default_factory=time.monotonic)
+
+    @property
+    def due(self) -> bool:
+        """Was the last line long enough ago?"""
+        return not self.console.is_terminal and time.monotonic() - self.last >= SILENCE
+
+    def say(self, line: str) -> None:
+        self.console.print(line, soft_wrap=True, markup=False)
+        self.last = time.monotonic()
 
 
 def divergence(where: str, loss: torch.Tensor, norm: torch.Tensor, key: str, rate: float) -> str:
@@ -53,6 +73,10 @@ class ProgressCallback(lightning.Callback):
     on_stop: Callable[[Any], None] = lambda trainer: None
     scored: torch.Tensor | int = 0  # tokens of each run and of this process since the last look
     bar: Progress = field(default_factory=lambda: Progress(disable=True))
+    pulse: Pulse = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.pulse = Pulse(self.console)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         listen_again()  # Lightning's own handler would end the loop without a checkpoint
@@ -67,8 +91,8 @@ class ProgressCallback(lightning.Callback):
         hidden = not trainer.is_global_zero or not self.console.is_terminal
         self.bar = Progress(*columns, console=self.console, disable=hidden, auto_refresh=False, transient=True)
         self.bar.start()
-        left = trainer.max_steps
-        self.task = self.bar.add_task(self.title, total=left, loss=float("nan"), rate="")
+        self.task = self.bar.add_task(self.title, total=trainer.max_steps, loss=float("nan"), rate="")
+        self.begun = time.monotonic()
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
@@ -78,6 +102,8 @@ class ProgressCallback(lightning.Callback):
         for one in self.counters:
             one.step += 1
             one.tokens += self.step_tokens
+        if trainer.is_global_zero and self.pulse.due:
+            self.pulse.say(self._line(trainer, result))
         if counters.step % self.every == 0:
             speed = self.bar.tasks[self.task].speed or 0.0
             rate = f"{speed * self.step_tokens * len(self.counters) / 1000:.1f}k tok/s"
@@ -96,6 +122,16 @@ class ProgressCallback(lightning.Callback):
         if stop:
             self.on_stop(trainer)
             raise Terminated
+
+    def _line(self, trainer: Any, result: StepResult) -> str:
+        """Where training is, how fast, and how long this stage will take."""
+        done, seconds = trainer.global_step, time.monotonic() - self.begun
+        left = seconds / done * (trainer.max_steps - done)
+        speed = done * self.step_tokens * len(self.counters) / seconds / 1000
+        return (
+            f"{self.title}: step {done} of {trainer.max_steps}, loss {float(result.loss.nanmean()):.3f}, "
+            f"{speed:.1f}k tok/s, {left / 60:.0f} min left"
+        )
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         self.bar.stop()

@@ -1,8 +1,10 @@
 """A run as a whole: repeatable, resumable, never mixed with another."""
 
 import dataclasses
+import io
 import json
 import multiprocessing
+import re
 import shutil
 
 import numpy as np
@@ -20,7 +22,7 @@ from ablate.model.config import ModelConfig
 from ablate.objectives.autoregressive import Autoregressive
 from ablate.objectives.masked_diffusion import MaskedDiffusion
 from ablate.objectives.regime import MaskWarmup, Regime, Stage
-from ablate.training import checkpoint, run_files
+from ablate.training import checkpoint, progress, run_files
 from ablate.training.base_model import base_key, base_weights
 from ablate.training.checkpoint import Damaged, load, read_plain, save, weights_hash
 from ablate.training.data_feed import DataFeed
@@ -444,3 +446,23 @@ def test_a_run_sets_domain_and_split_itself(tmp_path):
         tiny_run(tmp_path, corpus=synthetic_data.make("trace", split=Split.test))
     run = tiny_run(tmp_path)
     assert run.corpus_for(Domain.general, Split.test).vocabulary == run.corpus.vocabulary
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_log_hears_of_training_and_probes_and_a_terminal_does_not(terminal, tmp_path, monkeypatch):
+    monkeypatch.setattr(progress, "SILENCE", 0.0)
+    screen = io.StringIO()
+    train(tiny_run(tmp_path), Console(file=screen, force_terminal=terminal, width=200))
+    steps = re.findall(
+        r"stage (\d): .*: step (\d+) of (\d+), loss [\d.]+, [\d.]+k tok/s, \d+ min left", screen.getvalue()
+    )
+    probes = re.findall(r"step (\d+): probe (\d+) of (\d+), run 1 of 1", screen.getvalue())
+    if terminal:
+        assert not steps + probes
+        return
+    for stage in {stage for stage, _, _ in steps}:
+        of = {int(last) for one, _, last in steps if one == stage}
+        assert [int(step) for one, step, _ in steps if one == stage] == list(range(1, max(of) + 1))
+    assert {stage for stage, _, _ in steps} == {"0", "1"}
+    asked = int(probes[0][2])
+    assert [int(done) for _, done, _ in probes] == list(range(1, asked + 1)) * (len(probes) // asked)

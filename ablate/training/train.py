@@ -19,9 +19,7 @@ from ablate.compute.distributed import from_first, join_processes
 from ablate.core.interruption import Terminated
 from ablate.core.manifest import PROMISE, write_manifest
 from ablate.core.storage import locked
-from ablate.model.hf_config import shape_of
-from ablate.model.hf_weights import folder_of
-from ablate.text.corpora import RealText
+from ablate.training.announcement import announcement
 from ablate.training.checkpoint import FOLDER, checkpoints, latest, number, whole
 from ablate.training.checkpoint_writer import forget_after, recover
 from ablate.training.member import Member
@@ -160,33 +158,10 @@ def _others_may_end() -> Iterator[None]:
         raise RunError("another process of this run has ended") from None
 
 
-def _tokens_of(run: Run, text: RealText) -> str:
-    """What is easily mistaken about the tokens of real text: MASK, the separator, rows that no checkpoint has trained,
-    and whether they stand for the text's own bytes."""
-    v, (name, id) = text.vocabulary, text.built_tokenizer.separator
-    told = [f"MASK {v.symbols[v.mask_id]!r} ({v.mask_id})", f"separator {name!r} ({id})"]
-    if run.init and (new := run.vocabulary - shape_of(folder_of(run.init)).vocabulary):
-        told.append(f"{new} new row(s) of the embedding")
-    if text.text_share != 1:
-        told.append(f"bytes of tokens x {text.text_share:.4f} are the text's, which bits per byte count")
-    return f"tokens: {', '.join(told)}"
-
-
 def _go(runs: Sequence[Run], console: Console, manifests: Sequence[Manifest]) -> list[str]:
     """Takes runs to their end; returns what is to be said of those that were given up."""
-    run = runs[0]
-    chosen = f"{run.device}, {run.precision}, {run.threads} thread(s), compile={run.compile}"
-    base = f"from {run.init}" if run.init else f"of {run.base_steps} steps"
-    total = sum(run.stage_steps)
-    to_do = (
-        f"{total - run.fork_step} steps after step {run.fork_step} of {run.fork}"
-        if run.fork
-        else f"{total} steps after a base model {base}"
-    )
-    folders = ", ".join(str(one.folder) for one in runs) + f": {len(runs)} together" * (len(runs) > 1)
-    console.print(f"{folders}: {to_do}; {chosen}", soft_wrap=True)
-    if isinstance(run.corpus, RealText):
-        console.print(_tokens_of(run, run.corpus), soft_wrap=True, markup=False)
+    for line in announcement(runs):
+        console.print(line, soft_wrap=True, markup=False)
     members = []
     for one, known in zip(runs, manifests, strict=True):
         manifest = {name: value for name, value in known.items() if name not in PROMISE}

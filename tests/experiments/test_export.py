@@ -36,6 +36,7 @@ from ablate.objectives.block_diffusion import BlockDiffusion
 from ablate.objectives.masked_diffusion import MaskedDiffusion
 from ablate.objectives.regime import Regime, Stage
 from ablate.text.tokenizer import TextTokenizer, trained
+from ablate.training.announcement import announcement
 from ablate.training.base_model import base_key, base_weights
 from ablate.training.budget import Budget
 from ablate.training.checkpoint import final_weights
@@ -263,6 +264,9 @@ def test_a_run_begins_where_an_earlier_one_ended(ran, tmp_path):
     mark, moved = second.fingerprint(), tmp_path / "moved"
     (tmp_path / "out").rename(moved)
     assert replace(second, init=f"hf:{moved}").fingerprint() == mark
+    assert any(
+        "a rate for a network from scratch" in line for line in announcement([replace(second, init=f"hf:{moved}")])
+    )
     train(replace(second, init=f"hf:{moved}"), QUIET)
     manifest = json.loads((tmp_path / "two" / "manifest.json").read_text())
     assert manifest["status"] == "complete"

@@ -23,6 +23,7 @@ from ablate.objectives.autoregressive import Autoregressive
 from ablate.objectives.masked_diffusion import MaskedDiffusion
 from ablate.objectives.regime import MaskWarmup, Regime, Stage
 from ablate.training import checkpoint, progress, run_files
+from ablate.training.announcement import announcement
 from ablate.training.base_model import base_key, base_weights
 from ablate.training.checkpoint import Damaged, load, read_plain, save, weights_hash
 from ablate.training.data_feed import DataFeed
@@ -466,3 +467,14 @@ def test_a_log_hears_of_training_and_probes_and_a_terminal_does_not(terminal, tm
     assert {stage for stage, _, _ in steps} == {"0", "1"}
     asked = int(probes[0][2])
     assert [int(done) for _, done, _ in probes] == list(range(1, asked + 1)) * (len(probes) // asked)
+
+
+def test_what_is_legal_and_seldom_meant_is_said(tmp_path):
+    def doubts(**stage):
+        regime = Regime("x", [Stage(Autoregressive(), 1.0, steps=20, **stage)])
+        return announcement([resolve(tiny_run(tmp_path, regime=regime))])[1:]
+
+    assert not doubts(warmup=20)
+    (line,) = doubts(warmup=21, lr=1e-3)
+    assert line.startswith("regime.stages.0.warmup=21: the stage has 20 steps, so its rate ends at 0.00095")
+    assert line.endswith("; type regime.stages.0.warmup=2")

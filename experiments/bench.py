@@ -14,6 +14,7 @@ if not __package__:  # started by its path: what is imported is this package's o
 
 import argparse
 import json
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,8 +56,8 @@ def train(options: argparse.Namespace) -> int:
 
 def step(options: argparse.Namespace) -> int:
     """Races our training step against transformers' Llama; prints a table and writes all numbers."""
-    if find_spec("transformers") is None:
-        return refuse('bench.py step: wanted transformers to compare with, found none; type pip install -e ".[hf]"')
+    if find_spec("transformers") is None or int(version("transformers").partition(".")[0]) < 5:
+        return refuse("bench.py step: wanted transformers 5 to compare with; type pip install 'transformers>=5'")
     from ablate.core.storage import describe
     from experiments.benchmarks.step_speed import COURSES, PEER, SHAPE, notes, race, table
 

@@ -17,6 +17,7 @@ if not __package__:  # started by its path: what is imported is this package's o
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -149,17 +150,18 @@ def _origin(run: Finished) -> dict[str, Any]:
 
 
 def _chat_template(run: Finished) -> str:
-    """That of the checkpoint that the run began at, from a file of its own or its tokenizer's settings; "" for none."""
+    """That of the checkpoint that the run began at: a file of its own, else in the tokenizer's settings, which may have
+    several by name; "" for none."""
     if not _origin(run):
         return ""
     folder = folder_of(run.config["init"])
-    try:
-        if (folder / TEMPLATE).exists():
-            return read_bytes(folder / TEMPLATE, LARGEST_TEMPLATE).decode()
+    with suppress(OSError, ValueError):
+        return read_bytes(folder / TEMPLATE, LARGEST_TEMPLATE).decode()
+    with suppress(OSError, ValueError, AttributeError, TypeError, KeyError):
         found = read_json(folder / "tokenizer_config.json").get("chat_template")
-    except (OSError, ValueError, AttributeError):
-        return ""
-    return found if isinstance(found, str) else ""
+        named = {"default": found} if isinstance(found, str) else {one["name"]: one["template"] for one in found}
+        return str(named["default"])
+    return ""
 
 
 def _generation(config: Mapping[str, Any]) -> dict[str, Any]:

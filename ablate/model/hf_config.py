@@ -152,13 +152,14 @@ def _shape(config: Config) -> ModelConfig:
 
 
 def _require_no_window(config: Config) -> None:
-    """Raises ValueError where a layer would see a sliding window: with use_sliding_window those from max_window_layers
-    on, where layer_types does not say of each."""
+    """Raises ValueError if any layer has a sliding window. Without layer_types these are the layers from
+    max_window_layers on, where use_sliding_window is true."""
     kinds = config.get("layer_types") or []
     if not isinstance(kinds, list) or any(kind != "full_attention" for kind in kinds):
         raise ValueError(f"layer_types: wanted full_attention alone, got {shown(kinds)}; {TYPE}")
     layers, full = whole(config, "num_hidden_layers"), config.get("max_window_layers", WINDOW_LAYERS)
-    if not kinds and not (isinstance(full, int) and full >= layers):
+    none = "sliding_window" in config and config["sliding_window"] is None
+    if not kinds and not none and not (isinstance(full, int) and full >= layers):
         require_fixed(config, {"use_sliding_window": False}, "")
 
 

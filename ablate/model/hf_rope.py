@@ -10,6 +10,7 @@ from ablate.model.rope import RopeScaling, Stretch
 
 Config = Mapping[str, Any]
 FIXED_ROPE = {"partial_rotary_factor": 1.0, "mscale": None, "mscale_all_dim": None, "truncate": True}
+BESIDE = ("rope_theta", "original_max_position_embeddings")  # settings that may stand at the top of config.json
 STRETCHES = {"default": Stretch.none, "linear": Stretch.linear, "llama3": Stretch.llama3, "yarn": Stretch.yarn}
 
 
@@ -29,9 +30,7 @@ def rope_of(config: Config) -> tuple[float, RopeScaling]:
     factor = number(given, "factor")
     if stretch is Stretch.linear:
         return theta, RopeScaling(stretch, factor)
-    trained = {"original_max_position_embeddings": config.get("max_position_embeddings"), **given}
-    trained |= {key: config[key] for key in trained if key.startswith("original") and config.get(key)}
-    context = whole(trained, "original_max_position_embeddings")
+    context = whole({BESIDE[1]: config.get("max_position_embeddings"), **given}, BESIDE[1])
     if stretch is Stretch.llama3:
         low, high = number(given, "low_freq_factor"), number(given, "high_freq_factor")
         return theta, RopeScaling(stretch, factor, context, low, high)
@@ -42,26 +41,32 @@ def rope_of(config: Config) -> tuple[float, RopeScaling]:
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    """Rotary settings, which may stand in `rope_scaling` or, where that is silent, in `rope_parameters`, the base also
-    beside them. Raises ValueError where two places differ: transformers reads one of them and says nothing."""
+    """Rotary settings, which may stand in `rope_scaling` or, where that is silent, in `rope_parameters`, some of them
+    also beside these. Raises ValueError where two places differ: transformers reads one of them and says nothing."""
     sets: dict[str, dict[str, Any]] = {}
     for name in ("rope_scaling", "rope_parameters"):
         given = config.get(name) or {}
         if not isinstance(given, dict) or any(isinstance(value, dict) for value in given.values()):
             raise ValueError(f"{name}: wanted one set for all layers, got {shown(given)}; {TYPE}")
-        sets[name] = {"rope_type" if key == "type" else key: v for key, v in given.items() if v is not None}
+        sets[name] = {key: value for key, value in given.items() if value is not None}
+        kind = sets[name].pop("type", None)
+        if kind is not None:
+            _require_same(f"{name}.type", name, "rope_type", kind, sets[name].setdefault("rope_type", kind))
     used = "rope_scaling" if sets["rope_scaling"] else "rope_parameters"
-    beside = {"rope_theta": config["rope_theta"]} if config.get("rope_theta") is not None else {}
+    beside = {key: config[key] for key in BESIDE if config.get(key) is not None}
     read = beside | sets[used]
     for place, given in (("config.json", beside), ("rope_parameters", sets["rope_parameters"])):
         for key, value in given.items():
-            if read.get(key) != value:
-                other = shown(read[key]) if key in read else "none"
-                raise ValueError(
-                    f"{key}: wanted it in one place, got {shown(value)} in {place} and {other} in {used}; remove {key} "
-                    f"from {place}, or {used}"
-                )
+            _require_same(place, used, key, value, read.get(key))
     return read
+
+
+def _require_same(place: str, used: str, key: str, value: Any, read: Any) -> None:
+    if value != read:
+        came = f"{shown(value)} in {place} and {'nothing' if read is None else shown(read)} in {used}"
+        raise ValueError(
+            f"{key}: wanted the same in both places, got {came}; change config.json to what was trained with"
+        )
 
 
 def rope_scaling_of(scaling: RopeScaling) -> dict[str, Any] | None:

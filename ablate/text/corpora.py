@@ -114,10 +114,10 @@ class RealText(ABC):
         return self._packed.tokenizer
 
     @property
-    def text_share(self) -> float:
+    def byte_scale(self) -> float:
         """Bytes of this split's texts over those that its tokens stand for by themselves: 1 where the tokenizer changes
         no text."""
-        return self._packed.text_share.get(self._key, 1.0)
+        return self._packed.byte_scale.get(self._key, 1.0)
 
     @property
     def oracle(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ class Packed:
     """Token ids of the four splits, "<domain>.<split>", mapped into memory, and the vocabulary that they share.
 
     sha256: of each split's shards, together, and of the tokenizer. shards: their descriptions, see
-    `token_shards.tokenize`. text_share: by split, the bytes of its texts over those that its tokens stand for.
+    `token_shards.tokenize`. byte_scale: by split, the bytes of its texts over those that its tokens stand for.
     """
 
     splits: dict[str, Tokens]
@@ -33,15 +34,12 @@ class Packed:
     tokenizer: TextTokenizer
     folder: Path
     shards: list[str]
-    text_share: dict[str, float]
+    byte_scale: dict[str, float]
 
     def vocabulary(self, split: str) -> Vocabulary:
         """That of a split: its tokens stand for as many bytes as its texts have, whatever the tokenizer changes in
         them, so that bits per byte are those of the text."""
-        own, share = self.tokenizer.vocabulary, self.text_share.get(split, 1.0)
-        if share == 1 or own.bytes_V is None:
-            return own
-        return replace(own, bytes_V=tuple(share * size for size in own.bytes_V))
+        return _scaled(self.tokenizer, self.byte_scale.get(split, 1.0))
 
     def lengths(self, domain: Domain, side: Split) -> Array:
         """(D,) int64: tokens of each document of a split, the separator included."""
@@ -112,11 +110,21 @@ def _load(folder: Path) -> Packed | None:
     for split, shards in meta["splits"].items():
         filled = [(folder / name, tokens) for name, tokens in shards if tokens]
         splits[split] = Tokens(tuple(path for path, _ in filled), tuple(tokens for _, tokens in filled), meta["dtype"])
-    share = {split: _share(split, size, meta["token_bytes"][split]) for split, size in meta["bytes"].items() if size}
-    return Packed(splits, {**sha256, "tokenizer": known[1]}, known[0], folder, meta["shards"], share)
+    scales = {
+        split: _byte_scale(split, size, meta["token_bytes"][split]) for split, size in meta["bytes"].items() if size
+    }
+    return Packed(splits, {**sha256, "tokenizer": known[1]}, known[0], folder, meta["shards"], scales)
 
 
-def _share(split: str, text_bytes: int, token_bytes: int) -> float:
+@lru_cache(maxsize=8)  # a run asks for every row
+def _scaled(tokenizer: TextTokenizer, scale: float) -> Vocabulary:
+    own = tokenizer.vocabulary
+    if scale == 1 or own.bytes_V is None:
+        return own
+    return replace(own, bytes_V=tuple(scale * size for size in own.bytes_V))
+
+
+def _byte_scale(split: str, text_bytes: int, token_bytes: int) -> float:
     if not token_bytes:
         raise ValueError(
             f"corpus.tokenizer: its tokens stand for none of the {text_bytes:,} bytes of {split}; try another"

@@ -96,7 +96,7 @@ class TextTokenizer:
             if any(id in row for row in rows):
                 raise ValueError(
                     f"corpus.{name}: wanted a token that no text has, got {token!r:.40}, which texts are made of; "
-                    f"leave it out, or type corpus.{name}=TOKEN"
+                    f"type corpus.{name}=TOKEN"
                 )
         return rows
 
@@ -185,9 +185,10 @@ def _end(names: dict[str, int], said: dict[str, dict[str, Any]], file: Path) -> 
     found = [name for name in ENDS if name in names]
     if len(found) != 1:
         several = f", which may be {' or '.join(found)}" if found else ""
+        typed = f"\"corpus.separator='{found[0]}'\"" if found else "corpus.separator=TOKEN"
         raise ValueError(
-            f"corpus.separator: {file} and the files beside it name no end of text{several}; try "
-            f"corpus.separator={found[0] if found else 'TOKEN'}"
+            f"corpus.separator: {file} and the files beside it name no end of text{several}; try {typed}, or let "
+            f"{file.parent / BESIDE[0]} say its eos_token_id"
         )
     return found[0], names[found[0]]
 

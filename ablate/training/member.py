@@ -59,7 +59,7 @@ class Member:
         return (self.run.base if self.stage == BASELINE else self.run.regime.stages[self.stage]).objective
 
     def measure(self, network: Transformer) -> Iterator[tuple[int, int]]:
-        """Puts every probe to the model as the stage in force reads it; yields how many are done, of how many."""
+        """Evaluates every probe set, read as the stage in force reads; yields the number done and the total."""
         objective = self.objective
         predict = Predictor(network, objective, self.run.corpus.vocabulary.boundary)
         for done, probe_set in enumerate(self.probe_sets, 1):

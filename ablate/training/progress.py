@@ -28,18 +28,18 @@ class TrainingCounters:
 
 
 @dataclass
-class Pulse:
+class ProgressLog:
     """A line now and then for whoever reads a log: where a console is a terminal, a bar is there instead."""
 
     console: Console
-    last: float = field(default_factory=time.monotonic)
+    last: float = field(default_factory=lambda: time.monotonic())
 
     @property
     def due(self) -> bool:
         """Was the last line long enough ago?"""
         return not self.console.is_terminal and time.monotonic() - self.last >= SILENCE
 
-    def say(self, line: str) -> None:
+    def write(self, line: str) -> None:
         self.console.print(line, soft_wrap=True, markup=False)
         self.last = time.monotonic()
 
@@ -73,10 +73,10 @@ class ProgressCallback(lightning.Callback):
     on_stop: Callable[[Any], None] = lambda trainer: None
     scored: torch.Tensor | int = 0  # tokens of each run and of this process since the last look
     bar: Progress = field(default_factory=lambda: Progress(disable=True))
-    pulse: Pulse = field(init=False)
+    progress_log: ProgressLog = field(init=False)
 
     def __post_init__(self) -> None:
-        self.pulse = Pulse(self.console)
+        self.progress_log = ProgressLog(self.console)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         listen_again()  # Lightning's own handler would end the loop without a checkpoint
@@ -102,12 +102,12 @@ class ProgressCallback(lightning.Callback):
         for one in self.counters:
             one.step += 1
             one.tokens += self.step_tokens
-        if trainer.is_global_zero and self.pulse.due:
-            self.pulse.say(self._line(trainer, result))
+        if trainer.is_global_zero and self.progress_log.due:
+            self.progress_log.write(self._line(trainer, result))
         if counters.step % self.every == 0:
             speed = self.bar.tasks[self.task].speed or 0.0
             rate = f"{speed * self.step_tokens * len(self.counters) / 1000:.1f}k tok/s"
-            loss = float(result.loss.nanmean())
+            loss = _loss(trainer, result)
             self.bar.update(self.task, completed=trainer.global_step, loss=loss, rate=rate)
             self.bar.refresh()
         stop = bool(trainer.strategy.reduce(torch.tensor(float(asked())), reduce_op="sum"))  # of any process
@@ -118,19 +118,24 @@ class ProgressCallback(lightning.Callback):
                 one.loss_tokens += int(count)
             self.scored = 0
         if looks:
+            begun = time.monotonic()
             self.on_step(result, trainer)
+            self.begun += time.monotonic() - begun  # evaluation is not part of training's speed
         if stop:
             self.on_stop(trainer)
             raise Terminated
 
     def _line(self, trainer: Any, result: StepResult) -> str:
-        """Where training is, how fast, and how long this stage will take."""
-        done, seconds = trainer.global_step, time.monotonic() - self.begun
-        left = seconds / done * (trainer.max_steps - done)
+        """Where training is, how fast, and how long the rest of the stage takes without evaluation."""
+        done, left, seconds = (
+            trainer.global_step,
+            trainer.max_steps - trainer.global_step,
+            time.monotonic() - self.begun,
+        )
         speed = done * self.step_tokens * len(self.counters) / seconds / 1000
         return (
-            f"{self.title}: step {done} of {trainer.max_steps}, loss {float(result.loss.nanmean()):.3f}, "
-            f"{speed:.1f}k tok/s, {left / 60:.0f} min left"
+            f"{self.title}: step {self.counters[0].step}, loss {_loss(trainer, result):.3f}, {speed:.1f}k tok/s, "
+            f"{left} steps left of the stage, {seconds / done * left / 60:.0f} min"
         )
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
@@ -138,3 +143,8 @@ class ProgressCallback(lightning.Callback):
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         self.bar.stop()
+
+
+def _loss(trainer: Any, result: StepResult) -> float:
+    """Mean loss of the runs, nats; of several processes as if each had this one's part."""
+    return float(result.loss.nanmean()) * trainer.world_size

@@ -38,7 +38,7 @@ def new_manifest(run: Run) -> dict[str, Any]:
         "config_fingerprint": run.fingerprint(),
         "stage_steps": run.stage_steps,
         "grids": [str(grid) for grid in run.grids],
-        "text_share": _text_shares(run),
+        "byte_scale": byte_scales(run),
         "origin": run.origin if run.init else "",
         "initial_weights": None,
         **circumstances(run),
@@ -49,10 +49,10 @@ def new_manifest(run: Run) -> dict[str, Any]:
     }
 
 
-def _text_shares(run: Run) -> dict[str, float]:
-    """Of real text, by split: bytes of the texts over those that tokens stand for by themselves."""
+def byte_scales(run: Run) -> dict[str, float]:
+    """By split of real text: the bytes of its texts over those that its tokens stand for by themselves."""
     splits = {f"{d}/{s}": run.corpus_for(d, s) for d in Domain for s in SPLITS}
-    return {name: corpus.text_share for name, corpus in splits.items() if isinstance(corpus, RealText)}
+    return {name: corpus.byte_scale for name, corpus in splits.items() if isinstance(corpus, RealText)}
 
 
 def read_manifest(run: Run) -> dict[str, Any] | None:

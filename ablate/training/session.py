@@ -26,7 +26,7 @@ from ablate.training.data_feed import DataFeed
 from ablate.training.lightning_module import TrainingModule, fit, states_of
 from ablate.training.member import Member
 from ablate.training.networks import build_networks, measured
-from ablate.training.progress import ProgressCallback, Pulse, divergence
+from ablate.training.progress import ProgressCallback, ProgressLog, divergence
 from ablate.training.run_manifest import RunError
 
 
@@ -183,12 +183,12 @@ class Session:
 
     def measure(self) -> None:
         """Asks every run's model every probe."""
-        start, pulse, step = time.perf_counter(), Pulse(self.console), self.first.counters.step
+        start, log, step = time.perf_counter(), ProgressLog(self.console), self.first.counters.step
         with measured(self.network, self.run):
             for i, member in self.at_work:
                 for asked, of in member.measure(self.network.member(i)):
-                    if pulse.due and self.run.ranks[0] == 0:
-                        pulse.say(f"step {step}: probe {asked} of {of}, run {i + 1} of {len(self.members)}")
+                    if log.due and self.run.ranks[0] == 0:
+                        log.write(f"step {step}: probe {asked} of {of}, run {i + 1} of {len(self.members)}")
         self.evaluation_seconds += time.perf_counter() - start
 
     def keep(self, done: int | None = None, optimizers: Sequence[State] | None = None) -> None:

@@ -21,6 +21,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ablate.core.foreign_files import printable
 from ablate.core.validation import UsageError
 from ablate.noise.schedules import Noise, named
 from experiments.cli.command import Command, composed
@@ -30,6 +31,7 @@ from experiments.presets.model_sizes import PREFIX, is_place, model_at
 from experiments.presets.registry import DEFAULTS, GROUPS
 
 VALUED = re.compile(r"[\w.]+=")
+BLANK = re.compile(r"=\s|\s$")
 MULTIRUN = ("-m", "--multirun")
 
 
@@ -48,20 +50,23 @@ def jobs(command: Command, arguments: list[str]) -> list[Any]:
 
 def _parsed(word: str) -> Override:
     try:
-        if word != word.rstrip():
-            raise HydraException("the grammar would drop blanks at a place's end")
+        if "/" in word and BLANK.search(word):
+            raise HydraException("the grammar would drop blanks around a place")
         return OverridesParser.create().parse_override(word)
     except HydraException:
+        told = printable(word)
         if not VALUED.match(word):
-            raise UsageError(f"{word!r}: wanted key=value, such as seed=1 or regime=ar") from None
-        raise UsageError(f"{word}: wanted a value in quotes, as it has special characters; type {_one(word)}") from None
+            raise UsageError(f"{told!r}: wanted key=value, such as seed=1 or regime=ar") from None
+        raise UsageError(
+            f"{told}: wanted a value as Hydra writes it, got another; where it is one text type {_as_typed(word)}"
+        ) from None
 
 
-def _one(word: str) -> str:
+def _as_typed(word: str) -> str:
     """The word as it is typed in a shell, its value as one text."""
     key, _, value = word.partition("=")
     typed = f"{key}={quoted(value)}"
-    return shlex.quote(typed) if set(typed) & set('"$`\\!') else f'"{typed}"'
+    return printable(shlex.quote(typed) if set(typed) & set('"$`\\!') else f'"{typed}"')
 
 
 def _alternatives(override: Override, sweep: bool) -> list[str]:
@@ -69,8 +74,8 @@ def _alternatives(override: Override, sweep: bool) -> list[str]:
         return [override.input_line or ""]
     if not sweep:
         typed = override.input_line or ""
-        other = f", or {_one(typed)} for one place with a comma" if "/" in typed else ""
-        raise UsageError(f"{typed}: several values, but no sweep was asked for; type -m {typed}{other}")
+        one = "" if override.key_or_group in GROUPS else f", or {_as_typed(typed)} for one text with a comma"
+        raise UsageError(f"{typed}: several values, but no sweep was asked for; type -m {typed}{one}")
     try:
         return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
     except HydraException:

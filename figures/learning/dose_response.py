@@ -18,7 +18,7 @@ AXES = {
     "unique": "Sequences to see",
     "bits": "Entropy of AR's answers, bits",
     "ar_share": "Share of the steps under AR",
-    "lr": "Learning rate of the second stage, thousandths",
+    "lr": "Second learning rate, thousandths",
 }
 UNITS = {"lr": 1e-3}
 

@@ -214,17 +214,27 @@ def test_a_sweep_runs_every_arm_and_compare_draws_them(tmp_path):
 
 @pytest.mark.slow
 @settings(deadline=None, derandomize=True)
-@given(st.text(st.sampled_from("ab/=,#[]{}() ü'\"$%:!\\~;&*"), min_size=1, max_size=12))
-def test_a_place_of_any_name_is_taken_or_told_how_to_be_typed(name):
+@given(st.text(st.sampled_from("ab/=,#[]{}() ü'\"$%:!\\~;&*"), min_size=1, max_size=12), st.booleans())
+def test_a_place_of_any_name_is_taken_or_told_how_to_be_typed(name, rooted):
     assume("${" not in name)  # stands for another key's value
+    assume(rooted or "/" in name or name == name.strip())  # blanks around a word that is no place mean nothing
+    place = f"/{name}" if rooted else name
     run_command.RUN.register()
-    word = f"out=/{name}"
     try:
-        (made,) = compose.jobs(run_command.RUN, [word])
+        (made,) = compose.jobs(run_command.RUN, [f"out={place}"])
     except UsageError as error:
         told = str(error)
         assert "\n" not in told
-        before, after = (", or ", " for one place with a comma") if "several values" in told else ("; type ", "")
-        (typed,) = shlex.split(told.rpartition(before)[2].removesuffix(after))
+        before = ", or " if "several values" in told else "where it is one text type "
+        (typed,) = shlex.split(told.rpartition(before)[2].removesuffix(" for one text with a comma"))
         (made,) = compose.jobs(run_command.RUN, [typed])
-    assert made.out == f"/{name}"
+    assert made.out == place
+
+
+def test_blanks_around_what_is_no_place_mean_nothing():
+    run_command.RUN.register()
+    made = compose.jobs(run_command.RUN, ["-m", "seed=0,1 ", "regime=ar ", "batch= 16"])
+    assert [(run.seed, run.regime.name, run.batch) for run in made] == [(0, "ar", 16), (1, "ar", 16)]
+    with pytest.raises(UsageError) as error:
+        compose.jobs(run_command.RUN, ["out=/a\n"])
+    assert "\n" not in str(error.value)

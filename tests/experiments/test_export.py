@@ -276,7 +276,7 @@ def test_a_run_begins_where_an_earlier_one_ended(ran, tmp_path):
 
 
 @needs_transformers
-@pytest.mark.parametrize("place", ["chat_template.jinja", "tokenizer_config.json"])
+@pytest.mark.parametrize("place", ["chat_template.jinja", "tokenizer_config.json", "a list"])
 def test_an_export_that_transformers_saved_is_begun_at_and_its_chat_template_kept(place, ran, tmp_path, load):
     first, saved = ran("blocks"), tmp_path / "saved"
     assert export.main([str(first.folder), f"out={tmp_path / 'out'}"]) == 0
@@ -284,9 +284,12 @@ def test_an_export_that_transformers_saved_is_begun_at_and_its_chat_template_kep
     shutil.copy(tmp_path / "out" / "vocabulary.json", saved)
     assert json.loads((saved / "config.json").read_text())["architectures"] == ["DiffusionForCausalLM"]
     template = "{{ messages }} ü"
-    (saved / place).write_text(
-        template if "jinja" in place else json.dumps({"chat_template": template}), encoding="utf-8"
-    )
+    if "jinja" in place:
+        (saved / place).write_text(template, encoding="utf-8")
+    else:
+        listed = [{"name": "tool_use", "template": "no"}, {"name": "default", "template": template}]
+        said = {"chat_template": listed if place == "a list" else template}
+        (saved / "tokenizer_config.json").write_text(json.dumps(said))
     init, model = f"hf:{saved}", shape_of(saved)
     second = resolve(replace(first, init=init, model=model, out=str(tmp_path / "two")))
     before, after = final_weights(first.folder), base_weights(second, QUIET)

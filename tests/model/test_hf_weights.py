@@ -185,7 +185,7 @@ def test_wrong_tensors_are_named(folder, tensors, said):
 
 
 def test_what_changes_nothing_is_passed_over(folder):
-    head = load_file(folder / "model.safetensors")["model.embed_tokens.weight"]
+    head = load_file(folder / "model.safetensors")["model.embed_tokens.weight"].clone()  # of a file that changes
     change(folder, lm_head__weight=head, model__layers__0__self_attn__rotary_emb__inv_freq=torch.ones(4))
     network = loaded(folder)
     assert torch.equal(network.head.weight, head)
@@ -238,14 +238,28 @@ def test_damaged_and_missing_files_are_named(folder):
         ({"rope_scaling": None, "rope_parameters": {"full_attention": {}}}, "one set for all layers"),
         (
             {"rope_theta": None, "rope_scaling": LLAMA3, "rope_parameters": {"rope_theta": 5e5}},
-            "rope_theta: wanted it in one place, got 500000.0 in rope_parameters and none in rope_scaling; remove",
+            "rope_theta: wanted the same in both places, got 500000.0 in rope_parameters and nothing in rope_scaling",
         ),
         (
             {"rope_theta": 1e4, "rope_parameters": {"rope_theta": 5e5}},
             "got 10000.0 in config.json and 500000.0 in rope_p",
         ),
-        ({"rope_scaling": LLAMA3, "rope_parameters": {**LLAMA3, "factor": 3.0}}, "factor: wanted it in one place"),
-        ({"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_parameters": YARN}, "rope_type: wanted it in one"),
+        (
+            {"rope_scaling": {**LLAMA3, "type": "linear"}},
+            "got 'linear' in rope_scaling.type and 'llama3' in rope_scaling",
+        ),
+        (
+            {"rope_scaling": LLAMA3, "original_max_position_embeddings": 64},
+            "original_max_position_embeddings: wanted the same in both places, got 64 in config.json and 32 in rope",
+        ),
+        (
+            {"rope_scaling": LLAMA3, "rope_parameters": {**LLAMA3, "factor": 3.0}},
+            "factor: wanted the same in both places",
+        ),
+        (
+            {"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_parameters": YARN},
+            "rope_type: wanted the same in both",
+        ),
         ({"hidden_size": None}, "hidden_size: wanted a whole number"),
         ({"vocab_size": "many"}, "vocab_size.*'many'"),
         ({"num_attention_heads": 3, "head_dim": 5}, "model.head: wanted an even width"),
@@ -265,6 +279,7 @@ def test_settings_that_are_not_computed_are_refused_by_name(folder, settings, sa
     [
         QWEN2 | {"use_sliding_window": True},  # transformers' max_window_layers is 28
         QWEN2 | {"use_sliding_window": True, "max_window_layers": 2},
+        QWEN2 | {"use_sliding_window": True, "max_window_layers": 0, "sliding_window": None},
         QWEN2 | {"use_sliding_window": True, "max_window_layers": 0, "layer_types": ["full_attention"] * 2},
         {"architectures": ["DiffusionForCausalLM"]},  # an export that transformers has saved
         {"rope_parameters": {"rope_type": "default", "rope_theta": 10000}},

@@ -237,14 +237,16 @@ def test_tokens_stand_for_the_bytes_of_the_texts(kind: str, tmp_path: Path) -> N
         folder=str(new), general=str(general), tokenizer=str(folder), length=16, answer=4, cache=str(tmp_path / "cache")
     )
     size = sum(path.stat().st_size for path in new.rglob("*.txt"))
-    counted, shares = 0.0, set()
+    written = json.loads((corpus._packed.folder / "meta.json").read_text())["bytes"]
+    assert size == sum(written[f"new.{split}"] for split in SPLITS)
+    shares = set()
     for split in SPLITS:
         part = dataclasses.replace(corpus, split=split)
         tokens = part._packed.splits[f"new.{split}"]
         ids = tokens.read(0, len(tokens))
-        counted += np.array(part.vocabulary.bytes_V)[ids].sum()
-        shares.add(part.text_share)
-    assert counted == pytest.approx(size, rel=1e-12)
+        counted = np.array(part.vocabulary.bytes_V)[ids].sum()
+        assert counted == pytest.approx(written[f"new.{split}"], rel=1e-12)
+        shares.add(part.byte_scale)
     assert (shares == {1.0}) == (kind == "nothing")
 
 

@@ -453,20 +453,35 @@ def test_a_run_sets_domain_and_split_itself(tmp_path):
 def test_a_log_hears_of_training_and_probes_and_a_terminal_does_not(terminal, tmp_path, monkeypatch):
     monkeypatch.setattr(progress, "SILENCE", 0.0)
     screen = io.StringIO()
-    train(tiny_run(tmp_path), Console(file=screen, force_terminal=terminal, width=200))
-    steps = re.findall(
-        r"stage (\d): .*: step (\d+) of (\d+), loss [\d.]+, [\d.]+k tok/s, \d+ min left", screen.getvalue()
-    )
+    run = resolve(tiny_run(tmp_path))
+    train(run, Console(file=screen, force_terminal=terminal, width=200))
+    line = r"stage (\d): .*: step (\d+), loss ([\d.]+), [\d.]+k tok/s, (\d+) steps left of the stage, 0 min"
+    steps = re.findall(line, screen.getvalue())
     probes = re.findall(r"step (\d+): probe (\d+) of (\d+), run 1 of 1", screen.getvalue())
     if terminal:
         assert not steps + probes
         return
-    for stage in {stage for stage, _, _ in steps}:
-        of = {int(last) for one, _, last in steps if one == stage}
-        assert [int(step) for one, step, _ in steps if one == stage] == list(range(1, max(of) + 1))
-    assert {stage for stage, _, _ in steps} == {"0", "1"}
+    assert [int(step) for _, step, _, _ in steps] == list(range(1, sum(run.stage_steps) + 1))
+    assert [int(left) for _, _, _, left in steps] == [n for total in run.stage_steps for n in reversed(range(total))]
+    rows = records.gather([run.folder])
+    logged = rows[rows["metric"] == "loss"].set_index("step")["value"]
+    told = {int(step): float(loss) for _, step, loss, _ in steps}
+    assert all(told[step] == pytest.approx(loss, abs=6e-4) for step, loss in logged.items())
     asked = int(probes[0][2])
     assert [int(done) for _, done, _ in probes] == list(range(1, asked + 1)) * (len(probes) // asked)
+
+
+def test_lines_of_a_log_are_apart(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    log = progress.ProgressLog(Console(file=io.StringIO(), force_terminal=False))
+    for seconds, due in ((0, False), (29, False), (30, True), (31, True)):
+        now[0] = seconds
+        assert log.due is due
+    log.write("")
+    assert not log.due
+    now[0] = 61
+    assert log.due
 
 
 def test_what_is_legal_and_seldom_meant_is_said(tmp_path):

@@ -160,9 +160,9 @@ def checkpoint_tokenizer(path: str, separator: str = "", mask: str = "") -> Text
     fault = fault_of(made.content)
     if fault:
         raise ValueError(f"corpus.tokenizer: {file} cannot be used ({fault})")
-    made.encode(
-        [_loaded(made).decode([id], skip_special_tokens=False) for _, id in (end, hole) if id in names.values()]
-    )
+    added = {token["id"] for token in parts.get("added_tokens") or []}  # encode does not look for these
+    own = [id for _, id in (end, hole) if id in names.values() and id not in added]
+    made.encode([_loaded(made).decode([id], skip_special_tokens=False) for id in own])
     return made
 
 

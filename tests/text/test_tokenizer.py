@@ -268,9 +268,23 @@ def test_no_text_makes_mask_or_separator(letters: int, tmp_path: Path) -> None:
         checkpoint_tokenizer(str(folder))
 
 
+def test_special_tokens_in_a_models_own_vocabulary_are_no_texts(tmp_path: Path) -> None:
+    """As T5 has them; a text that spells one is refused when it is read."""
+    from tokenizers import Tokenizer, models
+
+    own = Tokenizer(models.Unigram([("<unk>", 0.0), ("</s>", 0.0), ("a", -1.0), ("b", -1.0)], unk_id=0))
+    own.add_special_tokens(["</s>"])
+    own.save(str(tmp_path / "tokenizer.json"))
+    made = checkpoint_tokenizer(str(write(tmp_path, config={"eos_token_id": 1})))
+    assert made.encode(["abba"]) == [[2, 3, 3, 2]]
+    with pytest.raises(ValueError, match=r"corpus.separator: .*'</s>', which texts are made of"):
+        made.encode(["a</s>b"])
+
+
 def test_two_ends_of_text_are_not_guessed_between(tmp_path: Path) -> None:
     folder = byte_level(tmp_path / "model", ("</s>", "<eos>"))
-    with pytest.raises(ValueError, match=r"name no end of text, which may be </s> or <eos>; try corpus.separator=</s>"):
+    said = r"""which may be </s> or <eos>; try "corpus.separator='</s>'", or let .*config.json say its eos_token_id"""
+    with pytest.raises(ValueError, match=said):
         checkpoint_tokenizer(str(folder))
     assert checkpoint_tokenizer(str(folder), "<eos>").separator[0] == "<eos>"
 

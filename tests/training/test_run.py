@@ -12,16 +12,18 @@ import pandas as pd
 import pytest
 import torch
 from rich.console import Console
+from tokenizers import Tokenizer, normalizers
 
 import synthetic_data
 from ablate.core import records
-from ablate.core.corpus import Domain, Split
+from ablate.core.corpus import SPLITS, Domain, Split
 from ablate.core.manifest import write_manifest
 from ablate.core.storage import describe, locked
 from ablate.model.config import ModelConfig
 from ablate.objectives.autoregressive import Autoregressive
 from ablate.objectives.masked_diffusion import MaskedDiffusion
 from ablate.objectives.regime import MaskWarmup, Regime, Stage
+from ablate.text.corpora import Text
 from ablate.training import checkpoint, progress, run_files
 from ablate.training.announcement import announcement
 from ablate.training.base_model import base_key, base_weights
@@ -30,9 +32,11 @@ from ablate.training.data_feed import DataFeed
 from ablate.training.lightning_module import TrainingModule
 from ablate.training.pack import packs
 from ablate.training.resolution import resolve
-from ablate.training.run_manifest import RunError, read_manifest
+from ablate.training.run_manifest import RunError, new_manifest, read_manifest
 from ablate.training.train import train
 from tests.builders import BUDGET, tiny_run
+from tests.text.prose import fill
+from tests.text.test_tokenizer import metaspace
 
 QUIET = Console(quiet=True)
 
@@ -482,6 +486,27 @@ def test_lines_of_a_log_are_apart(monkeypatch):
     assert not log.due
     now[0] = 61
     assert log.due
+
+
+def test_tokens_of_real_text_are_named(tmp_path):
+    folder = metaspace(tmp_path / "model")
+    own = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    own.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), own.normalizer])
+    own.save(str(folder / "tokenizer.json"))
+    new, general = fill(tmp_path / "new", 0), fill(tmp_path / "general", 100)
+    text = Text(
+        folder=str(new), general=str(general), tokenizer=str(folder), length=16, answer=4, cache=str(tmp_path / "c")
+    )
+    run = resolve(tiny_run(tmp_path, corpus=text))
+    _, line, *_ = announcement([run])
+    assert line.startswith(
+        f"tokens: MASK '<mask>' ({text.vocabulary.mask_id}); separator '</s>' (1); bits per byte count"
+    )
+    scales = new_manifest(run)["byte_scale"]
+    assert set(scales) == {f"{domain}/{split}" for domain in Domain for split in SPLITS}
+    assert all(0.9 < scale < 1 for scale in scales.values())
+    low, high = re.findall(r"(0\.\d+)", line)
+    assert (float(low), float(high)) == pytest.approx((min(scales.values()), max(scales.values())), rel=1e-5)
 
 
 def test_what_is_legal_and_seldom_meant_is_said(tmp_path):

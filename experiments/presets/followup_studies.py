@@ -21,7 +21,7 @@ from experiments.presets.studies import (
     second,
 )
 from experiments.presets.switch_studies import AGAIN, SPLIT, SPLIT_RATES
-from experiments.presets.twin_studies import TWIN_RATES
+from experiments.presets.twin_studies import TWIN_RATES, TWIN_RATES_WIDE
 
 # `regimes` refuted a signature of the paper: before the switch AR decoded blocks of 32 better than diffusion did.
 FOLLOW_UP = Study(
@@ -76,6 +76,7 @@ FURTHER = (
     SPLIT_RATES,
     SPLIT,
     TWIN_RATES,
+    TWIN_RATES_WIDE,
     ATLAS_RATES,
     ADMISSION,
     MEASURED,

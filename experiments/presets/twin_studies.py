@@ -13,7 +13,7 @@ from experiments.presets.studies import COMMON, arm, second
 
 SWITCH, SECOND = 550, 1450  # steps
 RATE = 1e-3  # of the trunk
-SECOND_RATES = (5e-4, 1e-3, 2e-3, 4e-3)
+SECOND_RATES, WIDE = (5e-4, 1e-3, 2e-3, 4e-3), (2.5e-4, 8e-3)
 TRIED = list(range(100, 108))  # development seeds: a first grid on two of them could not tell rates apart
 DATA = {"scarce": ["corpus.new_operators=96", "unique=1000"], "rare": ["corpus.new_operators=12", "corpus.dialect=6"]}
 RAMP = ["regime.stages.1.mask_warmup.share=0.1"]  # the recipe's warmup of mask rates
@@ -46,17 +46,32 @@ WORDS = [
     "budget.decoding=[]",
     f"budget.evaluate_at=[275,{SWITCH},{SWITCH + 145},{SWITCH + 363},{SWITCH + 725},{SWITCH + SECOND}]",
 ]
-TWIN_RATES = Study(
-    name="twin_rates",
-    question="Which rate of the second stage suits each arm of `twin`, by equal trials on development seeds?",
-    arms=[
-        named(f"{name}_lr_{rate:g}", [*words, f"regime.stages.1.lr={rate:g}"])
-        for name, words in ARMS.items()
-        for rate in SECOND_RATES
-    ],
-    seeds=TRIED,
-    conditions=[Setting(name, words) for name, words in DATA.items()],
-    words=[*WORDS, f"corpus.world={DEVELOPMENT_WORLD}"],
-    fork=True,
-    cost="not run yet",
+
+
+def tried(name: str, question: str, rates: tuple[float, ...], data: list[str]) -> Study:
+    """Every arm at every one of these second rates."""
+    return Study(
+        name=name,
+        question=question,
+        arms=[
+            named(f"{arm_name}_lr_{rate:g}", [*words, f"regime.stages.1.lr={rate:g}"])
+            for arm_name, words in ARMS.items()
+            for rate in rates
+        ],
+        seeds=TRIED,
+        conditions=[Setting(kind, DATA[kind]) for kind in data],
+        words=[*WORDS, f"corpus.world={DEVELOPMENT_WORLD}"],
+        fork=True,
+        cost="50 minutes on 2 cores" if rates is SECOND_RATES else "not run yet",
+    )
+
+
+TWIN_RATES = tried(
+    "twin_rates",
+    "Which rate of the second stage suits each arm of `twin`, by equal trials on development seeds?",
+    SECOND_RATES,
+    list(DATA),
+)
+TWIN_RATES_WIDE = tried(
+    "twin_rates_wide", "The same at two further rates, where the best ones lay at an edge.", WIDE, ["scarce"]
 )

@@ -21,7 +21,7 @@ from experiments.presets.studies import (
     second,
 )
 from experiments.presets.switch_studies import AGAIN, SPLIT, SPLIT_RATES
-from experiments.presets.twin_studies import TWIN_RATES, TWIN_RATES_WIDE
+from experiments.presets.twin_studies import TWIN, TWIN_FLOPS, TWIN_RATES, TWIN_RATES_WIDE
 
 # `regimes` refuted a signature of the paper: before the switch AR decoded blocks of 32 better than diffusion did.
 FOLLOW_UP = Study(
@@ -77,6 +77,8 @@ FURTHER = (
     SPLIT,
     TWIN_RATES,
     TWIN_RATES_WIDE,
+    TWIN,
+    TWIN_FLOPS,
     ATLAS_RATES,
     ADMISSION,
     MEASURED,

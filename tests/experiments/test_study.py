@@ -25,7 +25,7 @@ from ablate.training.train import train
 from experiments import study as study_command
 from experiments.cli.compose import jobs
 from experiments.cli.run_command import RUN, check_runs
-from experiments.presets import order_studies, studies, switch_studies
+from experiments.presets import order_studies, studies, switch_studies, twin_studies
 from experiments.presets.followup_studies import STUDIES
 from experiments.study_runner import kept_results, plan_runs
 from experiments.study_runner.assignment import Assignment
@@ -330,6 +330,23 @@ def test_rates_of_split_are_those_of_the_records():
             part = rows[(rows["condition"] == world) & rows["arm"].str.startswith(f"ar_{share:g}_lr")]
             trials = len(switch_studies.SECOND_RATES)
             assert best(part, Outcome(block_size=32, how="end"), trials) == f"ar_{share:g}_lr_{rate:g}"
+
+
+@pytest.mark.slow
+def test_rates_of_twin_are_those_of_the_records():
+    """By the score token by token at the end."""
+    parts = [records.read(ROOT / "results" / name, records.STUDY) for name in ("twin_rates", "twin_rates_wide")]
+    rows, outcome = pd.concat(parts, ignore_index=True), Outcome("score", "decode", how="end")
+    for data, chosen in twin_studies.RATES.items():
+        part = rows[rows["condition"] == data]
+        values = part.groupby(["arm", "seed"]).apply(outcome.of, include_groups=False).unstack()
+        trials = len(twin_studies.SECOND_RATES) + len(twin_studies.WIDE) * (data == "scarce")
+        assert values.notna().all(axis=None)
+        assert values.shape == (trials * len(twin_studies.ARMS), len(twin_studies.TRIED))
+        assert list(chosen) == list(twin_studies.ARMS)
+        means = values.mean(axis=1)
+        for name, rate in chosen.items():
+            assert means[means.index.str.fullmatch(rf"{name}_lr_[0-9.]+")].idxmax() == f"{name}_lr_{rate:g}"
 
 
 def test_confirmation_shares_no_seed_and_no_world_with_development():

@@ -1,5 +1,6 @@
 """Figures by name: from which committed rows each is drawn, how these are read, and what to type to make them."""
 
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,9 @@ from matplotlib.figure import Figure
 
 from ablate.core import records
 from ablate.studies.outcomes import Frame, How, Outcome
-from ablate.studies.predictions import VERDICTS
+from ablate.studies.predictions import VERDICTS, Prediction
+from ablate.studies.predictions_yaml import read_predictions
+from experiments.presets.predictions_file import PREDICTIONS
 from experiments.reports.atlas_table import PREDICTORS, WORLDS
 from figures.contexts import (
     atlas_points,
@@ -84,12 +87,25 @@ def read_verdicts(path: Path) -> pd.DataFrame:
     return rows.assign(kind=np.where(rows["primary"], "", "exploratory"))
 
 
+def outcomes_of(study: str) -> dict[str, Outcome]:
+    """Those of the study's primary predictions, then what is looked at in every study; by what an axis says of them."""
+    asked = [p.outcome for p in _predictions() if p.study == study and p.primary]
+    own = {o.words.capitalize().replace(", ", ",\n"): o for o in asked if o not in OUTCOMES.values()}
+    return own | OUTCOMES
+
+
+@lru_cache(maxsize=1)
+def _predictions() -> list[Prediction]:
+    return read_predictions(PREDICTIONS)
+
+
 def draw_outcomes(rows: Frame) -> Figure:
     """What every arm of a study reached: a value per arm, seed and outcome that was measured."""
+    outcomes = {study: outcomes_of(study) for study in rows["study"].unique()}
     found = [
         {"study": study, "condition": condition, "arm": arm, "seed": seed, "outcome": name, "value": value}
         for (study, condition, arm, seed), run in rows.groupby(["study", "condition", "arm", "seed"])
-        for name, outcome in OUTCOMES.items()
+        for name, outcome in outcomes[study].items()
         if (value := outcome.of(run)) is not None
     ]
     return outcomes_by_arm.draw(pd.DataFrame(found, columns=outcomes_by_arm.COLUMNS))

@@ -12,10 +12,10 @@ import functools
 import itertools
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ablate.core.corpus import Vocabulary
 from ablate.core.foreign_files import TOKENIZER, read_json, require_id, tokens_of
@@ -25,6 +25,7 @@ from ablate.text.tokenizer_check import fault_of, within
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+Result = TypeVar("Result")
 SEPARATOR, MASK = "<|doc|>", "<mask>"
 PATIENCE = 60  # seconds that a tokenizer may take for a batch of texts, however short
 SLOWEST = 10_000  # characters a second beyond those
@@ -86,11 +87,7 @@ class TextTokenizer:
         or MASK of.
         """
         tokenizer, seconds = _loaded(self), PATIENCE + sum(map(len, texts)) / SLOWEST
-        try:
-            found = within(seconds, lambda: tokenizer.encode_batch_fast(texts, add_special_tokens=False))
-        except Exception as error:  # the library raises plain Exceptions
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise ValueError(f"corpus.tokenizer: it fails on a text of the corpus ({reason})") from None
+        found = _tried("a text of the corpus", seconds, lambda: tokenizer.encode_batch_fast(texts, False, False))
         rows = [encoding.ids for encoding in found]
         for name, (token, id) in (("separator", self.separator), ("mask_token", self.mask)):
             if any(id in row for row in rows):
@@ -162,8 +159,17 @@ def checkpoint_tokenizer(path: str, separator: str = "", mask: str = "") -> Text
         raise ValueError(f"corpus.tokenizer: {file} cannot be used ({fault})")
     added = {token["id"] for token in parts.get("added_tokens") or []}  # encode does not look for these
     own = [id for _, id in (end, hole) if id in names.values() and id not in added]
-    made.encode([_loaded(made).decode([id], skip_special_tokens=False) for id in own])
+    made.encode(_tried("a token of its own", PATIENCE, lambda: [_loaded(made).decode([id], False) for id in own]))
     return made
+
+
+def _tried(what: str, seconds: float, work: Callable[[], Result]) -> Result:
+    """What the library makes of it. Raises ValueError where it fails, panics or does not come to an end."""
+    try:
+        return within(seconds, work)
+    except Exception as error:  # the library raises plain Exceptions
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"corpus.tokenizer: it fails on {what} ({reason})") from None
 
 
 def _end(names: dict[str, int], said: dict[str, dict[str, Any]], file: Path) -> tuple[str, int]:

@@ -111,7 +111,7 @@ TWIN = confirming(
         cells=cells({name: name for name in ARMS}),
         words=[*WORDS, f"corpus.world={WORLD}"],
         fork=True,
-        cost="not run yet",
+        cost="45 minutes on 2 cores, other work beside it",
     ),
     TWIN_RATES,
 )

@@ -89,8 +89,9 @@ def read_verdicts(path: Path) -> pd.DataFrame:
 
 def outcomes_of(study: str) -> dict[str, Outcome]:
     """Those of the study's primary predictions, then what is looked at in every study; by what an axis says of them."""
+    names = {outcome: name for name, outcome in OUTCOMES.items()}
     asked = [p.outcome for p in _predictions() if p.study == study and p.primary]
-    own = {o.words.capitalize().replace(", ", ",\n"): o for o in asked if o not in OUTCOMES.values()}
+    own = {names.get(outcome, outcome.words.capitalize().replace(", ", ",\n")): outcome for outcome in asked}
     return own | OUTCOMES
 
 

@@ -69,10 +69,9 @@ class Vocabulary:
     """Symbols and their ids. `mask_id` is a field because checkpoints bring their own.
 
     `bytes_V` is the number of UTF-8 bytes that each token stands for (real text only; in the mean, where a tokenizer
-    changes texts). `names` are the ids of symbols
-    that may be exchanged for one another throughout a sequence. `boundary` is the id of the token that ends a document,
-    where attention is limited to documents, else None; see `unscored` and `documents`. `symbols` has an entry for every
-    id up to the largest one, "" for ids that no token has.
+    changes texts). `names` are the ids of symbols that may be exchanged for one another throughout a sequence.
+    `boundary` is the id of the token that ends a document, where attention is limited to documents, else None; see
+    `unscored` and `documents`. `symbols` has an entry for every id up to the largest one, "" for ids that no token has.
     """
 
     symbols: tuple[str, ...]

@@ -33,9 +33,8 @@ ARCHITECTURES = {
     "qwen2": Architecture("Qwen2ForCausalLM", qkv_bias=True),
     "qwen3": Architecture("Qwen3ForCausalLM", qk_norm=True, head=128),
 }
-DIFFUSION = (
-    "DiffusionForCausalLM"  # our own class around one of them, which transformers names where it saved an export
-)
+# Our own class around one of them, which transformers names where it saved an export
+DIFFUSION = "DiffusionForCausalLM"
 # Settings of these architectures that are computed here in one way alone: with biases, Llama and Qwen3 have one of the
 # output projection too
 FIXED = {

@@ -127,11 +127,8 @@ class ProgressCallback(lightning.Callback):
 
     def _line(self, trainer: Any, result: StepResult) -> str:
         """Where training is, how fast, and how long the rest of the stage takes without evaluation."""
-        done, left, seconds = (
-            trainer.global_step,
-            trainer.max_steps - trainer.global_step,
-            time.monotonic() - self.begun,
-        )
+        done, seconds = trainer.global_step, time.monotonic() - self.begun
+        left = trainer.max_steps - done
         speed = done * self.step_tokens * len(self.counters) / seconds / 1000
         return (
             f"{self.title}: step {self.counters[0].step}, loss {_loss(trainer, result):.3f}, {speed:.1f}k tok/s, "

@@ -48,7 +48,7 @@ WORDS = [
 ]
 
 
-def tried(name: str, question: str, rates: tuple[float, ...], data: list[str]) -> Study:
+def tried(name: str, question: str, rates: tuple[float, ...], data: list[str], cost: str) -> Study:
     """Every arm at every one of these second rates."""
     return Study(
         name=name,
@@ -62,7 +62,7 @@ def tried(name: str, question: str, rates: tuple[float, ...], data: list[str]) -
         conditions=[Setting(kind, DATA[kind]) for kind in data],
         words=[*WORDS, f"corpus.world={DEVELOPMENT_WORLD}"],
         fork=True,
-        cost="50 minutes on 2 cores" if rates is SECOND_RATES else "11 minutes on 2 cores",
+        cost=cost,
     )
 
 
@@ -71,9 +71,14 @@ TWIN_RATES = tried(
     "Which rate of the second stage suits each arm of `twin`, by equal trials on development seeds?",
     SECOND_RATES,
     list(DATA),
+    "50 minutes on 2 cores",
 )
 TWIN_RATES_WIDE = tried(
-    "twin_rates_wide", "The same at two further rates, where the best ones lay at an edge.", WIDE, ["scarce"]
+    "twin_rates_wide",
+    "The same at two further rates, where the best ones lay at an edge.",
+    WIDE,
+    ["scarce"],
+    "11 minutes on 2 cores",
 )
 # Of each kind of data and arm the second rate with the highest score token by token at the end, mean over the seeds of
 # twin_rates and, for scarce data, twin_rates_wide (a test compares).
@@ -94,9 +99,9 @@ SEEDS, WORLD = list(range(396, 428)), 5
 def cells(arms: dict[str, str]) -> list[Setting]:
     """The rate of every arm, that of the named arm of `twin_rates`, under either kind of data."""
     return [
-        Setting(f"{data}/{name}", [f"regime.stages.1.lr={RATES[data][tried]:g}"])
+        Setting(f"{data}/{name}", [f"regime.stages.1.lr={RATES[data][as_tried]:g}"])
         for data in DATA
-        for name, tried in arms.items()
+        for name, as_tried in arms.items()
     ]
 
 

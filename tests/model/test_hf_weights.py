@@ -379,7 +379,7 @@ def test_the_largest_preset_is_made_on_meta_in_no_time():
 
 
 LOAD = """
-import json, resource, sys
+import sys
 from pathlib import Path
 import safetensors.torch, torch, torch.distributed.tensor
 from tests.model.test_hf_weights import loaded

@@ -7,10 +7,10 @@ The last `KEEP` stay, and those that others fork: no old one goes before the new
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Container, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,6 @@ class Writer:
     keep: int = KEEP
     keep_at: Container[int] = ()
     pending: Future[None] | None = None
-    thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "checkpoint"))
 
     def __post_init__(self) -> None:
         self.group: Any = None
@@ -64,7 +63,11 @@ class Writer:
                 save(fresh / PLAIN, plain)
         with revealed():
             saved = async_save(tensors, checkpoint_id=fresh, process_group=self.group, no_dist=self.world == 1)
-        self.pending = self.thread.submit(self._finish, saved, fresh, self.folder / name)
+        assert isinstance(saved, Future)  # what else there is belongs to asynchronous copies
+        finished: Future[None] = Future()
+        # In torch's own thread: a pool that is kept, and interrupted as it starts one, never lets the process end
+        saved.add_done_callback(lambda _: _settle(finished, lambda: self._finish(saved, fresh, self.folder / name)))
+        self.pending = finished
 
     def _finish(self, saved: Any, fresh: Path, whole: Path) -> None:
         if self.rank:
@@ -93,6 +96,16 @@ class Writer:
         if self.pending is not None:
             pending, self.pending = self.pending, None
             pending.result()
+
+
+def _settle(future: Future[None], work: Callable[[], None]) -> None:
+    """Does the work; the future has what came of it."""
+    try:
+        work()
+    except BaseException as error:
+        future.set_exception(error)
+    else:
+        future.set_result(None)
 
 
 @contextmanager

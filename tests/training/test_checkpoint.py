@@ -8,6 +8,8 @@ import json
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 from concurrent.futures import wait
 from pathlib import Path
 
@@ -40,7 +42,6 @@ def write(folder: Path, *steps: int) -> None:
             writer.wait()
     finally:
         wait([writer.pending] if writer.pending else [])
-        writer.thread.shutdown()
 
 
 def step_of(folder: Path) -> int:
@@ -245,3 +246,44 @@ def test_a_strangers_list_of_checksums_names_files_of_the_checkpoint_alone(tmp_p
     (path / "checksums.json").write_text(json.dumps({"files": listed, "self": digest(listed)}))
     with pytest.raises(Damaged, match="wanted a whole checkpoint"):
         check(path)
+
+
+INTERRUPTED = """
+import sys, threading
+from pathlib import Path
+import torch
+from ablate.training.checkpoint_writer import Writer
+
+start, left = threading.Thread.start, int(sys.argv[2])
+
+def interrupted(thread):  # Ctrl-C while the process waits for a thread's first sign of life
+    global left
+    start(thread)
+    left -= 1
+    if not left:
+        raise KeyboardInterrupt
+
+threading.Thread.start = interrupted
+writer = Writer(Path(sys.argv[1]), 0, 1)
+try:
+    writer.write("000000001-0", {"network": {"x": torch.ones(3)}}, {"step": 1})
+    writer.wait()
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.slow
+def test_the_process_ends_whichever_thread_was_being_started_at_ctrl_c(tmp_path):
+    for thread in range(1, 10):
+        said = subprocess.run(
+            [sys.executable, "-c", INTERRUPTED, str(tmp_path / str(thread)), str(thread)],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        ).stdout
+        if not said:  # there are fewer threads
+            break
+    assert thread > 1
+    assert not said

@@ -5,16 +5,28 @@ No harm: weights, records and all else that the command leaves are as if nothing
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from ablate.core.manifest import MANIFEST
 from ablate.training.run_manifest import RunError
-from tests.torture.commands import COMMANDS, Command, output_of, require_equal
+from tests.torture.commands import (
+    COMMANDS,
+    PACK_WORDS,
+    SEEDS,
+    Command,
+    State,
+    output_of,
+    require_equal,
+    state_of_runs,
+)
 from tests.torture.counts import chosen, number, part
 from tests.torture.judge import require_said
 from tests.torture.operations import Operations
@@ -132,7 +144,27 @@ def judge(command: Command, whole: Path, place: Path, other: Path, damage: Damag
         return
     (place / damage.file).parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(whole / damage.file, place / damage.file)
-    command.require_unharmed(place)
+    command.require_unharmed(place, partial(gone_on_alone, command, whole, place))
+
+
+def gone_on_alone(command: Command, whole: Path, place: Path) -> State:
+    """Of runs that ended without their pack, as all checkpoints of another were damaged: what each leaves where it is
+    typed by itself. Its rounding is not that of the pack."""
+    found: State = {}
+    for manifest in sorted(whole.glob(f"runs/*/{MANIFEST}")):
+        label, began = manifest.parent.name, json.loads(manifest.read_text())["pack"]
+        if began == json.loads((place / "runs" / label / MANIFEST).read_text())["pack"]:
+            continue
+        apart = place.with_name("apart")
+        shutil.rmtree(apart, ignore_errors=True)
+        shutil.copytree(whole, apart, symlinks=True)
+        for other in set(began) - {label}:
+            shutil.rmtree(apart / "runs" / other)
+        words = [label.split("-")[-2].replace("seed", "seed=") if word == SEEDS else word for word in PACK_WORDS]
+        ended = replace(command, go=lambda _, words=words: run_script("run.py", words)).typed(apart)
+        assert ended.code == 0, ended.error
+        found |= state_of_runs(apart)
+    return found
 
 
 def require_harmless(command: Command, place: Path) -> None:

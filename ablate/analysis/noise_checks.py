@@ -18,13 +18,14 @@ from scipy.stats import binomtest, norm
 
 from ablate.analysis.statistics import holm
 from ablate.core.rng import uniform
+from ablate.noise.block_layout import layout_of
 from ablate.noise.closed_forms import (
     expectation,
     mean_token_weight,
     no_signal_probability,
     ramp_no_signal_probability,
 )
-from ablate.noise.masking import Masks, layout_of, levels
+from ablate.noise.masking import Masks, levels
 from ablate.noise.options import BatchAddress, Clip, Guard, Strata
 from ablate.noise.schedules import Cap, named
 from ablate.objectives.block_diffusion import BlockDiffusion

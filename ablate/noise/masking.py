@@ -11,58 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ablate.core.blocks import block_of
 from ablate.core.rng import generator, uniform
+from ablate.noise.block_layout import Layout
 from ablate.noise.options import NO_WARMUP, BatchAddress, Denominator, Guard, MaskSampling, Phase, Strata
 from ablate.noise.schedules import Noise
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Blocks of a sequence, the last of which may be short; position 0 is never hidden."""
-
-    size: int
-    length: int
-
-    @property
-    def blocks(self) -> int:
-        return -(-self.length // self.size)
-
-    @cached_property
-    def block_L(self) -> Tensor:
-        return block_of(torch.arange(self.length), self.size)
-
-    @cached_property
-    def open_L(self) -> Tensor:
-        """(L,) bool: tokens that may be hidden."""
-        return torch.arange(self.length) > 0
-
-    @cached_property
-    def rank_L(self) -> Tensor:
-        """How many tokens that may be hidden stand before it in its block."""
-        return torch.arange(self.length) % self.size - (self.block_L == 0).long()
-
-    @cached_property
-    def count_K(self) -> Tensor:
-        """Tokens of a block that may be hidden; at least 1, so that nothing is divided by 0 where there are none."""
-        return self.sums(self.open_L[None])[0].clamp_min(1)
-
-    def sums(self, values_BL: Tensor) -> Tensor:
-        """(B, K) sums over blocks."""
-        sums_BK = torch.zeros(len(values_BL), self.blocks, dtype=torch.float64)
-        return sums_BK.index_add_(1, self.block_L, values_BL.double())
-
-
-@lru_cache(maxsize=64)
-def layout_of(size: int, length: int) -> Layout:
-    """The layout of this size and length, its tables made once."""
-    return Layout(size, length)
 
 
 @dataclass(frozen=True)
@@ -81,9 +39,13 @@ def levels(address: BatchAddress, strata: Strata, blocks: int = 1, draw: int = 0
     if strata is Strata.none:
         return 1.0 - offsets_BK
     count = address.global_batch * blocks * draws
-    order = _order(address.seed, address.step, count) if strata is Strata.permuted else np.arange(count)
-    places_BK = (address.indices[:, None] * blocks + np.arange(blocks)) * draws + draw
-    return (torch.from_numpy(order[places_BK]) + 1.0 - offsets_BK) / count
+    steps_B, rows_B = np.divmod(address.sample_numbers, address.global_batch)
+    stratum_BK = (rows_B[:, None] * blocks + np.arange(blocks)) * draws + draw
+    if strata is Strata.permuted:
+        steps, which_B = np.unique(steps_B, return_inverse=True)
+        orders = np.stack([_order(address.seed, step, count) for step in steps.tolist()])
+        stratum_BK = orders[which_B[:, None], stratum_BK]
+    return (torch.from_numpy(stratum_BK) + 1.0 - offsets_BK) / count
 
 
 @lru_cache(maxsize=4)  # micro-batches of a step share it
@@ -111,6 +73,9 @@ class Corruption:
     denominator: Denominator = Denominator.all
     strata: Strata = Strata.permuted
 
+    def __hash__(self) -> int:
+        return hash((type(self.noise), self.mask_sampling, self.guard, self.weight, self.draws))  # noise is not frozen
+
     def masks(self, layout: Layout, address: BatchAddress, phase: Phase = NO_WARMUP) -> list[Masks]:
         """Masks of every copy, weighed so that the loss is sum(weight * cross-entropy) / (global batch * (L - 1))."""
         copies = self._copies(layout, address, phase)
@@ -129,6 +94,16 @@ class Corruption:
         return [_scaled(m, scale_B1) for m in copies]
 
     def _copies(self, layout: Layout, address: BatchAddress, phase: Phase) -> list[Masks]:
+        steps, rows = address.ahead, len(address.indices)
+        if steps == 1 or phase != NO_WARMUP:  # each step of a warmup has a phase of its own
+            return self._drawn(layout, address, phase)
+        group, place = divmod(address.step, steps)
+        key = address.seed, group * steps, address.indices.tobytes(), address.global_batch, address.redraw, steps
+        part = slice(place * rows, (place + 1) * rows)
+        copies = _drawn_ahead(self, layout, key)
+        return [Masks(m.hidden_BL[part], m.weight_BL[part], m.expected_BL[part]) for m in copies]
+
+    def _drawn(self, layout: Layout, address: BatchAddress, phase: Phase) -> list[Masks]:
         blocks = 1 if self.sequence else layout.blocks
         level = [phase.cap * levels(address, self.strata, blocks, d, self.draws) for d in range(self.draws)]
         return [masks for d, level_BK in enumerate(level) for masks in self.draw(level_BK, layout, address, d)]
@@ -165,6 +140,14 @@ class Corruption:
         weight_BL, expected_BL = (_spread(x.expand(-1, layout.blocks), layout) for x in (weight_BK, expected_BK))
         weight_BL = torch.where(hidden_BL, weight_BL, 0.0)
         return Masks(hidden_BL, weight_BL, torch.where(layout.open_L, expected_BL, 0.0))
+
+
+@lru_cache(maxsize=128)  # of as many seeds that train together
+def _drawn_ahead(corruption: Corruption, layout: Layout, key: tuple[int, int, bytes, int, int, int]) -> list[Masks]:
+    """Masks of several steps at once: for few rows an operator costs as much as for many."""
+    seed, first, indices, global_batch, redraw, steps = key
+    rows = BatchAddress(seed, first, np.frombuffer(indices, dtype=np.int64), global_batch, redraw)
+    return corruption._drawn(layout, rows.following(steps), NO_WARMUP)
 
 
 def _scaled(masks: Masks, scale_B1: Tensor) -> Masks:

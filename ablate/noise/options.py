@@ -12,7 +12,8 @@ import numpy as np
 class BatchAddress:
     """Address of some rows of a global batch: the noise of a row depends on this and on nothing else.
 
-    redraw: number of the masks that are drawn at the same levels; training draws them once.
+    redraw: number of the masks that are drawn at the same levels; training draws them once. ahead: steps whose noise is
+    made at once, as they will be asked for one after another; it changes no number.
     """
 
     seed: int
@@ -20,6 +21,7 @@ class BatchAddress:
     indices: np.ndarray
     global_batch: int
     redraw: int = 0
+    ahead: int = 1
 
     @property
     def sample_numbers(self) -> np.ndarray:
@@ -30,6 +32,11 @@ class BatchAddress:
     def whole_batch(self) -> BatchAddress:
         """All rows of the same global batch."""
         return replace(self, indices=np.arange(self.global_batch))
+
+    def following(self, steps: int) -> BatchAddress:
+        """The same rows of this step and those after it, so many in all: indices count on."""
+        counted = np.arange(steps)[:, None] * self.global_batch + self.indices
+        return replace(self, indices=counted.ravel(), ahead=1)
 
 
 @dataclass(frozen=True)

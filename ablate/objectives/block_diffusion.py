@@ -170,7 +170,7 @@ class BlockDiffusion(Objective):
     def corrupt(self, tokens_BL: Tensor, address: BatchAddress, mask_id: int, phase: Phase) -> Corrupted:
         import torch
 
-        from ablate.noise.masking import layout_of
+        from ablate.noise.block_layout import layout_of
 
         device, layout = tokens_BL.device, layout_of(self.size, tokens_BL.shape[1])
         copies = self.corruption(phase).masks(layout, address, phase)

@@ -76,7 +76,7 @@ class MaskedDiffusion(Objective):
         )
 
     def corrupt(self, tokens_BL: Tensor, address: BatchAddress, mask_id: int, phase: Phase) -> Corrupted:
-        from ablate.noise.masking import layout_of
+        from ablate.noise.block_layout import layout_of
 
         length, device = tokens_BL.shape[1], tokens_BL.device
         (masks,) = self.corruption(phase).masks(layout_of(length, length), address, phase)

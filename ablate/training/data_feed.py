@@ -20,6 +20,7 @@ from ablate.core.corpus import Corpus, unscored
 from ablate.noise.options import BatchAddress
 
 AHEAD = 2**14  # tokens that are made at once, whole micro-batches: a world's cost a call as much as thousands of tokens
+NOISE_AHEAD = 2**13  # tokens whose masks are drawn at once: 140 kB a seed
 LISTED = 2**22  # sequences up to which an epoch's order is listed, in .2 s; of more, places are looked up one by one
 
 
@@ -68,7 +69,8 @@ class DataFeed(Dataset):
         size = self.batch // (self.accumulate * self.world)
         start = (part * self.world + self.rank) * size
         seed = rng.address(self.seed, "noise", self.noise) if self.noise else self.seed
-        return BatchAddress(seed, self.first + step, np.arange(start, start + size), self.batch)
+        ahead = max(1, NOISE_AHEAD // (size * self.corpus.length))
+        return BatchAddress(seed, self.first + step, np.arange(start, start + size), self.batch, ahead=ahead)
 
     def _make(self, i: int) -> None:
         """Reads item i and those that follow; a worker of the loader reads it alone, as it is asked for others."""

@@ -11,8 +11,8 @@ import torch
 from scipy.stats import binomtest, norm
 
 from ablate.analysis.statistics import holm
+from ablate.noise.block_layout import layout_of
 from ablate.noise.closed_forms import clean_context_share
-from ablate.noise.masking import layout_of
 from ablate.noise.options import BatchAddress, Clip, Strata
 from ablate.noise.schedules import named
 from ablate.objectives.block_diffusion import BlockDiffusion

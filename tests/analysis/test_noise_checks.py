@@ -131,7 +131,8 @@ def test_entropy_of_patterns():
     ],
 )
 def test_variance_of_the_loss_is_that_of_drawn_masks(noise, guard, weight):
-    from ablate.noise.masking import Corruption, layout_of
+    from ablate.noise.block_layout import layout_of
+    from ablate.noise.masking import Corruption
     from ablate.noise.options import Strata
 
     corruption = Corruption(noise, guard=Guard(guard), weight=weight, strata=Strata.none)

@@ -5,7 +5,7 @@ import torch
 
 from ablate.core.blocks import Grid, answer_blocks, block_of, offset_of
 from ablate.model.attention_pattern import Attention, Pattern, visible
-from ablate.noise.masking import layout_of
+from ablate.noise.block_layout import layout_of
 
 LENGTH = 17
 

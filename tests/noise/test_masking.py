@@ -10,7 +10,8 @@ import torch
 from scipy import stats
 from scipy.integrate import quad
 
-from ablate.noise.masking import Layout, levels
+from ablate.noise.block_layout import Layout
+from ablate.noise.masking import Masks, levels
 from ablate.noise.options import RULES, Denominator, Guard, MaskSampling, Per, Phase, Strata
 from ablate.noise.schedules import named
 from ablate.objectives.block_diffusion import BlockDiffusion
@@ -19,6 +20,7 @@ from tests.builders import VOCABULARY, address
 
 LONG = Layout(128, 128)
 ERRORS = 5.0  # standard errors that an estimate may be off
+FIELDS = dataclasses.fields(Masks)
 FORCED = {2: 1.159, 4: 1.113, 8: 1.065, 32: 1.018}  # mean token weight of atom clip, force, 1/u
 
 
@@ -271,3 +273,36 @@ def test_a_warmup_caps_rates_and_drops_weights():
     assert 0.05 < float(problem.weight_RL[:, 1:].mean()) < 0.15
     assert MaskedDiffusion(mask_sampling="count").corruption().mask_sampling is MaskSampling.count
     assert objective.t_per is Per.block
+
+
+AHEAD = [
+    BlockDiffusion(4),
+    BlockDiffusion(4, clip="atom", guard="force", weight="1/q", draws=2, denominator="masked"),
+    BlockDiffusion(4, guard="resample", denominator="sequence", t_per="sequence", strata="in_order"),
+    BlockDiffusion(4, complementary=True, strata="none"),
+    BlockDiffusion(4, mask_sampling="count"),
+    BlockDiffusion(4, mask_sampling="suffix"),
+    MaskedDiffusion(schedule=named("cos")),
+]
+
+
+@pytest.mark.parametrize("objective", AHEAD, ids=lambda one: f"{one.label}-{AHEAD.index(one)}")
+@pytest.mark.parametrize("rows", [range(6), range(1, 5)], ids=["all rows", "some"])
+def test_masks_made_ahead_are_those_made_step_by_step(objective, rows):
+    """Whichever step is asked for first, and in a warmup; another seed, draw and batch get their own."""
+    layout, warm = Layout(getattr(objective, "size", 10), 10), Phase(0.5, False, False)
+
+    def asked(ahead, step, phase, seed=0, redraw=0, batch=6):
+        one = dataclasses.replace(address(batch, step, np.array(rows), seed), redraw=redraw, ahead=ahead)
+        return [getattr(m, f.name) for m in objective.corruption(phase).masks(layout, one, phase) for f in FIELDS]
+
+    cases = [(step, phase) for step in (7, 2, 3, 8, 9) for phase in (Phase(), warm)]
+    cases += [(2, Phase(), 1), (2, Phase(), 0, 0, 12)]
+    if objective.mask_sampling is not MaskSampling.suffix:  # which levels alone decide
+        cases += [(2, Phase(), 0, 1)]
+    seen = set()
+    for case in cases:
+        found, wanted = asked(4, *case), asked(1, *case)
+        assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True)), case
+        seen.add(str(wanted))
+    assert len(seen) == len(cases), "two cases are the same draw"

@@ -10,7 +10,8 @@ import synthetic_data
 from ablate.model.attention import CAUSAL, FULL, Attention
 from ablate.model.config import ModelConfig
 from ablate.model.transformer import Transformer
-from ablate.noise.masking import Layout, levels
+from ablate.noise.block_layout import Layout
+from ablate.noise.masking import levels
 from ablate.noise.options import Strata
 from ablate.noise.schedules import Linear, NoiseSchedule
 from ablate.objectives.autoregressive import Autoregressive

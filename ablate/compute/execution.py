@@ -5,6 +5,7 @@ None of it changes what is computed, apart from rounding, so none of it is part 
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -17,6 +18,18 @@ from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selectiv
 from ablate.compute.device import Device, Precision, Recompute
 from ablate.model.flex_attention import allow_kernels
 from ablate.model.transformer import Layer, Transformer
+
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
+FREED, BLOCK = 2**28, 2**25  # bytes that are kept, in all, and of a block, where glibc allows no more
+
+
+def keep_freed_memory() -> None:
+    """Lets glibc keep memory that was freed. By itself it gives blocks of megabytes back at once, and the next step of
+    a pack pays for a thousand page faults. Does nothing under another C library."""
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    if set_option is not None:
+        set_option(TRIM_THRESHOLD, FREED)
+        set_option(MMAP_THRESHOLD, BLOCK)
 
 
 def prepare(network: Transformer, compiled: bool, recompute: Recompute = Recompute.none, every: int = 1) -> Transformer:

@@ -97,11 +97,22 @@ def write(frame: pd.DataFrame, path: str | Path, columns: Columns = COLUMNS) -> 
         fill(temporary)
 
 
+def write_rows(rows: Iterable[dict], path: Path) -> None:
+    """The table of a run's rows as a parquet file, complete or not there at all. Raises ValueError as `table` does."""
+    frame = table(rows)
+    with whole_file(path) as temporary:
+        _store(frame, temporary)
+
+
 def writer(frame: pd.DataFrame, columns: Columns = COLUMNS, where: str = "table") -> Callable[[Path], None]:
     """What writes the frame as parquet to a path. ValueError names the columns that are missing, unknown or wrong."""
     _require_columns(where, frame.columns, columns)
     typed = _typed(frame, where, columns)
-    return lambda path: typed.to_parquet(path, engine="pyarrow", compression="zstd", index=False)
+    return lambda path: _store(typed, path)
+
+
+def _store(typed: pd.DataFrame, path: Path) -> None:
+    typed.to_parquet(path, engine="pyarrow", compression="zstd", index=False)
 
 
 def read(path: str | Path, columns: Columns = COLUMNS) -> pd.DataFrame:
@@ -203,6 +214,8 @@ def require_single(rows: pd.DataFrame, where: str) -> None:
 
 def _require_columns(where: str, names: Iterable[str], columns: Columns) -> None:
     names = list(names)
+    if len(names) == len(columns) and columns.keys() == set(names):
+        return
     missing = [name for name in columns if name not in names]
     unknown = [str(name) for name in names if name not in columns]
     if missing or unknown:
@@ -215,7 +228,7 @@ def _typed(frame: pd.DataFrame, where: str, columns: Columns) -> pd.DataFrame:
     typed_columns = {}
     for name, dtype in columns.items():
         values = frame[name]
-        if dtype == "str":
+        if dtype == "str" and (not isinstance(values.dtype, pd.StringDtype) or values.hasnans):
             wrong = [value for value in values if not isinstance(value, str)]
             if wrong:
                 raise ValueError(f"{where}: column {name} wants text; came {wrong[0]}")

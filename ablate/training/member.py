@@ -110,7 +110,7 @@ class Member:
         }
         self.writer.write(f"{self.counters.step:09d}-{self.stage}", tensors_of(network, optimizer), plain)
         if self.run.ranks[0] == 0:
-            records.write(records.table(self.rows), self.run.folder / records.FILE)
+            records.write_rows(self.rows, self.run.folder / records.FILE)
             write_manifest(self.run.folder, self.manifest)
 
     def resume(self, path: Path, network: Transformer) -> None:

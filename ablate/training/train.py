@@ -16,6 +16,7 @@ from rich.console import Console
 
 from ablate.compute.device import Strategy
 from ablate.compute.distributed import from_first, join_processes
+from ablate.compute.execution import keep_freed_memory
 from ablate.core.interruption import Terminated
 from ablate.core.manifest import PROMISE, write_manifest
 from ablate.core.storage import locked
@@ -51,6 +52,7 @@ def train_together(runs: Sequence[Run], console: Console) -> list[Path]:
     runs = [resolve(run) for run in runs]
     first = runs[0]
     torch.set_num_threads(first.threads)
+    keep_freed_memory()
     if first.strategy is not Strategy.auto:
         join_processes(first.device)
     if first.ranks[0]:

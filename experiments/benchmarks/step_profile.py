@@ -16,6 +16,7 @@ from rich.table import Table
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from ablate.compute.device import Precision
+from ablate.compute.execution import keep_freed_memory
 from ablate.compute.optimizer import AdamW, adamw
 from ablate.compute.train_step import autocast, update
 from ablate.core.corpus import Domain, Split
@@ -99,6 +100,7 @@ class Loop:
 def shares(operations: int, seeds: int, compiled: bool, regime: str, steps: int) -> dict[str, Any]:
     """Share of a step's CPU time by kind, and the probes' of a whole run. Call in a fresh process."""
     torch.set_num_threads(1)
+    keep_freed_memory()
     loop = Loop.of(operations, seeds, compiled, regime)
     for _ in range(3):
         loop.step()

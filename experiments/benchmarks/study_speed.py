@@ -148,7 +148,10 @@ def seed_steps(length: int, seeds: int, compiled: bool) -> dict[str, Any]:
     """One thread, AR, batches of 32: the fastest of five turns. Call in a fresh process."""
     import torch
 
+    from ablate.compute.execution import keep_freed_memory
     from experiments.benchmarks.step_profile import Loop
+
+    keep_freed_memory()
 
     torch.set_num_threads(1)
     loop = Loop.of(OPERATIONS[length], seeds, compiled)

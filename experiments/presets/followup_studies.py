@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ablate.studies.design import Setting, Study
 from experiments.presets.atlas_studies import ADMISSION, ATLAS_RATES, MEASURED
+from experiments.presets.block_studies import BLOCK_SIZES
 from experiments.presets.dial_studies import DIALS
 from experiments.presets.noise_studies import SCHEDULES
 from experiments.presets.order_studies import ORDER, ORDER_LONG, ORDER_RATES
@@ -85,6 +86,7 @@ FURTHER = (
     SCHEDULES,
     STABILITY,
     STALE,
+    BLOCK_SIZES,
     *DIALS,
 )
 STUDIES = {study.name: study for study in (*FIRST, *FURTHER)}

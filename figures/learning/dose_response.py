@@ -14,7 +14,7 @@ from figures.drawing import arms, style
 SETTING = re.compile(r"(?P<dial>.+)_(?P<setting>[0-9.]+)")  # a condition or an arm, as studies of dials name them
 RATE = r"^(?P<way>.+)_(?P<rate>lr_[0-9.]+)$"  # an arm, as studies of learning rates name them
 AXES = {
-    "choices": "K, the values that an attribute may have",
+    "choices": "K, values that may stand there",
     "unique": "Sequences to see",
     "bits": "Entropy of AR's answers, bits",
     "ar_share": "Share of the steps under AR",
@@ -52,7 +52,7 @@ def draw(rows: pd.DataFrame) -> Figure:
     if dial is None:
         dial = _block_sizes(rows, sizes)
     by_size = dial.column == "block_size"
-    panels = {"": ends} if by_size else {f"Block size {size}": ends[ends["block_size"] == size] for size in sizes}
+    panels = {"": ends} if by_size else _panels(ends, sizes)
     looks = style.looks(rows[dial.lines])
     with matplotlib.rc_context(style.RC):
         drawing, body = style.sheet(max(4.6, 2.4 * len(panels)), 2.5, _caption(ends))
@@ -66,6 +66,15 @@ def draw(rows: pd.DataFrame) -> Figure:
         handles = [Line2D([], [], color=c, marker=m, label=style.label(name)) for name, (c, m) in looks.items()]
         body.legend(handles=handles, ncols=len(handles), loc="outside lower center")
     return drawing
+
+
+def _panels(ends: pd.DataFrame, sizes: list[int]) -> dict[str, pd.DataFrame]:
+    """One for each block size; one for all where they agree, as answers of one token have it."""
+    of_size = [ends[ends["block_size"] == size] for size in sizes]
+    first, *others = (part.set_index(["condition", "run"])["value"] for part in of_size)
+    if others and all(first.equals(other) for other in others):
+        return {"": of_size[0]}
+    return {f"Block size {size}": part for size, part in zip(sizes, of_size, strict=True)}
 
 
 def _named(rows: pd.DataFrame, column: str, lines: str) -> Dial | None:

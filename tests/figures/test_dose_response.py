@@ -99,6 +99,14 @@ def test_blocks_are_those_of_training_where_they_are_recorded():
     np.testing.assert_allclose(means(axis), np.array(means(alone)) + 5)
 
 
+def test_sizes_that_agree_have_one_panel():
+    """As answers of one token have it: value is then the same in blocks of any size."""
+    one, _ = panels(DIAL)
+    (alone,) = panels(DIAL.assign(value=(DIAL["value"] - DIAL["block_size"] + 1).round(6)))
+    np.testing.assert_allclose(means(alone), means(one))
+    assert alone.get_title() == ""
+
+
 def test_two_dials_are_not_one():
     with pytest.raises(ValueError, match="wanted the settings of one dial, DIAL_<number>; came k_2, other_3"):
         dose_response.draw(pd.concat([rows("k_2", 1.0), rows("other_3", 1.0)]))

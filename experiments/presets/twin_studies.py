@@ -137,7 +137,7 @@ TWIN_FLOPS = confirming(
         cells=cells({"ar_sham": "ar_sham", "block_shift_half": "block_shift", "block_half": "block"}),
         words=[*WORDS, f"corpus.world={WORLD}", f"budget.evaluate_at=[{SWITCH}]"],  # and where each ends
         fork=True,
-        cost="not run yet",
+        cost="35 minutes on one core",
     ),
     TWIN_RATES,
 )

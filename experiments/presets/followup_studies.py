@@ -7,7 +7,7 @@ from experiments.presets.atlas_studies import ADMISSION, ATLAS_RATES, MEASURED
 from experiments.presets.block_studies import BLOCK_SIZES
 from experiments.presets.dial_studies import DIALS
 from experiments.presets.noise_studies import SCHEDULES
-from experiments.presets.order_studies import ORDER, ORDER_LONG, ORDER_RATES
+from experiments.presets.order_studies import ORDER, ORDER_LONG, ORDER_PYTHON, ORDER_RATES
 from experiments.presets.stability_study import STABILITY
 from experiments.presets.stale_study import STALE
 from experiments.presets.studies import (
@@ -73,6 +73,7 @@ FURTHER = (
     ORDER_RATES,
     ORDER,
     ORDER_LONG,
+    ORDER_PYTHON,
     AGAIN,
     SPLIT_RATES,
     SPLIT,

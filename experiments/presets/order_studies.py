@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ablate.studies.design import Setting, Study
-from experiments.presets.studies import COMMON, DEVELOPMENT, PAPER, arm
+from experiments.presets.studies import COMMON, DEVELOPMENT, PAPER, PYTHON, arm
 
 DEVELOPMENT_WORLD, CONFIRMATION_WORLD = 0, 1
 CONFIRMATION = list(range(300, 332))  # seeds
@@ -146,5 +146,20 @@ ORDER_LONG = Study(
         for regime in PAPER
     ],
     words=[*WORDS, f"corpus.world={CONFIRMATION_WORLD}"],
+    cost="not run yet",
+)
+SOURCE = World(tuple(PYTHON), 360)
+ORDER_PYTHON = Study(
+    name="order_python",
+    question="The same on real text, the standard library's source, where no oracle is at hand. (exploratory)",
+    arms=[arm(regime) for regime in PAPER],
+    seeds=CONFIRMATION[:4],
+    predictions=["OP1", "OP2", "OP3"],
+    conditions=[
+        Setting(f"python_{base}_4x", [*SOURCE.words, *SOURCE.steps(LENGTHS["4x"]), f"base={base}", "base.until=0"])
+        for base in BASES
+    ],
+    words=WORDS,
+    fork=True,
     cost="not run yet",
 )

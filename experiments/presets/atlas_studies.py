@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from ablate.studies.design import Study
 from experiments.presets.atlas_worlds import ATLAS, TO_DEVELOP
-from experiments.presets.studies import COMMON, DEVELOPMENT, RATES, arm, first_alone, rate
+from experiments.presets.studies import COMMON, DEVELOPMENT, arm, first_alone, rate
 
 HORIZON = 600  # steps
 LOOKS = (38, 75, 150, 300, 600)  # steps at which it is asked
@@ -42,10 +42,10 @@ ATLAS_RATES = Study(
     seeds=DEVELOPMENT[:1],
     conditions=TO_DEVELOP,
     words=WORDS,
-    cost="not run yet",
+    cost="12 minutes on one core, other work beside it",
 )
-# Those of the study `rates` on its trace, until `atlas_rates` has run.
-CHOSEN = {regime: RATES["trace", regime] for regime in OBJECTIVES}
+# Of each objective the rate of atlas_rates with the least outcome of `atlas`, geometric mean over worlds (a test compares).
+CHOSEN = {"ar": 2e-3, "bidllm": 2e-3}
 
 
 def over_worlds(name: str, question: str, seeds: list[int]) -> Study:

@@ -1,19 +1,27 @@
 """The worlds of the atlas and their studies."""
 
 import csv
+import math
 
+import numpy as np
 import pytest
 
+from ablate.core import records
 from experiments.cli.compose import jobs
 from experiments.cli.run_command import RUN
 from experiments.presets import atlas_worlds
 from experiments.presets.atlas_studies import (
     ADMISSION,
     ATLAS_RATES,
+    CHOSEN,
     MEASURED,
+    OBJECTIVES,
+    RATES_TRIED,
     WORDS,
 )
 from experiments.presets.atlas_worlds import ATLAS, FAMILIES, FAMILY_OF, LIST, TO_DEVELOP, Size, sobol_worlds
+from experiments.reports.atlas_table import OUTCOME
+from tests import ROOT
 
 
 def test_the_list_is_what_sobol_gives():
@@ -33,6 +41,18 @@ def test_the_atlas_shares_no_seed_and_no_world_with_what_chose_its_rates():
     assert not {*MEASURED.seeds} & {*ATLAS_RATES.seeds, *ADMISSION.seeds}
     assert not {world.name for world in MEASURED.conditions} & {world.name for world in ATLAS_RATES.conditions}
     assert ADMISSION.conditions == MEASURED.conditions == ATLAS
+
+
+def test_rates_are_the_best_of_equal_trials():
+    """By the outcome whose logarithm the atlas compares, over development worlds of every family."""
+    trials = records.read(ROOT / "results" / "atlas_rates", records.STUDY)
+    costs = {key: OUTCOME.of(run) for key, run in trials.groupby(["arm", "condition"])}
+    for regime in OBJECTIVES:
+        mean = {
+            rate: np.mean([math.log(costs[f"{regime}_{rate:g}", world.name]) for world in TO_DEVELOP])
+            for rate in RATES_TRIED
+        }
+        assert CHOSEN[regime] == min(mean, key=mean.__getitem__)
 
 
 def test_worlds_are_many_apart_and_can_be_run():

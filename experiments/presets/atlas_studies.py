@@ -44,7 +44,8 @@ ATLAS_RATES = Study(
     words=WORDS,
     cost="12 minutes on one core, other work beside it",
 )
-# Of each objective the rate of atlas_rates with the least outcome of `atlas`, geometric mean over worlds (a test compares).
+# Of each objective the rate of atlas_rates with the least outcome of `atlas`, in the geometric mean of worlds (a test
+# compares).
 CHOSEN = {"ar": 2e-3, "bidllm": 2e-3}
 
 

@@ -47,7 +47,7 @@ def dial(
         predictions=predictions,
         conditions=settings,
         words=[*COMMON, *words],
-        cost="not run yet",
+        cost="10 to 20 minutes on one core, other work beside it",
     )
 
 

@@ -52,5 +52,5 @@ BLOCK_SIZES = Study(
         f"budget.evaluate_at=[{','.join(map(str, LOOKS))}]",
     ],
     fork=True,
-    cost="not run yet",
+    cost="20 minutes on one core, other work beside it",
 )

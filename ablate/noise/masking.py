@@ -98,7 +98,7 @@ class Corruption:
         if steps == 1 or phase != NO_WARMUP:  # each step of a warmup has a phase of its own
             return self._drawn(layout, address, phase)
         group, place = divmod(address.step, steps)
-        key = address.seed, group * steps, address.indices.tobytes(), address.global_batch, address.redraw, steps
+        key = address.seed, group * steps, tuple(address.indices.tolist()), address.global_batch, address.redraw, steps
         part = slice(place * rows, (place + 1) * rows)
         copies = _drawn_ahead(self, layout, key)
         return [Masks(m.hidden_BL[part], m.weight_BL[part], m.expected_BL[part]) for m in copies]
@@ -142,11 +142,13 @@ class Corruption:
         return Masks(hidden_BL, weight_BL, torch.where(layout.open_L, expected_BL, 0.0))
 
 
-@lru_cache(maxsize=128)  # of as many seeds that train together
-def _drawn_ahead(corruption: Corruption, layout: Layout, key: tuple[int, int, bytes, int, int, int]) -> list[Masks]:
+@lru_cache(maxsize=1024)  # as many as can train together
+def _drawn_ahead(
+    corruption: Corruption, layout: Layout, key: tuple[int, int, tuple[int, ...], int, int, int]
+) -> list[Masks]:
     """Masks of several steps at once: for few rows an operator costs as much as for many."""
     seed, first, indices, global_batch, redraw, steps = key
-    rows = BatchAddress(seed, first, np.frombuffer(indices, dtype=np.int64), global_batch, redraw)
+    rows = BatchAddress(seed, first, np.array(indices), global_batch, redraw)
     return corruption._drawn(layout, rows.following(steps), NO_WARMUP)
 
 

@@ -314,10 +314,11 @@ def lengths():
 
 
 def dial():
-    """Rows of a study with three settings of one dial."""
-    return pd.concat(
+    """Rows of a study with three settings of one dial; in larger blocks values are higher."""
+    rows = pd.concat(
         [
             regimes().assign(study="dial_k", condition=f"k_{n}", run=lambda r, n=n: r["run"] + f"at{n}")
             for n in (1, 2, 4)
         ]
     )
+    return rows.assign(value=rows["value"] + rows["block_size"].fillna(0).astype(float) / 64)

@@ -98,9 +98,9 @@ class Corruption:
         if steps == 1 or phase != NO_WARMUP:  # each step of a warmup has a phase of its own
             return self._drawn(layout, address, phase)
         group, place = divmod(address.step, steps)
-        key = address.seed, group * steps, tuple(address.indices.tolist()), address.global_batch, address.redraw, steps
+        key = address.seed, group * steps, tuple(address.indices.tolist()), address.global_batch, address.redraw
         part = slice(place * rows, (place + 1) * rows)
-        copies = _drawn_ahead(self, layout, key)
+        copies = _drawn_ahead(self, layout, steps, *key)
         return [Masks(m.hidden_BL[part], m.weight_BL[part], m.expected_BL[part]) for m in copies]
 
     def _drawn(self, layout: Layout, address: BatchAddress, phase: Phase) -> list[Masks]:
@@ -144,12 +144,12 @@ class Corruption:
 
 @lru_cache(maxsize=1024)  # as many as can train together
 def _drawn_ahead(
-    corruption: Corruption, layout: Layout, key: tuple[int, int, tuple[int, ...], int, int, int]
+    corruption: Corruption, layout: Layout, steps: int, seed: int, first: int, indices: tuple[int, ...], *rest: int
 ) -> list[Masks]:
-    """Masks of several steps at once: for few rows an operator costs as much as for many."""
-    seed, first, indices, global_batch, redraw, steps = key
-    rows = BatchAddress(seed, first, np.array(indices), global_batch, redraw)
-    return corruption._drawn(layout, rows.following(steps), NO_WARMUP)
+    """Masks of several steps at once: for few rows an operator costs as much as for many. What follows `steps` are
+    the fields of the first one's address, which as it is cannot be hashed."""
+    address = BatchAddress(seed, first, np.array(indices), *rest)
+    return corruption._drawn(layout, address.following(steps), NO_WARMUP)
 
 
 def _scaled(masks: Masks, scale_B1: Tensor) -> Masks:
